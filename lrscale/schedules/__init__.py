@@ -1,0 +1,16 @@
+"""Learning-rate schedules: pure functions of position, one file each."""
+
+from lrscale.schedules.base import SCHEDULES as SCHEDULES
+from lrscale.schedules.base import AbstractSchedule as AbstractSchedule
+from lrscale.schedules.build import build_schedule as build_schedule
+from lrscale.schedules.constant import Constant as Constant
+from lrscale.schedules.cosine import Cosine as Cosine
+from lrscale.schedules.groups import group_base_lr as group_base_lr
+from lrscale.schedules.groups import momentum_setting as momentum_setting
+from lrscale.schedules.groups import scaled_lrs as scaled_lrs
+from lrscale.schedules.inverse_sqrt import InverseSqrt as InverseSqrt
+from lrscale.schedules.linear import Linear as Linear
+from lrscale.schedules.one_cycle import OneCycle as OneCycle
+from lrscale.schedules.ramp import Ramp as Ramp
+from lrscale.schedules.warmup import Warmup as Warmup
+from lrscale.schedules.wsd import WSD as WSD

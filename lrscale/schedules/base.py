@@ -1,0 +1,53 @@
+"""What every learning-rate schedule is: a pure function of position."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from lrscale.errors import LrscaleError
+from lrscale.registry import Registry
+
+
+class AbstractSchedule(ABC):
+    """A multiplier of the peak LR as a function of the step.
+
+    A schedule holds settings only. The same position and horizon give the same factor, on every rank and after every
+    restart.
+    """
+
+    __slots__ = ()
+
+    needs_warmup: ClassVar[bool] = True
+    """Whether a warm-up is composed in front of it; False for schedules that bring their own rise."""
+
+    @abstractmethod
+    def factor(self, position: int, horizon: int) -> float:
+        """Return the multiplier of the peak LR.
+
+        Parameters
+        ----------
+        position : int
+            Index of the optimizer step, from 0 to ``horizon - 1``.
+        horizon : int
+            Steps that the schedule is built for, at least 1.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
+
+    def momentum(self, position: int, horizon: int) -> float | None:
+        """Return the momentum (Adam's beta1) at this step, or None where the schedule leaves it alone."""
+        del position, horizon
+        return None
+
+
+SCHEDULES: Registry[type[AbstractSchedule]] = Registry("schedule")
+
+
+def require_fraction(name: str, value: float, *, zero: bool = False) -> None:
+    """Raise unless `value` is in (0, 1], or in [0, 1] when `zero` is allowed."""
+    if not (0 <= value <= 1 if zero else 0 < value <= 1):
+        raise LrscaleError(f"{name} must be in {'[' if zero else '('}0, 1], not {value}")

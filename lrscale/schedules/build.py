@@ -1,0 +1,57 @@
+"""From a schedule's name and settings to the schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from lrscale.errors import LrscaleError, did_you_mean
+from lrscale.schedules.base import SCHEDULES, AbstractSchedule
+from lrscale.schedules.warmup import Warmup
+
+
+def build_schedule(name: str, settings: Mapping[str, Any] | None = None, *, warmup_steps: int = 0) -> AbstractSchedule:
+    """Return the registered schedule, behind a warm-up where it needs one.
+
+    Parameters
+    ----------
+    name : str
+        A registered name.
+    settings : mapping or None, optional
+        The schedule's own fields. Default None: its defaults.
+    warmup_steps : int, optional
+        Steps of linear warm-up; dropped for schedules that bring their own rise. Default 0.
+
+    Raises
+    ------
+    LrscaleError
+        For an unknown name or setting, naming the nearest known one.
+
+    Examples
+    --------
+    >>> build_schedule("cosine", warmup_steps=10).factor(4, horizon=100)
+    0.5
+    """
+    kind = SCHEDULES[name]
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # members are dataclasses
+    known = list(kinds)
+    for setting, value in (settings or {}).items():
+        if setting not in known:
+            hint = did_you_mean(setting, known) if known else "it takes none"
+            raise LrscaleError(f"schedule {name} has no setting {setting}", hint=hint)
+        _require_kind(f"{setting} of schedule {name}", kinds[setting], value)
+    schedule = kind(**(settings or {}))
+    return Warmup(steps=warmup_steps, then=schedule) if warmup_steps and schedule.needs_warmup else schedule
+
+
+def _require_kind(name: str, kind: str, value: object) -> None:
+    # Recipes bring whatever YAML holds; a text where a number belongs would fail far from here, or compare as one.
+    allowed: dict[str, tuple[tuple[type, ...], str]] = {
+        "float": ((int, float), "a number"),
+        "int": ((int,), "a whole number"),
+        "bool": ((bool,), "true or false"),
+    }
+    types, words = allowed.get(kind, ((str,), "a name"))
+    if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
+        raise LrscaleError(f"{name} must be {words}, not {value!r}")

@@ -1,0 +1,139 @@
+"""What every registered schedule keeps, whatever its shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrscale.errors import LrscaleError
+from lrscale.schedules import SCHEDULES, AbstractSchedule, build_schedule
+
+FRACTIONS = st.floats(0.01, 0.99)
+SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "constant": st.just({}),
+    "cosine": st.fixed_dictionaries({"final_factor": st.floats(0, 1)}),
+    "inverse_sqrt": st.fixed_dictionaries({"timescale_fraction": FRACTIONS}),
+    "linear": st.fixed_dictionaries({"final_factor": st.floats(0, 1)}),
+    "one_cycle": st.fixed_dictionaries(
+        {"rise_fraction": FRACTIONS, "start_divisor": st.floats(1, 100), "final_divisor": st.floats(1, 1e6)}
+    ),
+    "ramp": st.fixed_dictionaries({"start_factor": st.floats(1e-9, 0.5), "hold": st.integers(1, 10)}),
+    "wsd": st.fixed_dictionaries(
+        {
+            "decay_fraction": st.floats(0.01, 1),
+            "final_factor": st.floats(0, 1),
+            "decay": st.sampled_from(["linear", "one_minus_sqrt", "cosine"]),
+        }
+    ),
+}
+HORIZONS = st.integers(1, 300)
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> AbstractSchedule:
+    name = draw(st.sampled_from(sorted(SCHEDULES)))
+    return build_schedule(name, draw(SETTINGS[name]), warmup_steps=draw(st.integers(0, 20)))
+
+
+def test_every_member_is_drawn() -> None:
+    assert set(SETTINGS) == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_member_is_frozen_final_and_documented(name: str) -> None:
+    kind = SCHEDULES[name]
+    assert dataclasses.is_dataclass(kind)
+    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]  # dataclasses keep it there
+    assert getattr(kind, "__final__", False)
+    assert "Examples" in (kind.__doc__ or "")
+    with pytest.raises((dataclasses.FrozenInstanceError, TypeError, AttributeError)):
+        kind().needs_warmup = True
+
+
+@given(schedules(), HORIZONS)
+def test_the_factor_is_between_0_and_1_everywhere(schedule: AbstractSchedule, horizon: int) -> None:
+    for position in range(horizon):
+        factor = schedule.factor(position, horizon)
+        assert isinstance(factor, float)
+        assert math.isfinite(factor)
+        assert -1e-12 <= factor <= 1 + 1e-12
+
+
+@given(schedules(), HORIZONS)
+def test_momentum_is_absent_everywhere_or_a_momentum_everywhere(schedule: AbstractSchedule, horizon: int) -> None:
+    values = [schedule.momentum(position, horizon) for position in range(horizon)]
+    if None in values:
+        assert set(values) == {None}
+    else:
+        assert all(value is not None and 0 <= value < 1 for value in values)
+
+
+@given(schedules(), st.integers(2, 300))
+def test_the_same_position_has_the_same_factor_in_any_order(schedule: AbstractSchedule, horizon: int) -> None:
+    forward = [schedule.factor(position, horizon) for position in range(horizon)]
+    backward = [schedule.factor(position, horizon) for position in reversed(range(horizon))]
+    assert forward == backward[::-1]
+    again = pickle.loads(pickle.dumps(schedule))
+    assert again == schedule
+    assert [again.factor(position, horizon) for position in range(horizon)] == forward
+
+
+@given(schedules())
+def test_settings_survive_json(schedule: AbstractSchedule) -> None:
+    inner = getattr(schedule, "then", schedule)
+    plain = json.loads(json.dumps(dataclasses.asdict(inner)))
+    name = next(name for name, kind in SCHEDULES.items() if kind is type(inner))
+    assert build_schedule(name, plain) == inner
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_horizon_of_one_step_works(name: str) -> None:
+    assert 0 <= build_schedule(name, warmup_steps=3).factor(0, 1) <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name not in ("ramp", "one_cycle")])
+def test_a_schedule_reaches_its_peak_at_the_end_of_warm_up(name: str) -> None:
+    schedule = build_schedule(name, warmup_steps=10)
+    assert schedule.factor(9, 200) == 1.0
+    assert schedule.factor(10, 200) == pytest.approx(1.0)
+    assert max(schedule.factor(position, 200) for position in range(200)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("cosin", {}, "unknown schedule cosin; did you mean cosine?"),
+        ("cosine", {"final_fctor": 0.1}, "schedule cosine has no setting final_fctor; did you mean final_factor?"),
+        ("constant", {"x": 1}, "schedule constant has no setting x; it takes none"),
+        ("cosine", {"final_factor": 1.5}, "final_factor must be in [0, 1], not 1.5"),
+        ("cosine", {"final_factor": "low"}, "final_factor of schedule cosine must be a number, not 'low'"),
+        ("cosine", {"final_factor": True}, "final_factor of schedule cosine must be a number, not True"),
+        ("cosine", {"final_factor": float("nan")}, "final_factor must be in [0, 1], not nan"),
+        ("wsd", {"decay_fraction": 0}, "decay_fraction must be in (0, 1], not 0"),
+        ("wsd", {"decay": "sqrt"}, "unknown decay sqrt; known: cosine, linear, one_minus_sqrt"),
+        ("wsd", {"decay": ["linear"]}, "decay of schedule wsd must be a name, not ['linear']"),
+        ("one_cycle", {"rise_fraction": 1}, "rise_fraction must be below 1: a cycle also falls"),
+        ("one_cycle", {"start_divisor": 0.5}, "start_divisor must be at least 1, not 0.5"),
+        ("one_cycle", {"cycle_momentum": 1}, "cycle_momentum of schedule one_cycle must be true or false, not 1"),
+        (
+            "one_cycle",
+            {"base_momentum": 0.99},
+            "momenta must satisfy 0 <= base_momentum <= max_momentum < 1",
+        ),
+        ("ramp", {"start_factor": 1}, "start_factor must be in (0, 1), not 1"),
+        ("ramp", {"hold": 0}, "hold must be at least 1, not 0"),
+        ("ramp", {"hold": 1.5}, "hold of schedule ramp must be a whole number, not 1.5"),
+        ("inverse_sqrt", {"timescale_fraction": 0}, "timescale_fraction must be in (0, 1], not 0"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(name: str, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(LrscaleError) as caught:
+        build_schedule(name, settings)
+    assert str(caught.value) == said

@@ -1,0 +1,126 @@
+"""What determines the result of a trial."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from lrscale.errors import LrscaleError, StudyError
+from lrscale.units import Layout
+
+SPEC_VERSION = 1
+"""Schema version of spec.json."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSpec:
+    """A schedule by name, with its settings and warm-up.
+
+    Examples
+    --------
+    >>> ScheduleSpec(name="cosine", warmup_steps=10).label
+    'cosine'
+    """
+
+    name: str
+    """A name registered in `lrscale.schedules`, or ``"module"`` for the module's own schedulers."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The schedule's own fields; what is absent has its default."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up, at least 0."""
+
+    @property
+    def label(self) -> str:
+        """The name, and the settings that differ from the defaults."""
+        extra = ", ".join(f"{key}={value}" for key, value in sorted(self.settings.items()))
+        return f"{self.name} ({extra})" if extra else self.name
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSpec:
+    """One training run, described by everything that its result depends on, and by nothing else.
+
+    Where a trial runs is not part of it, unless `layout` is pinned, as throughput trials do.
+
+    Examples
+    --------
+    >>> spec = TrialSpec(
+    ...     task={"model": {"class_path": "m.Net"}}, schedule=ScheduleSpec(name="constant"), peak_lr=0.1,
+    ...     global_batch_size=32, horizon=100, seed=0,
+    ... )
+    >>> spec == TrialSpec.from_dict(spec.to_dict()), len(spec.trial_id)
+    (True, 16)
+    """
+
+    task: Mapping[str, Any]
+    """The task's resolved keys: model, data, trainer, config, cli, factory, and where things live. JSON values."""
+    schedule: ScheduleSpec
+    """Shape of the LR over the horizon."""
+    peak_lr: float
+    """LR of the reference parameter group at factor 1, positive."""
+    global_batch_size: int
+    """Examples of one optimizer step, at least 1."""
+    horizon: int
+    """Optimizer steps, at least 1."""
+    seed: int
+    """Seed of initialisation and of the order of examples, at least 0."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted keys of the task that this trial sets otherwise."""
+    validate_every: int | None = 0
+    """Steps between validations, besides the one at the end; 0 validates at the end only, None never."""
+    stop_on_divergence: bool = True
+    """Whether a trial whose loss has left for good ends early."""
+    layout: Layout | None = None
+    """Pinned for trials that measure a layout; None elsewhere, where the layout does not matter."""
+
+    def __post_init__(self) -> None:
+        if not self.peak_lr > 0:
+            raise LrscaleError(f"a peak LR must be positive, not {self.peak_lr}")
+        for name, least in (("global_batch_size", 1), ("horizon", 1), ("seed", 0), ("validate_every", 0)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise LrscaleError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+    @property
+    def examples(self) -> int:
+        """Training examples that the trial sees when it runs to its horizon."""
+        return self.horizon * self.global_batch_size
+
+    @property
+    def trial_id(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the spec."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` inverts it."""
+        plain = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
+        plain["schedule"] = dataclasses.asdict(self.schedule)
+        plain["layout"] = None if self.layout is None else dataclasses.asdict(self.layout)
+        plain["task"], plain["overrides"] = dict(self.task), dict(self.overrides)
+        return {"spec_version": SPEC_VERSION, **plain}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> TrialSpec:
+        """Read what `to_dict` wrote.
+
+        Raises
+        ------
+        StudyError
+            For a spec of a newer version.
+        """
+        values = dict(plain)
+        version = values.pop("spec_version")
+        if version > SPEC_VERSION:
+            raise StudyError(
+                f"spec version {version} is newer than {SPEC_VERSION}, the newest this lrscale reads",
+                hint="upgrade lrscale",
+            )
+        values["schedule"] = ScheduleSpec(**values["schedule"])
+        values["layout"] = None if values["layout"] is None else Layout(**values["layout"])
+        return cls(**values)

@@ -1,0 +1,29 @@
+"""A JSON schema of recipes, so that editors complete and check them while they are written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lrscale.recipe.schema import Recipe
+
+
+def recipe_json_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a recipe as people write it, short forms included.
+
+    Examples
+    --------
+    >>> recipe_json_schema()["required"]
+    ['name', 'task']
+    """
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    parts = schema["$defs"]
+    for entry in parts["Experiments"]["properties"].values():
+        entry["anyOf"] = [*entry.get("anyOf", [{"$ref": entry.pop("$ref", None)}]), {"type": "boolean"}]
+    choice = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ScheduleChoice"}]}
+    comparison = parts["Experiments"]["properties"]["schedules"]
+    comparison["anyOf"] = [*comparison["anyOf"], {"type": "array", "items": choice, "minItems": 1}]
+    parts["ScheduleComparison"]["properties"]["schedules"]["items"] = choice
+    scaling = parts["Scaling"]["properties"]["schedule"]
+    parts["Scaling"]["properties"]["schedule"] = {**choice, "description": scaling.get("description", "")}
+    return schema

@@ -1,0 +1,225 @@
+"""What is asked: the recipe's `experiments` and `target`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+from typing_extensions import Self
+
+from lrscale.errors import LrscaleError, did_you_mean
+from lrscale.recipe.fields import Arguments, Count, LearningRate, Length, Objective, Real, distinct, refuse, shown
+from lrscale.recipe.task import Section
+from lrscale.schedules import SCHEDULES, build_schedule
+from lrscale.units import Duration
+
+MODULE = "module"
+"""Name that stands for the schedulers that the module makes itself."""
+
+_NOT_FOR_TRAINING = "ramp"
+
+
+class ScheduleChoice(Section):
+    """A schedule by name, with the settings that differ from its defaults."""
+
+    name: str
+    """A registered schedule, or ``module`` for the module's own."""
+    settings: Arguments = Field(default_factory=dict)
+    """The schedule's own fields, such as ``final_factor``."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name == MODULE:
+            if self.settings:
+                refuse("takes no settings: the module's own schedule has its own")
+            return self
+        known = [name for name in SCHEDULES if name != _NOT_FOR_TRAINING]
+        if self.name not in known:
+            refuse(f"names the unknown schedule {shown(self.name)}", hint=did_you_mean(self.name, [*known, MODULE]))
+        try:
+            schedule = build_schedule(self.name, self.settings)
+        except LrscaleError as error:
+            refuse(f"cannot be used: {error.message}", hint=error.hint)
+        # Two spellings of one schedule are one trial, so that a setting equal to its default is dropped.
+        defaults = {field.name: field.default for field in dataclasses.fields(schedule)}  # type: ignore[arg-type]  # members are dataclasses
+        for name in [name for name, value in self.settings.items() if value == defaults[name]]:
+            del self.settings[name]
+        return self
+
+    @property
+    def label(self) -> str:
+        """The name, and the settings that differ from the defaults."""
+        extra = ", ".join(f"{key}={value}" for key, value in sorted(self.settings.items()))
+        return f"{self.name} ({extra})" if extra else self.name
+
+
+def long_schedule(value: Any) -> Any:
+    """Return ``{"name": "cosine"}`` for its short form ``"cosine"``; anything else as it is."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def long_comparison(value: Any) -> Any:
+    """Return ``{"schedules": [...]}`` for its short form, the list; anything else as it is."""
+    return {"schedules": value} if isinstance(value, list) else value
+
+
+def long_switch(value: Any) -> Any:
+    """Return None for ``false`` and an empty mapping, which means the defaults, for ``true``."""
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+OneSchedule = Annotated[ScheduleChoice, BeforeValidator(long_schedule)]
+
+
+class RangeTest(Section):
+    """Ramp the LR until training diverges: the cheap first bracket."""
+
+    seeds: Count = 3
+    """Ramps, each with its own seed."""
+    steps: Annotated[Count, Field(ge=2)] = 100
+    """Optimizer steps of one ramp, at least 2."""
+    lr_min: LearningRate = 1e-7
+    """LR of the first step."""
+    lr_max: LearningRate = 10.0
+    """LR of the last step."""
+    hold: Count = 1
+    """Steps spent at each LR; above 1 the ramp is a staircase."""
+    batch_size: Count | None = None
+    """Global batch size. Default: the middle one of `scaling`."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if not self.lr_min < self.lr_max:
+            refuse(f"must have lr_min below lr_max, not {self.lr_min:g} and {self.lr_max:g}")
+        if self.hold * 2 > self.steps:
+            refuse(f"holds each LR for {self.hold} of {self.steps} steps, so that it never rises", hint="lower hold")
+        return self
+
+
+class Scaling(Section):
+    """The best LR at each global batch size, at a fixed number of examples."""
+
+    batch_sizes: Annotated[tuple[Count, ...], Field(min_length=1)]
+    """Global batch sizes that are compared."""
+    horizon: Length
+    """Length of every trial, such as ``40k examples``: all batch sizes see the same data."""
+    schedule: OneSchedule = Field(default_factory=lambda: ScheduleChoice(name="cosine"))
+    """Schedule of every trial, by name or as ``{name, settings}``."""
+    warmup_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.05
+    """Share of the horizon spent in linear warm-up, in [0, 1)."""
+    seeds: Count = 3
+    """Seed replicates of every setting."""
+    learning_rates: Annotated[tuple[LearningRate, ...], Field(min_length=1)] | None = None
+    """Peak LRs to try. Default: around the bracket of the range test."""
+    ratio: Annotated[Real, Field(gt=1)] = 2.0
+    """Ratio of neighbouring LRs, above 1."""
+    max_learning_rates: Annotated[Count, Field(ge=3)] = 12
+    """Most LRs tried at one batch size, at least 3."""
+    validations: Count = 10
+    """Validations over the horizon."""
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        distinct(self.batch_sizes)
+        distinct(self.learning_rates or ())
+        _require_countable("horizon", self.horizon)
+        if self.horizon.unit == "steps" and len(self.batch_sizes) > 1:
+            refuse(
+                f"compares {len(self.batch_sizes)} batch sizes over {self.horizon}, which are not the same data",
+                hint="state the horizon in examples",
+            )
+        return self
+
+
+class ScheduleComparison(Section):
+    """The same number of examples under each schedule, each at its own best LR."""
+
+    schedules: Annotated[tuple[OneSchedule, ...], Field(min_length=1)]
+    """Schedules, by name or as ``{name, settings}``."""
+    batch_size: Count | None = None
+    """Global batch size. Default: the best one of `scaling`."""
+    horizon: Length | None = None
+    """Length of every trial. Default: that of `scaling`."""
+    seeds: Count = 3
+    """Seed replicates of every setting."""
+    margin: Annotated[Real, Field(ge=0, lt=1)] = 0.005
+    """Relative difference of the loss that counts as equal, in [0, 1)."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        distinct([choice.label for choice in self.schedules])
+        _require_countable("horizon", self.horizon)
+        return self
+
+
+class Throughput(Section):
+    """Examples a second for each way to split a batch over the devices."""
+
+    devices: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Device counts to try. Default: powers of two up to the layout's, and the layout's."""
+    per_device_batch_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Per-device batch sizes to try. Default: a few, a factor of four apart, up to the layout's bound."""
+    steps: Annotated[Count, Field(ge=2)] = 30
+    """Optimizer steps of one measurement, at least 2."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        distinct(self.devices or ())
+        distinct(self.per_device_batch_sizes or ())
+        return self
+
+
+class Experiments(Section):
+    """Which questions are asked. ``null`` or ``false`` turns one off, ``{}`` takes its defaults.
+
+    Examples
+    --------
+    >>> Experiments.model_validate({"range_test": False, "throughput": {}}).throughput.steps
+    30
+    """
+
+    range_test: Annotated[RangeTest | None, BeforeValidator(long_switch)] = Field(default_factory=RangeTest)
+    """Ramps of the LR; on by default."""
+    scaling: Annotated[Scaling | None, BeforeValidator(long_switch)] = None
+    """LR against batch size."""
+    schedules: Annotated[
+        ScheduleComparison | None, BeforeValidator(lambda value: long_comparison(long_switch(value)))
+    ] = None
+    """Comparison of schedules; a list of schedules is short for ``{schedules: [...]}``."""
+    throughput: Annotated[Throughput | None, BeforeValidator(long_switch)] = None
+    """Speed of the layouts."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        asked = [name for name in Experiments.model_fields if getattr(self, name) is not None]
+        if not asked:
+            refuse("are all turned off", hint=f"turn on one of {', '.join(Experiments.model_fields)}")
+        if self.schedules is not None and self.scaling is None:
+            for name in ("batch_size", "horizon"):
+                if getattr(self.schedules, name) is None:
+                    refuse(f"need schedules.{name} while scaling is off", hint=f"set experiments.schedules.{name}")
+        return self
+
+
+class Target(Section):
+    """The training job that the recommendation is for."""
+
+    batch_size: Count | None = None
+    """Global batch size of the job. Default: recommended."""
+    horizon: Length | None = None
+    """Length of the job. Default: the length that was calibrated."""
+    objective: Objective = "loss"
+    """What is best: the lowest ``loss`` at equal examples, or the shortest ``time`` among losses within `tolerance`."""
+    tolerance: Annotated[Real, Field(ge=0, lt=1)] = 0.001
+    """Relative difference of the loss that does not matter, in [0, 1)."""
+
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        _require_countable("horizon", self.horizon)
+        return self
+
+
+def _require_countable(name: str, horizon: Duration | None) -> None:
+    if horizon is not None and horizon.unit == "tokens":
+        refuse(f"has {name} {horizon}, and how many tokens an example has is the task's affair", hint="use examples")

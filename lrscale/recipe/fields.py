@@ -1,0 +1,123 @@
+"""The kinds of values that a recipe's fields hold, each with the rule that it must keep."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from lrscale.errors import LrscaleError
+from lrscale.units import UNITS, Duration
+
+_BARE_NUMBER = re.compile(r"^\s*[0-9][0-9_.]*([eE][+-]?[0-9]+)?\s*[kMBG]?\s*$")
+
+SENTENCE = "sentence"
+"""Type of the errors below: their message is already for people, and their context holds the remedy."""
+
+
+def refuse(message: str, *, hint: str | None = None) -> NoReturn:
+    """Raise an error whose message follows the field's path: ``experiments.scaling.seeds must ...``."""
+    # pydantic fills braces in a message template from the context, so that the text itself goes there.
+    raise PydanticCustomError(SENTENCE, "{sentence}", {"sentence": message, "hint": hint})
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    refuse(f"must be a whole number, not {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in a message: short, and text in quotes.
+
+    Examples
+    --------
+    >>> shown("16"), shown(None), shown(True)
+    ("'16'", 'empty', 'true')
+    """
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _duration(value: Any) -> Duration:
+    if isinstance(value, Duration):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        refuse(f"must be a length with its unit, not {shown(value)}", hint='write for example "40k examples"')
+    text = str(value)
+    if _BARE_NUMBER.match(text):
+        refuse(f"has no unit: {text}", hint=f"write for example {text} examples; units are {', '.join(UNITS)}")
+    try:
+        return Duration.parse(text)
+    except LrscaleError as error:
+        refuse(f"cannot be read: {error.message}", hint=error.hint)
+
+
+def _positive_lr(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        refuse(f"must be a number, not {shown(value)}")
+    if not 0 < value < float("inf"):
+        refuse(f"must be a positive learning rate, not {shown(value)}")
+    return float(value)
+
+
+def distinct(values: Sequence[Any]) -> Any:
+    """Refuse a list that names something twice: it would be trained once and look like two."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            refuse(f"names {shown(value)} twice", hint="remove one")
+    return values
+
+
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+"""A whole number of at least 1; 1e3 counts as one, 16.5, true and "16" do not."""
+
+NonNegative = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+"""A whole number of at least 0."""
+
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A finite number; text is refused."""
+
+LearningRate = Annotated[
+    float, BeforeValidator(_positive_lr), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
+]
+"""A positive, finite learning rate."""
+
+Length = Annotated[
+    Duration,
+    PlainValidator(_duration),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^\s*[0-9][0-9_]*\.?[0-9]*([eE][+-]?[0-9]+)?\s*[kMBG]?\s*(step|example|epoch|token)s?\s*$",
+        }
+    ),
+]
+"""A length of training with its unit, written ``40k examples``."""
+
+
+def _empty_is_default(value: Any) -> Any:
+    return {} if value is None else value
+
+
+EMPTY_IS_DEFAULT = BeforeValidator(_empty_is_default)
+"""A section whose every line is commented out reads as null, and means its defaults."""
+
+Arguments = Annotated[dict[str, Any], EMPTY_IS_DEFAULT]
+"""Named arguments, of any JSON values."""
+
+Accelerator = Literal["auto", "cpu", "gpu"]
+WhoseSchedule = Literal["ours", "module"]
+Objective = Literal["loss", "time"]

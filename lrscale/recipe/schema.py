@@ -1,0 +1,119 @@
+"""The whole recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr, model_validator
+from typing_extensions import Self
+
+from lrscale.recipe.experiments import Experiments, Target
+from lrscale.recipe.fields import EMPTY_IS_DEFAULT, Accelerator, Count, NonNegative, Real, refuse
+from lrscale.recipe.problems import EntryPath, spelled
+from lrscale.recipe.task import Section, Task
+
+
+class LayoutSettings(Section):
+    """Where a trial runs. It changes the speed of a trial and not its result."""
+
+    devices: Count = 1
+    """Devices (ranks) of one trial on each node."""
+    num_nodes: Count = 1
+    """Nodes of one trial."""
+    accelerator: Accelerator = "auto"
+    """``cpu``, ``gpu``, or ``auto``: GPUs where there are any."""
+    per_device_batch_size: Count | None = None
+    """Examples of one forward on one device. Default: as many as the global batch and the bound allow."""
+    max_per_device_batch_size: Count | None = None
+    """Most examples of one forward that a device can hold. Default: no bound; beyond it gradients accumulate."""
+    trials_at_once: Count = 1
+    """Trials that run side by side."""
+    timeout: Annotated[Real, Field(gt=0)] | None = None
+    """Seconds after which one trial is stopped. Default: never."""
+
+    @model_validator(mode="after")
+    def _within_the_bound(self) -> Self:
+        size, bound = self.per_device_batch_size, self.max_per_device_batch_size
+        if size is not None and bound is not None and size > bound:
+            refuse(f"has per_device_batch_size {size} above max_per_device_batch_size {bound}", hint="keep one of them")
+        return self
+
+
+class Recipe(Section):
+    """What a study asks, of which task, on which devices.
+
+    Made by `lrscale.load_recipe` from a YAML file, or from plain values by ``Recipe.model_validate``.
+
+    Examples
+    --------
+    >>> recipe = Recipe.model_validate({"name": "demo", "task": {"model": {"class_path": "shop.Net"}}})
+    >>> recipe.experiments.range_test.steps, recipe.layout.devices
+    (100, 1)
+    >>> Recipe.model_validate(recipe.dump()) == recipe
+    True
+    """
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
+    """Name of the study, of letters, digits, dots and dashes."""
+    seed: NonNegative = 0
+    """First seed; replicates count up from it."""
+    task: Task
+    """What is trained."""
+    layout: Annotated[LayoutSettings, EMPTY_IS_DEFAULT] = Field(default_factory=LayoutSettings)
+    """Where a trial runs."""
+    experiments: Annotated[Experiments, EMPTY_IS_DEFAULT] = Field(default_factory=Experiments)
+    """Which questions are asked."""
+    target: Target | None = None
+    """The training job that the recommendation is for."""
+
+    _root: Path = PrivateAttr(default_factory=Path)
+    _text: str = PrivateAttr(default="")
+    _source: str = PrivateAttr(default="recipe")
+    _lines: Mapping[EntryPath, int] = PrivateAttr(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def root(self) -> Path:
+        """Folder of the file; class paths and files are relative to it. Default: the working folder."""
+        return self._root
+
+    @property
+    def text(self) -> str:
+        """The file as given, before overrides; empty when the recipe was made from values."""
+        return self._text
+
+    @property
+    def source(self) -> str:
+        """Name of the file in messages."""
+        return self._source
+
+    def where(self, *path: str | int) -> str:
+        """Return an entry's place for a message.
+
+        Examples
+        --------
+        >>> recipe = Recipe.model_validate({"name": "demo", "task": {"model": {"class_path": "shop.Net"}}})
+        >>> recipe.where("task", "monitor")
+        'recipe: task.monitor'
+        """
+        line = self._lines.get(path)
+        return f"{self._source}{'' if line is None else f' line {line}'}: {spelled(path)}"
+
+    def dump(self) -> dict[str, Any]:
+        """Return every field, defaults included, as JSON values; ``Recipe.model_validate`` inverts it."""
+        return self.model_dump(mode="json")
+
+    def placed(self, *, root: Path, text: str, source: str, lines: Mapping[EntryPath, int]) -> Recipe:
+        """Return the recipe with the knowledge of where it came from; for the loader."""
+        recipe = self.model_copy()
+        recipe._root, recipe._text, recipe._source = root, text, source
+        recipe._lines = MappingProxyType(dict(lines))
+        return recipe
+
+    def __eq__(self, other: object) -> bool:
+        # Equal settings are equal recipes, wherever they were written.
+        return isinstance(other, Recipe) and self.dump() == other.dump()
+
+    __hash__ = None  # type: ignore[assignment]  # its mappings cannot be hashed either

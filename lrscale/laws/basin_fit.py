@@ -1,0 +1,246 @@
+"""Fit the basin to the runs of a slice: covariance model, outliers, noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from lrscale.laws.base import FloatArray
+from lrscale.laws.basin import BasinPosterior, Whitened, basin, posterior, whiten
+from lrscale.laws.noise import decompose, variance_ratio_p
+from lrscale.laws.runs import Runs, SeedLabel
+
+# Relative accuracy to which the three-parameter shape describes the excess over the minimum, as a standard deviation.
+# In simulations over nine shapes (benchmarks/coverage.py), 0.1 gave the shortest intervals with nominal coverage; 0
+# lets the wall before divergence pull the vertex (coverage below 50 % at 0.1 % noise), 0.2 and more throws data away.
+MODEL_ERROR = 0.1
+# The relative error grows once the excess is larger than that of the five best LRs and than five times the noise.
+_NEAR = 4
+_NOISE_MULTIPLE = 5.0
+_COLLAPSED = 3.0
+# How far beyond the grid the optimum is looked for: three doublings of the LR on each side.
+EXTENSION = math.log(8.0)
+# Residuals above five robust standard deviations lose influence; a normal residual gets there once in two million runs.
+_OUTLIER = 5.0
+_MIN_OUTLIER_DF = 5
+_OUTLIER_ROUNDS = 5
+_CONTRADICTED_P = 0.01
+_MIN_PURE_DF = 4
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasinFit:
+    """The basin of a slice and what later steps need of it. LRs are in ln units."""
+
+    posterior: BasinPosterior
+    whitened: Whitened
+    lower: float
+    """Lowest ln(LR) at which the optimum was looked for."""
+    upper: float
+    """Highest, at most ln of the LR from which upwards runs diverged."""
+    bounded_by_divergence: bool
+    """Whether divergence set `upper`."""
+    vertex: float
+    """Posterior median of ln(best LR)."""
+    exponents: tuple[float, float]
+    """Most probable (p, q) at the vertex."""
+    curvature: float
+    """Least-squares curvature at the vertex, per ln(LR)^2."""
+    curvature_se: float
+    """Its standard error, with the slope and the levels free as well."""
+    spare_df: float
+    """Degrees of freedom left after levels, curvature and vertex."""
+    noise_sd: float
+    """Standard deviation of a run at fixed LR and block."""
+    noise_df: float
+    """Degrees of freedom behind it."""
+    block_levels: tuple[tuple[SeedLabel, float], ...]
+    """(seed, minimum loss of its runs)."""
+    min_loss: float
+    """Mean of the block levels."""
+    level_se: float
+    """Standard error of the mean level at fixed seeds."""
+    expected_regret: float
+    """Posterior mean of the loss at the vertex minus the lowest loss."""
+    fitted: FloatArray
+    """Fitted losses of the kept runs."""
+    outliers: tuple[int, ...]
+    """Rows of the input whose weight was reduced."""
+    lack_of_fit_p: float
+    """p-value of the curve against the LR means; 1 without replicates."""
+    note: str
+    """A sentence to add to the reason, or nothing."""
+
+
+def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFit:
+    """Fit the basin: equal weights first, then weights from the fitted excess, then again without gross outliers.
+
+    The relative covariance of two runs at LRs i and j of noise s is ``[same run] + [i = j] (d_i / s)^2`` with
+    ``d = 0.1 excess sqrt(1 + (excess / near)^2)``: the error of the model is shared by all runs at an LR, so replicates
+    do not average it away. Only one reweighting: with few runs, iterating weights on the noise that those weights
+    produce shrinks both (90 instead of 95 % coverage at seven LRs and one seed).
+    """
+    x, loss = np.log(runs.lr[runs.kept]), runs.loss[runs.kept]
+    blocks, labels = runs.blocks()
+    distinct, place = np.unique(x, return_inverse=True)
+    bound = runs.diverged_above()
+    lower, upper = float(distinct[0]) - EXTENSION, float(distinct[-1]) + EXTENSION
+    bounded = bound is not None and math.log(bound) < upper
+    if bound is not None and bounded:
+        upper = math.log(bound)
+    spare = loss.size - len(labels) - 2
+    # Losses are centred: a large common offset would only cost digits.
+    centre = float(loss.mean())
+    target = loss - centre
+    inflation = np.ones(loss.size)
+    cleaned = loss
+    for _ in range(_OUTLIER_ROUNDS):
+        flagged = inflation > 1
+        clean_loss = runs.loss.copy()
+        clean_loss[runs.kept] = cleaned
+        parts = decompose(replace(runs, loss=clean_loss))
+        pure_df = parts.df - int(flagged.sum())
+        pure_variance = float(np.sum(parts.residuals**2)) / pure_df if pure_df >= _MIN_PURE_DF else None
+        excess = parts.lr_means - parts.lr_means.min()
+        known_variance, known_df, note = 0.0, 0.0, ""
+        extra = np.diag(inflation - 1)
+        data = whiten(x, target, blocks, _first_covariance(excess, place) + extra)
+        first = posterior(data, lower, upper)
+        if noise_sd is not None:
+            own = pure_variance if pure_variance is not None else _plug_in_variance(first)
+            own_df = pure_df if pure_variance is not None else max(spare, 1)
+            if variance_ratio_p(own, own_df, noise_sd**2, noise_df) < _CONTRADICTED_P:
+                note = f" The given noise sd {noise_sd:.2g} is contradicted by the residuals and was not used."
+            else:
+                known_variance, known_df = noise_sd**2, noise_df
+        scale = math.sqrt(pure_variance or known_variance or _plug_in_variance(first))
+        covariance = _covariance(first, excess, distinct, place, scale) + extra
+        data = whiten(x, target, blocks, covariance)
+        result = posterior(data, lower, upper, noise_variance=known_variance, noise_df=known_df)
+        if spare < _MIN_OUTLIER_DF:
+            break
+        residual = _residuals(data, result, target, blocks)
+        previous, inflation = inflation, _outlier_inflation(residual, covariance - extra, spare)
+        cleaned = loss - np.where(inflation > 1, residual, 0.0)
+        if np.all((inflation > 1) == (previous > 1)):
+            break
+    outliers = tuple(int(row) for row in np.flatnonzero(runs.kept)[inflation > 1])
+    vertex = float(result.vertex_quantile(0.5))
+    row, column = result.plug_in(vertex)
+    curvature = float(result.curvature[row, column])
+    p, q = (float(value) for value in result.exponents[column])
+    shape = curvature * basin(x - vertex, p, q)
+    levels = data.leveller @ (target - shape)
+    variance = float(result.variance[row, column])
+    mean_weight = np.full(len(labels), 1 / len(labels))
+    residual_ss = variance * result.df - known_df * known_variance
+    lack_p = 1.0
+    if pure_variance is not None and not outliers and spare > parts.df:
+        lack = max(residual_ss - pure_variance * parts.df, 0.0) / (spare - parts.df)
+        lack_p = variance_ratio_p(lack, spare - parts.df, pure_variance, parts.df)
+    noise = (pure_variance, pure_df) if pure_variance is not None else (variance, max(spare, 0) + known_df)
+    regret = np.maximum(result.curvature, 0) * basin(
+        vertex - result.vertices[:, None], result.exponents[None, :, 0], result.exponents[None, :, 1]
+    )
+    return BasinFit(
+        posterior=result,
+        whitened=data,
+        lower=lower,
+        upper=upper,
+        bounded_by_divergence=bounded,
+        vertex=vertex,
+        exponents=(p, q),
+        curvature=curvature,
+        curvature_se=2 * math.sqrt(variance * _square_term_variance(data, vertex)),
+        spare_df=max(spare, 0) + known_df,
+        noise_sd=math.sqrt(noise[0]),
+        noise_df=float(noise[1]),
+        block_levels=tuple((label, float(level) + centre) for label, level in zip(labels, levels, strict=True)),
+        min_loss=float(levels.mean()) + centre,
+        level_se=math.sqrt(variance * float(mean_weight @ data.level_covariance @ mean_weight)),
+        expected_regret=float(np.sum(result.mass * regret)),
+        fitted=blocks @ levels + shape + centre,
+        outliers=outliers,
+        lack_of_fit_p=lack_p,
+        note=note,
+    )
+
+
+def _square_term_variance(data: Whitened, vertex: float) -> float:
+    """Return the variance of the coefficient of (x - vertex)^2 beside a free slope, in units of the noise variance."""
+    u = data.distinct - vertex
+    columns = data.distinct_operator @ np.column_stack([u, u * u])
+    gram = columns.T @ columns
+    left = float(gram[1, 1] - gram[0, 1] ** 2 / gram[0, 0])
+    return 1 / left if left > 0 else math.inf
+
+
+def _plug_in_variance(result: BasinPosterior) -> float:
+    return float(result.variance[result.plug_in(float(result.vertex_quantile(0.5)))])
+
+
+def _first_covariance(excess: FloatArray, place: np.ndarray) -> FloatArray:
+    """Return equal weights, except for LRs that trained to a loss far above all others.
+
+    Runs that collapse without a non-finite loss can end a thousand times further up than the basin is deep; no curve
+    describes both. Up to three times the excess of the fifth best LR nothing changes.
+    """
+    near = float(np.sort(excess)[min(_NEAR, excess.size - 1)])
+    far = np.maximum(excess / (_COLLAPSED * near), 1.0) ** 4 - 1 if near > 0 else np.zeros(excess.size)
+    shared: FloatArray = np.eye(place.size) + np.equal.outer(place, place) * far[place][:, None]
+    return shared
+
+
+def _covariance(
+    result: BasinPosterior,
+    observed: FloatArray,
+    distinct: FloatArray,
+    place: np.ndarray,
+    scale: float,
+) -> FloatArray:
+    vertex = float(result.vertex_quantile(0.5))
+    row, column = result.plug_in(vertex)
+    p, q = result.exponents[column]
+    curvature = max(float(result.curvature[row, column]), 0.0)
+    fitted = curvature * basin(distinct - vertex, p, q)
+    # Where the runs lie above the curve, theirs is the distance to go by; `observed` is counted from the lowest mean.
+    lowest = int(np.argmin(observed))
+    excess = np.maximum(fitted, observed + fitted[lowest])
+    ordered = np.sort(fitted)
+    # Without noise the best LRs would take all the weight; the fourth best sets a floor.
+    scale = max(scale, MODEL_ERROR * float(ordered[min(3, ordered.size - 1)]) / 2)
+    if scale <= 0:
+        return np.eye(place.size)
+    near = max(float(ordered[min(_NEAR, ordered.size - 1)]), _NOISE_MULTIPLE * scale)
+    model = (MODEL_ERROR * excess / scale) ** 2 * (1 + (excess / near) ** 2)
+    shared: FloatArray = np.eye(place.size) + np.equal.outer(place, place) * model[place][:, None]
+    return shared
+
+
+def _residuals(data: Whitened, result: BasinPosterior, target: FloatArray, blocks: FloatArray) -> FloatArray:
+    vertex = float(result.vertex_quantile(0.5))
+    row, column = result.plug_in(vertex)
+    shape = result.curvature[row, column] * basin(data.x - vertex, *result.exponents[column])
+    residual: FloatArray = target - shape - blocks @ (data.leveller @ (target - shape))
+    return residual
+
+
+def _outlier_inflation(residual: FloatArray, covariance: FloatArray, spare: int) -> FloatArray:
+    """Return the factor by which the variance of each run is raised; 1 for all but gross outliers.
+
+    The factor (r / s)^2 makes the influence of a residual r fall like 1 / r. At most an eighth of the runs are outliers.
+    """
+    size = np.abs(residual) / np.sqrt(np.diag(covariance))
+    # 0.6745 is the median of |z| for a standard normal z.
+    robust = float(np.median(size)) / 0.6745 * math.sqrt(size.size / spare)
+    if robust <= 1e-12 * float(np.max(np.abs(residual)) + 1e-300) or robust == 0:
+        return np.ones(size.size)
+    ratio = size / robust
+    most = max(size.size // 8, 1)
+    far = (ratio > _OUTLIER) & (ratio >= np.sort(ratio)[-most])
+    factor: FloatArray = np.where(far, ratio, 1.0) ** 2
+    return factor

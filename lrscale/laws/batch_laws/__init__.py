@@ -1,0 +1,12 @@
+"""Laws of the best LR against the batch size. A new law is one file here and one line below."""
+
+from lrscale.laws.base import OPTIMAL_LR_LAWS as OPTIMAL_LR_LAWS
+from lrscale.laws.batch_laws.constant import ConstantLaw as ConstantLaw
+from lrscale.laws.batch_laws.linear import LinearLaw as LinearLaw
+from lrscale.laws.batch_laws.power import PowerLaw as PowerLaw
+from lrscale.laws.batch_laws.saturating import SaturatingLaw as SaturatingLaw
+from lrscale.laws.batch_laws.saturating_free import SaturatingFreeLaw as SaturatingFreeLaw
+from lrscale.laws.batch_laws.square_root import SquareRootLaw as SquareRootLaw
+
+for _law in (ConstantLaw(), SquareRootLaw(), LinearLaw(), PowerLaw(), SaturatingLaw(), SaturatingFreeLaw()):
+    OPTIMAL_LR_LAWS.register(_law.name)(_law)

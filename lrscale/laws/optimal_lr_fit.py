@@ -1,0 +1,191 @@
+"""The result of fitting the best LR against the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lrscale.errors import LrscaleError
+from lrscale.laws.base import FitStatus, FloatArray, Interval, finite_or_none
+from lrscale.laws.batch_laws import OPTIMAL_LR_LAWS
+
+Verdict = Literal["consistent", "ruled out", "cannot tell"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawRow:
+    """One law against the data."""
+
+    law: str
+    """Name in the registry."""
+    parameters: tuple[tuple[str, float, Interval], ...]
+    """(name, estimate, interval) in the law's order. An end that the data leave open is None."""
+    aicc: float | None
+    """Akaike's criterion with the small-sample correction; None when the data carry too few slices for the law."""
+    weight: float
+    """Share in predictions: Akaike weight among the laws that are not ruled out."""
+    loo_error: float | None
+    """Leave-one-out root mean square error in ln(LR)."""
+    p_value: float | None
+    """Likelihood-ratio test against the best law with more parameters; None when there is none."""
+    verdict: Verdict
+    """Whether the data rule the law out."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-safe mapping."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain["parameters"] = [[name, value, interval.to_dict()] for name, value, interval in self.parameters]
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LawRow:
+        """Rebuild the row that `to_dict` wrote."""
+        values = dict(data)
+        values["parameters"] = tuple(
+            (name, value, Interval.from_dict(interval)) for name, value, interval in data["parameters"]
+        )
+        return cls(**values)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimalLRFit:
+    """The best LR as a function of the batch size: chosen law, rivals, predictions. `fit_optimal_lr` makes it."""
+
+    status: FitStatus
+    """How the fit ended."""
+    reason: str
+    """One sentence with the numbers behind the status."""
+    law: str | None
+    """Chosen law, or None unless the status is ok."""
+    runner_up: str | None
+    """Second law by the same criterion, or None."""
+    aicc_difference: float | None
+    """AICc of the runner-up minus that of the chosen law; below 2 the two are as good as each other."""
+    table: tuple[LawRow, ...]
+    """Every law that could be fitted."""
+    knee: float | None
+    """Batch size at which the saturating law bends; None when the data lie on one side of it."""
+    knee_interval: Interval | None
+    """Its interval; one-sided when the data lie on one side."""
+    lack_of_fit_sd: float | None
+    """Standard deviation in ln(LR) added to every slice: the scatter about the laws that the slices do not explain."""
+    batch_sizes: tuple[float, ...]
+    """Batch size of each slice, as given."""
+    best_lrs: tuple[float | None, ...]
+    """Best LR of each slice; for a censored one the bound that was used; None when it was not used."""
+    slice_status: tuple[str, ...]
+    """Status of each slice."""
+    fitted: tuple[float | None, ...]
+    """LR of the mixture at each batch size."""
+    draws: tuple[tuple[str, tuple[tuple[float, ...], ...]], ...]
+    """(law, draws of its parameters): the mixture behind predictions."""
+    confidence: float
+    """Confidence of every interval."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether a law was chosen."""
+        return self.status is FitStatus.OK
+
+    def row(self, law: str) -> LawRow:
+        """Return the row of one law; raise LrscaleError when it was not fitted."""
+        for row in self.table:
+            if row.law == law:
+                return row
+        raise LrscaleError(f"law {law} was not fitted", hint=f"fitted: {', '.join(row.law for row in self.table)}")
+
+    def predict(self, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the best LR at batch sizes and its interval, laws mixed by their Akaike weights.
+
+        Parameters
+        ----------
+        batch : array-like of shape (m,)
+            Positive batch sizes in the unit of the fit, inside or outside the measured range.
+
+        Returns
+        -------
+        lr, lo, hi : arrays of shape (m,)
+            Median and interval of the mixture. Outside the measured range the interval widens, because the parameters
+            are uncertain and because laws that agree inside part ways.
+
+        Raises
+        ------
+        LrscaleError
+            When no law was fitted, or a batch size is not positive.
+        """
+        sizes = self._sizes(batch)
+        curves = np.concatenate(
+            [OPTIMAL_LR_LAWS[name].predict(np.asarray(params), sizes) for name, params in self.draws]
+        )
+        return self._quantiles(curves)
+
+    def local_slope(self, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return d log LR / d log B at batch sizes and its interval (linear rule 1, square root 1/2, constant 0)."""
+        sizes = self._sizes(batch)
+        slopes = np.concatenate(
+            [OPTIMAL_LR_LAWS[name].local_slope(np.asarray(params)[:, 1:], sizes) for name, params in self.draws]
+        )
+        return self._quantiles(slopes)
+
+    def inside(self, batch: float) -> bool:
+        """Return whether a batch size lies within the measured range."""
+        used = [size for size, lr in zip(self.batch_sizes, self.best_lrs, strict=True) if lr is not None]
+        return bool(used) and min(used) <= batch <= max(used)
+
+    def _sizes(self, batch: ArrayLike) -> FloatArray:
+        if not self.draws:
+            raise LrscaleError(f"no law was fitted: {self.reason}", hint="look at the status first")
+        sizes = np.atleast_1d(np.asarray(batch, dtype=np.float64))
+        if not np.all(np.isfinite(sizes) & (sizes > 0)):
+            raise LrscaleError(f"batch sizes must be positive numbers, not {sizes}", hint="check the argument")
+        return sizes
+
+    def _quantiles(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        tail = 50 * (1 - self.confidence)
+        lo, middle, hi = np.percentile(values, [tail, 50, 100 - tail], axis=0)
+        return middle, lo, hi
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-safe mapping from which `from_dict` rebuilds an equal object."""
+        plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain["status"] = self.status.value
+        plain["table"] = [row.to_dict() for row in self.table]
+        plain["knee"] = finite_or_none(self.knee)
+        plain["knee_interval"] = None if self.knee_interval is None else self.knee_interval.to_dict()
+        for name in ("batch_sizes", "best_lrs", "slice_status", "fitted"):
+            plain[name] = list(plain[name])
+        plain["draws"] = [[law, [list(row) for row in rows]] for law, rows in self.draws]
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> OptimalLRFit:
+        """Rebuild the fit that `to_dict` wrote."""
+        values = {field.name: data[field.name] for field in fields(cls)}
+        values["status"] = FitStatus(data["status"])
+        values["table"] = tuple(LawRow.from_dict(row) for row in data["table"])
+        if data["knee_interval"] is not None:
+            values["knee_interval"] = Interval.from_dict(data["knee_interval"])
+        for name in ("batch_sizes", "best_lrs", "slice_status", "fitted"):
+            values[name] = tuple(data[name])
+        values["draws"] = tuple((law, tuple(tuple(row) for row in rows)) for law, rows in data["draws"])
+        return cls(**values)
+
+    def summary(self) -> str:
+        """Return the fit as text: the chosen law, its parameters, the table of laws."""
+        lines = [f"best LR against batch size: {self.status.value}", f"  {self.reason}"]
+        for row in self.table:
+            mark = "*" if row.law == self.law else " "
+            aicc = "-" if row.aicc is None else f"{row.aicc:.1f}"
+            loo = "-" if row.loo_error is None else f"{row.loo_error:.2f}"
+            lines.append(f" {mark}{row.law:<16} AICc {aicc:>7}  LOO {loo:>5}  weight {row.weight:.2f}  {row.verdict}")
+            for name, value, interval in row.parameters:
+                lines.append(f"      {name:<10} {value:.4g} ({interval.text()})")
+        if self.knee_interval is not None:
+            lines.append(f"  knee of the saturating law: {self.knee_interval.text()}")
+        return "\n".join(lines)

@@ -1,0 +1,284 @@
+"""Takes the place of the user's loaders: the same data, in batches of the size and order that a trial asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sized
+from typing import Any, final
+
+import numpy as np
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+from torch.utils.data.distributed import DistributedSampler
+
+from lrscale.errors import LayoutError, TaskError
+from lrscale.training.built import BuiltTask
+from lrscale.training.data_order import (
+    DealtBatches,
+    ExampleOrder,
+    FixedBatches,
+    GlobalBatches,
+    check_per_device_share,
+    has_plain_batches,
+    is_iterable,
+    require_whole_batch,
+    with_batches,
+)
+from lrscale.units import Layout
+
+HELD_BACK = 0.1
+"""Share of the training examples held back for validation where the task has no validation data of its own."""
+HELD_BACK_SEED = 20260101
+"""Fixed, so that every trial of every study validates on the same held-back examples."""
+DEFAULT_VALIDATION_BATCH = 64
+"""Used where validation batches follow the training batch size and the task's own size is not known. Validation keeps
+no activations for a backward, so this fits wherever a training batch of several times less does."""
+
+
+@final
+class DataControl:
+    """Re-forms the loaders of one trial on one rank.
+
+    Parameters
+    ----------
+    built : BuiltTask
+        Its loaders are replaced in place by `install`.
+    layout : Layout
+        Where the trial runs.
+    rank : int
+        This process's global rank.
+    seed : int
+        With the epoch, it determines the order of examples.
+
+    Attributes
+    ----------
+    notes : list of str
+        What a reader of the result must know.
+    training_examples : int or None
+        Examples of one epoch, where that can be known.
+    on_validation_known : callable
+        Told the examples of each batch of the first validation loader, or None where that cannot be known.
+    source : {"examples", "batches", "stream", "custom"}
+        What could be controlled: the order of examples, the batches of the user's batch sampler, a stream whose order
+        is its own, or a loader that is not a DataLoader.
+    """
+
+    def __init__(self, built: BuiltTask, layout: Layout, rank: int, seed: int) -> None:
+        self._built = built
+        self._layout = layout
+        self._rank = rank
+        self._seed = seed
+        self._hold_back = False
+        self._train_source: Any = None
+        self.notes: list[str] = []
+        self.training_examples: int | None = None
+        self.on_validation_known: Callable[[tuple[int, ...] | None], object] = lambda sizes: None
+        self.source = "custom"
+        self.has_validation = False
+
+    def install(self) -> None:
+        """Replace the loaders of the data module, the module or the factory."""
+        built = self._built
+        overridden = built.flavour.get("utilities.model_helpers.is_overridden")
+        can_validate = overridden("validation_step", built.module)
+        if built.train_loader is not None:
+            has_own = built.val_loader is not None
+            self._hold_back = can_validate and not has_own
+            self._train_source = built.train_loader
+            built.train_loader = self.training(built.train_loader)
+            if has_own:
+                built.val_loader = self.validation(built.val_loader)
+            elif self._hold_back and self.source == "examples":
+                built.val_loader = self._held_back_loader()
+            self.has_validation = can_validate and built.val_loader is not None
+            return
+        owner = built.datamodule if built.datamodule is not None else built.module
+        if not overridden("train_dataloader", owner):
+            raise TaskError(
+                f"{type(owner).__name__} has no train_dataloader", hint="name a data module in task.data, or a factory"
+            )
+        self.has_validation = can_validate
+        original = owner.train_dataloader
+        if not can_validate:
+            _replace(owner, "train_dataloader", original, lambda: self.training(original()))
+            return
+        own_validation = owner.val_dataloader if overridden("val_dataloader", owner) else _nothing
+
+        asked: list[Any] = []
+
+        def train_loader() -> Any:
+            # Whether examples must be held back shows only once the data are set up and the hook has been asked.
+            try:
+                asked[:] = [own_validation()]
+            except Exception:  # it may stand on what train_dataloader does; validation asks again and may raise then
+                asked.clear()
+            self._hold_back = bool(asked) and not _holds_loader(asked[0])
+            return self.training(original())
+
+        def val_loader() -> Any:
+            own = asked.pop() if asked else own_validation()
+            if _holds_loader(own):
+                return self.validation(own)
+            if self._train_source is None:
+                self._train_source = original()
+            return self._held_back_loader()
+
+        _replace(owner, "train_dataloader", original, train_loader)
+        _replace(owner, "val_dataloader", own_validation, val_loader)
+
+    def training(self, loaders: Any) -> Any:
+        """Return training loaders that follow the trial's layout and seed."""
+        self._train_source = loaders
+        main = _first_loader(loaders)
+        follows = main is not None and main.batch_size == self._layout.per_device_batch_size
+        own_size = None if main is None or follows else main.batch_size
+        if own_size and not self._built.batch_size_home:
+            self._built.own_batch_size = self._built.own_batch_size or own_size
+        return _map_loaders(loaders, functools.partial(self._training_loader, main=main, own_size=own_size))
+
+    def validation(self, loaders: Any) -> Any:
+        """Return validation loaders whose batches do not depend on the trial's batch size.
+
+        Every rank validates on the whole set: the mean is exact for any number of ranks, whether or not the module
+        reduces what it logs.
+        """
+        formed = _map_loaders(loaders, self._validation_loader)
+        first = _first_loader(formed)
+        batches = None if first is None else first.batch_sampler
+        self.on_validation_known(batches.sizes if isinstance(batches, FixedBatches) else None)
+        return formed
+
+    def _training_loader(self, loader: Any, main: Any, own_size: int | None) -> Any:
+        layout = self._layout
+        if not isinstance(loader, DataLoader):
+            return self._custom_loader(loader)
+        if loader is not main and isinstance(loader.batch_size, int):
+            # Loaders beside the first keep their ratio to it, so that "labelled 16, unlabelled 64" stays 1 to 4.
+            size = loader.batch_size
+            if own_size:
+                size = max(1, round(size * layout.per_device_batch_size / own_size))
+            layout = dataclasses.replace(layout, per_device_batch_size=size)
+        if is_iterable(loader):
+            return self._stream_loader(loader, layout)
+        if has_plain_batches(loader):
+            left_out = self._left_out(loader) if self._hold_back else frozenset()
+            order = ExampleOrder(loader, self._seed, left_out)
+            if loader is main:
+                self.source, self.training_examples = "examples", len(order)
+            require_whole_batch(len(order), layout)
+            return with_batches(loader, GlobalBatches(order, layout, self._rank))
+        if loader.batch_sampler is None:
+            return self._custom_loader(loader)
+        self.source = "batches"
+        if isinstance(loader.dataset, Sized):
+            self.training_examples = len(loader.dataset)
+        dealt = DealtBatches(loader.batch_sampler, layout, self._rank, self._seed)
+        check_per_device_share(dealt, layout, self._built.batch_size_home)
+        self._require_home("its batch sampler forms the batches")
+        return with_batches(loader, dealt)
+
+    def _stream_loader(self, loader: DataLoader[Any], layout: Layout) -> DataLoader[Any]:
+        self.source = "stream"
+        self.notes.append("the training data are a stream: the order of examples is its own, equal seeds or not")
+        if loader.batch_size is None:
+            self._require_home("the stream forms its own batches")
+            return loader
+        return with_batches(loader, BatchSampler(loader.sampler, layout.per_device_batch_size, True))
+
+    def _custom_loader(self, loader: Any) -> Any:
+        self.source = "custom"
+        size = getattr(loader, "batch_size", None)
+        if isinstance(size, int) and size != self._layout.per_device_batch_size:
+            raise LayoutError(
+                f"{type(loader).__name__} forms batches of {size}, not of {self._layout.per_device_batch_size}",
+                hint="name where its batch size lives in task.batch_size",
+            )
+        self._require_home(f"{type(loader).__name__} forms its own batches")
+        self.notes.append(
+            f"the training data come from a {type(loader).__name__}: lrscale controls neither order nor sharding"
+        )
+        return loader
+
+    def _require_home(self, why: str) -> None:
+        if not self._built.batch_size_home:
+            raise TaskError(
+                f"the batch size of the training data cannot be set: {why}",
+                hint="name where it lives in task.batch_size, or use task.factory",
+            )
+
+    def _validation_loader(self, loader: Any) -> Any:
+        if not isinstance(loader, DataLoader) or not isinstance(loader.batch_size, int):
+            return loader
+        follows = bool(self._built.batch_size_home) and loader.batch_size == self._layout.per_device_batch_size
+        size = (self._built.own_batch_size or DEFAULT_VALIDATION_BATCH) if follows else loader.batch_size
+        if is_iterable(loader):
+            return with_batches(loader, BatchSampler(loader.sampler, size, False))
+        if not has_plain_batches(loader):
+            return loader
+        whole_set = isinstance(loader.sampler, (RandomSampler, DistributedSampler))
+        indices = range(len(loader.dataset)) if whole_set else list(loader.sampler)  # type: ignore[arg-type]  # map-style
+        return with_batches(loader, FixedBatches(indices, size))
+
+    def _left_out(self, loader: DataLoader[Any]) -> frozenset[int]:
+        size = len(loader.dataset)  # type: ignore[arg-type]  # has_plain_batches: a map-style set has a length
+        count = max(1, round(HELD_BACK * size))
+        chosen = np.random.default_rng(HELD_BACK_SEED).permutation(size)[:count]
+        return frozenset(int(index) for index in chosen)
+
+    def _held_back_loader(self) -> Any:
+        main = _first_loader(self._train_source)
+        if main is None or not has_plain_batches(main):
+            self.has_validation = False
+            return []
+        note = f"the task has no validation data: {HELD_BACK:.0%} of the training examples are held back for it"
+        if note not in self.notes:
+            self.notes.append(note)
+        batches = FixedBatches(sorted(self._left_out(main)), self._built.own_batch_size or DEFAULT_VALIDATION_BATCH)
+        self.on_validation_known(batches.sizes)
+        return with_batches(main, batches)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _holds_loader(loaders: Any) -> bool:
+    # A module's `val_dataloader` may return None or an empty list to say that there is none.
+    return loaders is not None and not (isinstance(loaders, (list, tuple, dict)) and not loaders)
+
+
+def _replace(owner: Any, name: str, original: Callable[[], Any], function: Callable[[], Any]) -> None:
+    def replaced() -> Any:
+        return function()
+
+    functools.update_wrapper(replaced, original)
+    # On the instance: the class stays as the user wrote it. An nn.Module takes a function like any attribute.
+    object.__setattr__(owner, name, replaced)
+
+
+def _first_loader(loaders: Any) -> DataLoader[Any] | None:
+    if isinstance(loaders, DataLoader):
+        return loaders
+    if hasattr(loaders, "flattened"):
+        loaders = list(loaders.flattened)
+    if isinstance(loaders, dict):
+        loaders = list(loaders.values())
+    if isinstance(loaders, (list, tuple)):
+        for loader in loaders:
+            found = _first_loader(loader)
+            if found is not None:
+                return found
+    return None
+
+
+def _map_loaders(loaders: Any, change: Callable[[Any], Any]) -> Any:
+    if loaders is None:
+        return None
+    if hasattr(loaders, "flattened"):
+        loaders.flattened = [change(loader) for loader in loaders.flattened]
+        return loaders
+    if isinstance(loaders, dict):
+        return {key: _map_loaders(loader, change) for key, loader in loaders.items()}
+    if isinstance(loaders, (list, tuple)):
+        return [_map_loaders(loader, change) for loader in loaders]
+    return change(loaders)

@@ -1,0 +1,94 @@
+"""When a loss has left for good."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import final
+
+OPENING_STEPS = 5
+"""Steps whose mean loss is called the initial loss and whose spread gives the first idea of the noise."""
+SMOOTHING = 0.1
+"""Weight of a new step in the exponential mean that is watched."""
+PATIENCE_FRACTION = 0.1
+"""Share of the horizon that the mean must stay above the bound; a spike of the catapult phase is shorter
+(Lewkowycz et al. 2020, arXiv:2003.02218)."""
+LEAST_PATIENCE = 10
+"""Steps; for short horizons."""
+
+
+@final
+@dataclass(slots=True)
+class DivergenceWatch:
+    """Follows the training loss of every step, equal on all ranks, and says when the run has diverged.
+
+    A run has diverged when a loss is not finite, or when the smoothed loss stays above the initial loss by more than
+    three standard deviations of the step losses, or a tenth of the best descent if that is more, for a tenth of the
+    horizon after the warm-up. The bound is a difference, so it holds for losses of any sign and offset.
+
+    Parameters
+    ----------
+    horizon : int
+        Steps of the trial.
+    warmup : int, optional
+        Steps before which only a loss that is not finite counts. Default 0.
+    patience : int or None, optional
+        Steps above the bound. Default None: a tenth of the horizon, at least 10.
+
+    Examples
+    --------
+    >>> watch = DivergenceWatch(horizon=100)
+    >>> any(watch.add(loss) for loss in [2.0, 2.1, 1.9, 2.0, 2.0, 1.5, 1.0])
+    False
+    >>> watch.add(float("inf"))
+    'the training loss was inf at step 8'
+    """
+
+    horizon: int
+    warmup: int = 0
+    patience: int | None = None
+    steps: int = 0
+    initial: float = math.nan
+    mean: float = math.nan
+    lowest: float = math.inf
+    _opening: list[float] = field(default_factory=list)
+    _noise_variance: float = 0.0
+    _above: int = 0
+
+    def add(self, loss: float) -> str | None:
+        """Take the loss of the next step and return a reason once the run has diverged, else None."""
+        self.steps += 1
+        if not math.isfinite(loss):
+            return f"the training loss was {loss} at step {self.steps}"
+        if self.steps <= OPENING_STEPS:
+            self._opening.append(loss)
+            self.mean = self.initial = sum(self._opening) / self.steps
+            # Half the mean square of successive differences is the variance of the noise, whatever the trend
+            # (von Neumann 1941).
+            squares = [(after - before) ** 2 for before, after in zip(self._opening, self._opening[1:], strict=False)]
+            self._noise_variance = sum(squares) / (2 * max(1, len(squares)))
+        else:
+            self.mean += SMOOTHING * (loss - self.mean)
+        self.lowest = min(self.lowest, self.mean)
+        return self._judge()
+
+    @property
+    def bound(self) -> float:
+        """The smoothed loss above which the run counts as leaving."""
+        return self.initial + max(3 * math.sqrt(self._noise_variance), 0.1 * (self.initial - self.lowest))
+
+    def _judge(self) -> str | None:
+        if self.steps <= max(self.warmup, OPENING_STEPS):
+            return None
+        self._above = self._above + 1 if self.mean > self.bound else 0
+        patience = self.patience or max(LEAST_PATIENCE, round(PATIENCE_FRACTION * self.horizon))
+        if self._above < patience:
+            return None
+        return (
+            f"the smoothed training loss stayed above {self.bound:.4g} for {self._above} steps, to step {self.steps}; "
+            f"it began at {self.initial:.4g}"
+        )
+
+    def ended_above_start(self) -> bool:
+        """Whether the run stands above its start now, by more than the noise."""
+        return math.isfinite(self.mean) and self.mean > self.bound

@@ -1,0 +1,262 @@
+"""The Lightning callback that ties a trial's parts to the course of a fit."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lrscale.training.batches import hash_batch
+from lrscale.training.flavour import Flavour
+from lrscale.training.lr_control import LRControl
+from lrscale.training.monitor import loss_of
+from lrscale.training.recorder import Recorder
+from lrscale.training.seeding import seed_rank
+from lrscale.training.trainer_setup import settle_length, sort_callbacks
+
+_TRAINING_LOSSES = ("train_loss", "loss", "train/loss", "training_loss", "train_loss_step")
+"""Names under which modules log a training loss that they do not return."""
+
+
+class TrialHooks:
+    """What happens at each hook; `make_callback` gives it the base class of the module's own flavour.
+
+    Parameters
+    ----------
+    control : LRControl
+        Sets the LR before each step.
+    recorder : Recorder
+        Takes losses and validations.
+    horizon : int
+        Optimizer steps.
+    forwards : int
+        Forwards (micro-batches) per step on this rank.
+    world_size, rank : int
+        Number of ranks, and this one.
+    seed : int
+        Seed of the trial.
+    per_device_batch_size : int
+        Examples of a forward, for what is said of batches.
+    validate_every : int or None
+        Steps between validations; 0 at the end only, None never.
+    """
+
+    def __init__(
+        self,
+        *,
+        control: LRControl,
+        recorder: Recorder,
+        horizon: int,
+        forwards: int,
+        world_size: int,
+        rank: int,
+        seed: int,
+        per_device_batch_size: int,
+        validate_every: int | None,
+    ) -> None:
+        self._control = control
+        self._recorder = recorder
+        self._horizon = horizon
+        self._forwards = forwards
+        self._world_size = world_size
+        self._rank = rank
+        self._seed = seed
+        self._per_device_batch_size = per_device_batch_size
+        self._validate_every = validate_every
+        self._new_step = True
+        self._global_step = 0
+        self._compared = False
+        self._losses: list[torch.Tensor] = []
+        self._automatic = True
+        self.facts: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self.in_training_step = False
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take hold of the optimizers, which exist from here on, and of the moments of validation."""
+        self._automatic = bool(pl_module.automatic_optimization)
+        if not self._automatic:
+            # Such a module may step several optimizers a batch, and each counts; the trial ends by batches instead.
+            trainer.fit_loop.epoch_loop.max_steps = -1
+        if trainer.num_training_batches == float("inf"):
+            # A stream that ends before the trial does is begun again; each pass brings one batch at the least.
+            trainer.fit_loop.max_epochs = self._horizon * self._forwards
+        self.facts.update(self._control.attach(trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs))
+        self.facts["parameters"] = sum(parameter.numel() for parameter in pl_module.parameters())
+        self._look_for_batch_norm(pl_module)
+        self._time_validation(trainer)
+        seed_rank(self._seed, self._rank)
+        self._recorder.begin(pl_module.device)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Set the LR of the step."""
+        del pl_module, batch_idx
+        if not self._compared:
+            self._compared = True
+            self._compare_ranks(trainer, batch)
+        if self._new_step:
+            self._new_step = False
+            self._recorder.lr = self._control.before_step(self._recorder.steps)
+        self.in_training_step = True
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Have the last word on the LR."""
+        del trainer, pl_module, optimizer
+        self._control.reassert()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Take the loss; the last forward of a step completes it."""
+        del pl_module, batch, batch_idx
+        self.in_training_step = False
+        loss = loss_of(outputs)
+        if loss is None:
+            loss = _logged_loss(trainer)
+        elif self._forwards > 1:
+            # Lightning hands back the loss divided by the accumulation.
+            loss = loss * self._forwards
+        if loss is not None:
+            self._losses.append(loss.detach())
+        if self._forwards > 1:
+            step = trainer.global_step
+            if step == self._global_step:
+                return
+            self._global_step = step
+        self._new_step = True
+        losses, self._losses = self._losses, []
+        self._recorder.add_step(losses)
+        if self._recorder.steps >= self._horizon:
+            trainer.should_stop = True
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clock."""
+        del trainer, pl_module
+        self._recorder.begin_validation()
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Keep what the step returned, and what the first batch was."""
+        del trainer, pl_module
+        if dataloader_idx == 0:
+            if batch_idx == 0 and "validation_hash" not in self.facts:
+                self.facts["validation_hash"] = f"{hash_batch(batch):016x}"
+            self._recorder.add_validation_batch(outputs, batch_idx)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Take the monitored loss."""
+        del pl_module
+        self._recorder.end_validation(validation_metrics(trainer))
+
+    def closing_notes(self) -> list[str]:
+        """Return every sentence about this trial that its hooks came upon."""
+        return [*self.notes, *self._control.closing_notes()]
+
+    def _time_validation(self, trainer: Any) -> None:
+        # Lightning counts batches, restarts at epochs and validates whenever a stream ends; a trial validates after
+        # whole steps: at its cadence, and once at its end. `_should_check_val_fx` is private; tests hold it in place.
+        loop, every = trainer.fit_loop.epoch_loop, self._validate_every
+
+        def due(data_fetcher: Any) -> bool:
+            del data_fetcher
+            if not self._new_step or every is None or not loop._should_check_val_epoch():
+                return False
+            steps = self._recorder.steps
+            return steps == self._horizon or (every > 0 and steps > 0 and steps % every == 0)
+
+        loop._should_check_val_fx = due
+
+    def _compare_ranks(self, trainer: Any, batch: Any) -> None:
+        if self._world_size < 2:
+            return
+        mine = torch.tensor(hash_batch(batch), device=trainer.strategy.root_device)
+        hashes = [torch.zeros_like(mine) for _ in range(self._world_size)]
+        torch.distributed.all_gather(hashes, mine)
+        different = len({int(one) for one in hashes})
+        if different < self._world_size and mine:
+            self.facts["identical_batches"] = True
+            size = self._per_device_batch_size * self._forwards
+            self.notes.append(
+                f"{self._world_size - different + 1} of {self._world_size} ranks saw the same first batch: the data "
+                f"are not divided among the ranks, so the global batch is {different * size}, not "
+                f"{self._world_size * size}"
+            )
+
+    def _look_for_batch_norm(self, module: Any) -> None:
+        found = {type(part) for part in module.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)}
+        names = sorted(kind.__name__ for kind in found - {torch.nn.SyncBatchNorm})
+        if not names:
+            return
+        self.facts["batch_norm"] = True
+        if self._world_size * self._forwards > 1:
+            self.notes.append(
+                f"{', '.join(names)} takes its statistics over the {self._per_device_batch_size} examples of one "
+                "forward, so the result depends on the layout"
+            )
+
+
+def make_callback(flavour: Flavour, **parts: Any) -> Any:
+    """Return `TrialHooks` as a callback of the module's own flavour."""
+    kind = type("TrialCallback", (TrialHooks, flavour.get("Callback")), {"state_key": "TrialCallback"})
+    return kind(**parts)
+
+
+def prepare_module(
+    module: Any, trainer_of: Callable[[], Any], horizon: int, forwards: int, flavour: Flavour, notes: list[str]
+) -> None:
+    """Have the fit loop know its length before the module builds its optimizers, and its callbacks sorted.
+
+    Parameters
+    ----------
+    module : LightningModule
+        Changed on the instance.
+    trainer_of : callable
+        Returns the Trainer once it is built.
+    horizon, forwards : int
+        Steps, and forwards of each on this rank.
+    flavour : Flavour
+        Package that callbacks come from.
+    notes : list of str
+        Gets a sentence for each callback that is dropped.
+    """
+    original = module.configure_optimizers
+
+    def configure_optimizers() -> Any:
+        settle_length(trainer_of(), horizon, forwards)
+        return original()
+
+    functools.update_wrapper(configure_optimizers, original)
+    object.__setattr__(module, "configure_optimizers", configure_optimizers)
+    own_callbacks = module.configure_callbacks
+
+    def configure_callbacks() -> Any:
+        made = own_callbacks() or []
+        kept, dropped = sort_callbacks(list(made) if isinstance(made, (list, tuple)) else [made], flavour)
+        notes.extend(f"callback {name} does not run in trials" for name in dropped)
+        return kept
+
+    functools.update_wrapper(configure_callbacks, own_callbacks)
+    object.__setattr__(module, "configure_callbacks", configure_callbacks)
+
+
+def validation_metrics(trainer: Any) -> dict[str, Any]:
+    """Return what validation logged.
+
+    What training logged stays in ``callback_metrics``; the validation loop's own results tell which names are its.
+    """
+    results = getattr(trainer.fit_loop.epoch_loop.val_loop, "_results", None)
+    metrics = dict(trainer.callback_metrics)
+    if not results:
+        return metrics
+    own = {str(value.meta.name) for value in results.values() if hasattr(value, "meta")}
+    return {name: value for name, value in metrics.items() if name.split("/dataloader_idx_")[0] in own} or metrics
+
+
+def _logged_loss(trainer: Any) -> torch.Tensor | None:
+    metrics = trainer.callback_metrics
+    for name in _TRAINING_LOSSES:
+        if name in metrics:
+            return torch.as_tensor(metrics[name])
+    found = [name for name in metrics if "loss" in name.lower() and "val" not in name.lower()]
+    return torch.as_tensor(metrics[found[0]]) if len(found) == 1 else None

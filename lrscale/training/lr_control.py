@@ -1,0 +1,163 @@
+"""The only place that sets a learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, final
+
+from lrscale.errors import TaskError
+from lrscale.schedules import AbstractSchedule
+from lrscale.schedules.groups import group_base_lr, momentum_setting, scaled_lrs
+
+_GROUP_KEYS = ("lr", "initial_lr", "max_lr", "min_lr")
+_SCHEDULER_KEYS = ("base_lrs", "max_lrs", "min_lrs", "eta_min", "_last_lr")
+_NEVER = "replaced by the trial"
+"""Interval of a scheduler that Lightning is not to step."""
+SAME_LR = 1e-6
+"""Relative difference below which two LRs are the same setting."""
+
+
+@final
+class LRControl:
+    """Multiplies every parameter group of every optimizer by one factor per step.
+
+    The peak LR is that of the first group of the first optimizer; the others keep their ratio to it.
+
+    Parameters
+    ----------
+    schedule : AbstractSchedule or None
+        None leaves the course to the module's own schedulers, scaled to the peak.
+    peak_lr : float
+        LR of the reference group at factor 1.
+    horizon : int
+        Optimizer steps of the trial.
+    told : str or None, optional
+        Where the task was told the peak LR before it was built, if it was. Default None.
+    """
+
+    def __init__(
+        self, schedule: AbstractSchedule | None, peak_lr: float, horizon: int, told: str | None = None
+    ) -> None:
+        self._schedule = schedule
+        self._peak_lr = peak_lr
+        self._horizon = horizon
+        self._told = told
+        self._groups: list[dict[str, Any]] = []
+        self._base_lrs: list[float] = []
+        self._lrs: list[float] = []
+        self._reference = 1.0
+        self._highest = 0.0
+        self.notes: list[str] = []
+
+    def attach(self, optimizers: Iterable[Any], scheduler_configs: list[Any]) -> dict[str, Any]:
+        """Take hold of the optimizers once they exist, and return the facts about them.
+
+        Raises
+        ------
+        TaskError
+            When there is no optimizer, or when the reference LR is 0.
+        """
+        optimizers = [getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers]
+        if not optimizers or not any(optimizer.param_groups for optimizer in optimizers):
+            raise TaskError(
+                "the module has no optimizer", hint="return one from configure_optimizers, or add it to the CLI config"
+            )
+        self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self._base_lrs = [group_base_lr(group) for group in self._groups]
+        self._reference = self._base_lrs[0]
+        scaled_lrs(self._base_lrs, self._reference, self._peak_lr, 1.0)
+        if self._told and abs(self._reference / self._peak_lr - 1) > SAME_LR:
+            self.notes.append(
+                f"{self._told} was set to {self._peak_lr:.4g} and the first parameter group came out with "
+                f"{self._reference:.4g}: LRs of this study are those of the first group"
+            )
+        kinds = sorted({type(config.scheduler).__name__ for config in scheduler_configs})
+        if self._schedule is None:
+            self._scale_schedulers(scheduler_configs)
+        elif scheduler_configs:
+            # They stay where they are, since modules ask them for the LR to log it; Lightning steps none of them.
+            for config in scheduler_configs:
+                config.interval = _NEVER
+            self.notes.append(f"the module's own {', '.join(kinds)} is replaced by the trial's schedule")
+        return {
+            "optimizers": [type(optimizer).__name__ for optimizer in optimizers],
+            "group_lrs": self._base_lrs,
+            "reference_lr": self._reference,
+            "own_schedulers": kinds,
+        }
+
+    def before_step(self, step: int) -> float:
+        """Set the LR, and momentum where the schedule moves it, of step number `step`, counted from 0.
+
+        Returns
+        -------
+        float
+            LR of the reference group.
+        """
+        if self._schedule is None:
+            lr = float(self._groups[0]["lr"])
+            self._highest = max(self._highest, lr)
+            return lr
+        factor = self._schedule.factor(step, self._horizon)
+        self._lrs = scaled_lrs(self._base_lrs, self._reference, self._peak_lr, factor)
+        for group, lr in zip(self._groups, self._lrs, strict=True):
+            _assign(group, "lr", lr)
+        momentum = self._schedule.momentum(step, self._horizon)
+        if momentum is not None:
+            for group in self._groups:
+                group.update(momentum_setting(group, momentum))
+        return self._lrs[0]
+
+    def reassert(self) -> None:
+        """Put back the step's LRs where the module has set its own since, as a warm-up in ``optimizer_step`` does.
+
+        Called after the backward, which is the last moment before an optimizer reads its groups.
+        """
+        for group, lr in zip(self._groups, self._lrs, strict=False):
+            if group["lr"] != lr and abs(float(group["lr"]) - lr) > SAME_LR * lr:
+                _assign(group, "lr", lr)
+                note = "the module sets its LR itself while it trains; the trial's schedule is put in its place"
+                if note not in self.notes:
+                    self.notes.append(note)
+
+    def closing_notes(self) -> list[str]:
+        """Return what shows only at the end: how far the module's own schedule went up."""
+        if self._schedule is None and self._highest and abs(self._highest / self._peak_lr - 1) > 0.01:
+            share = self._highest / self._peak_lr
+            self.notes.append(f"the module's own schedule went up to {share:.3g} times the peak LR of the trial")
+        return self.notes
+
+    def _scale_schedulers(self, scheduler_configs: list[Any]) -> None:
+        ratio = self._peak_lr / self._reference
+        for group in self._groups:
+            for key in _GROUP_KEYS:
+                if isinstance(group.get(key), (int, float)) or hasattr(group.get(key), "fill_"):
+                    _assign(group, key, float(group[key]) * ratio)
+        for config in scheduler_configs:
+            _scale_scheduler(config.scheduler, ratio, set())
+            # A plateau scheduler asks for its metric at times when a trial may not have validated yet.
+            config.strict = False
+
+
+def _scale_scheduler(scheduler: Any, ratio: float, done: set[int]) -> None:
+    # Sequential, chained and warm-up schedulers hold others; each keeps its own copy of the base LRs.
+    if id(scheduler) in done:
+        return
+    done.add(id(scheduler))
+    for inner in (*getattr(scheduler, "_schedulers", ()), getattr(scheduler, "after_scheduler", None)):
+        if inner is not None:
+            _scale_scheduler(inner, ratio, done)
+    for key in _SCHEDULER_KEYS:
+        value = getattr(scheduler, key, None)
+        if isinstance(value, list):
+            setattr(scheduler, key, [item * ratio for item in value])
+        elif isinstance(value, (int, float)):
+            setattr(scheduler, key, value * ratio)
+
+
+def _assign(group: dict[str, Any], key: str, value: float) -> None:
+    # Capturable optimizers keep the LR in a tensor that a graph has seen: change it in place.
+    if hasattr(group[key], "fill_"):
+        group[key].fill_(value)
+    else:
+        group[key] = value

@@ -1,0 +1,91 @@
+"""Entry of a rank: a fresh process, its process group, one job, one outcome file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import time
+import traceback
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lrscale.errors import LrscaleError
+from lrscale.store.files import to_json, write_atomically
+from lrscale.training.failure import describe_failure
+from lrscale.training.inspect import inspect_task
+from lrscale.training.trial import Job, run_trial
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+"""A collective that waits longer fails; the launcher ends a group much sooner once one of its ranks has failed."""
+
+
+def main(job_path: str) -> int:
+    """Do the job and publish the outcome; return the exit code.
+
+    The outcome file is renamed into place, so that a launcher sees a whole one or none, whatever kills this process.
+    """
+    submitted = time.time()
+    rank = int(os.environ["RANK"])
+    plain = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    folder = Path(plain["folder"])
+    _quiet()
+    # The launcher's environment wins over its share of the cores: a user who sets one thread means it.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or plain["threads"]))
+    try:
+        job = Job.from_dict(plain, rank)
+        if job.purpose == "inspect":
+            outcome = {"kind": "result", "fields": inspect_task(job)}
+        else:
+            _join(job, plain["rendezvous"])
+            outcome = run_trial(job, submitted)
+        _publish(folder, rank, outcome)
+        return 0 if outcome["kind"] == "result" else 1
+    except LrscaleError as error:
+        _publish(folder, rank, {"kind": "task_error", "message": error.message, "hint": error.hint})
+        return 2
+    except BaseException as error:  # whatever a stranger's module raises is an outcome of this trial
+        at = time.time()
+        traceback.print_exc()
+        failure = describe_failure(error, ranks=plain["layout"]["devices"] * plain["layout"]["num_nodes"])
+        _publish(folder, rank, {"kind": "failure", "at": at, "fields": dataclasses.asdict(failure)})
+        return 1
+    finally:
+        # gloo has been seen to abort at interpreter exit, after a right result, when its group was left standing.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                torch.distributed.destroy_process_group()
+
+
+def _join(job: Job, rendezvous: str) -> None:
+    if job.layout.world_size == 1:
+        return
+    backend = "nccl" if job.accelerator == "gpu" else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Lightning uses a group that stands already. A file on the local disk needs no port, which another process could
+    # take between its choice and its use.
+    torch.distributed.init_process_group(
+        backend,
+        init_method=f"file://{rendezvous}",
+        rank=job.rank,
+        world_size=job.layout.world_size,
+        timeout=COLLECTIVE_TIMEOUT,
+    )
+
+
+def _publish(folder: Path, rank: int, outcome: dict[str, Any]) -> None:
+    write_atomically(folder / f"outcome-{rank}.json", to_json(outcome))
+
+
+def _quiet() -> None:
+    # A trial's log is read when it fails; Lightning's greetings and hints would bury the reason.
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning).*")

@@ -1,0 +1,302 @@
+"""One trial on one rank, from spec to result."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from lrscale.errors import LrscaleError, TaskError
+from lrscale.schedules import build_schedule
+from lrscale.store import TrialSpec
+from lrscale.training.build import build_task
+from lrscale.training.built import BuiltTask
+from lrscale.training.data_control import DataControl
+from lrscale.training.divergence import DivergenceWatch
+from lrscale.training.environment import describe_environment
+from lrscale.training.failure import describe_failure
+from lrscale.training.hooks import TrialHooks, make_callback, prepare_module
+from lrscale.training.lr_control import LRControl
+from lrscale.training.recorder import Recorder
+from lrscale.training.seeding import seed_hooks
+from lrscale.training.stop import TrialStopped
+from lrscale.training.trainer_setup import trainer_arguments
+from lrscale.units import Layout
+
+UNMEASURED_STEPS = 3
+"""First steps left out of the step times: allocation, autotuning and the data loader's start."""
+RAMP_PATIENCE = 3
+"""A range test ends soon after the loss has left: each further rung would only be worse."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a rank is asked to do, as the launcher wrote it."""
+
+    spec: TrialSpec
+    layout: Layout
+    folder: Path
+    root: Path
+    import_paths: tuple[str, ...]
+    accelerator: str
+    rank: int
+    purpose: str = "train"
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], rank: int) -> Job:
+        """Read a launcher's job file."""
+        return cls(
+            spec=TrialSpec.from_dict(plain["spec"]),
+            layout=Layout(**plain["layout"]),
+            folder=Path(plain["folder"]),
+            root=Path(plain["root"]),
+            import_paths=tuple(plain["import_paths"]),
+            accelerator=plain["accelerator"],
+            rank=rank,
+            purpose=plain["purpose"],
+        )
+
+
+@final
+@dataclass(slots=True, kw_only=True)
+class Course:
+    """The parts of a trial that is under way, and how it ended on this rank."""
+
+    job: Job
+    built: BuiltTask
+    data: DataControl
+    watch: DivergenceWatch
+    recorder: Recorder
+    hooks: TrialHooks
+    status: str = "completed"
+    reason: str | None = None
+    failed_at: float | None = None
+    """When an exception ended the trial on this rank alone, in seconds since the epoch."""
+    retryable: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def scratch_folder(job: Job) -> Iterator[Path]:
+    """Make a folder for what Lightning and the module want to write; it lies in the trial's and goes with this rank."""
+    scratch = job.folder / f"scratch-{job.rank}"
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def build(job: Job, scratch: Path) -> tuple[BuiltTask, DataControl]:
+    """Build the module and its data, fresh and seeded, and re-form the loaders."""
+    for path in job.import_paths:
+        folder = str((job.root / path).resolve())
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    built = build_task(
+        job.spec.task,
+        overrides=job.spec.overrides,
+        peak_lr=job.spec.peak_lr,
+        per_device_batch_size=job.layout.per_device_batch_size,
+        seed=job.spec.seed,
+        root=job.root,
+        scratch=scratch,
+    )
+    if not built.module.automatic_optimization and job.layout.accumulate > 1:
+        raise TaskError(
+            f"{type(built.module).__name__} steps its optimizers itself, so its batch cannot be accumulated "
+            f"over {job.layout.accumulate} forwards",
+            hint="raise layout.max_per_device_batch_size or layout.devices, or use smaller batch sizes",
+        )
+    data = DataControl(built, job.layout, job.rank, job.spec.seed)
+    data.install()
+    holds_data = built.datamodule is None and built.train_loader is None
+    seed_hooks(built.module, built.datamodule, job.spec.seed, module_holds_data=holds_data)
+    return built, data
+
+
+def run_trial(job: Job, submitted: float) -> dict[str, Any]:
+    """Train as the spec says and return the outcome of this rank, for the launcher to read.
+
+    Parameters
+    ----------
+    job : Job
+        The trial and this rank.
+    submitted : float
+        Seconds since the epoch when this rank began.
+
+    Returns
+    -------
+    dict
+        ``kind`` is ``"result"`` where all ranks agree on how it ended, and ``"failure"``, with the time ``at`` which,
+        where an exception ended it on this rank; ``fields`` are those of the record.
+
+    Raises
+    ------
+    TaskError
+        When the task cannot be built or does not fit the trial, which no other trial would change.
+    """
+    with scratch_folder(job) as scratch:
+        built, data = build(job, scratch)
+        course = _begin(job, built, data)
+        recorder = course.recorder
+        try:
+            try:
+                _fit(course, scratch)
+            finally:
+                recorder.close()
+        except TrialStopped as stopped:
+            course.status, course.reason = stopped.status, stopped.reason
+        except LrscaleError:
+            raise
+        except Exception as error:  # whatever a stranger's module raises is an outcome of this trial
+            course.failed_at = time.time()
+            traceback.print_exc()
+            failure = describe_failure(
+                error,
+                module=built.module,
+                hooks=course.hooks,
+                recorder=recorder,
+                watch=course.watch,
+                ranks=job.layout.world_size,
+            )
+            course.status, course.reason, course.retryable = failure.status, failure.reason, failure.retryable
+        return _outcome(course, submitted)
+
+
+def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
+    spec, layout = job.spec, job.layout
+    own_schedule, ramp = spec.schedule.name == "module", spec.schedule.name == "ramp"
+    schedule = None
+    if not own_schedule:
+        schedule = build_schedule(spec.schedule.name, spec.schedule.settings, warmup_steps=spec.schedule.warmup_steps)
+    watch = DivergenceWatch(
+        horizon=spec.horizon, warmup=spec.schedule.warmup_steps, patience=RAMP_PATIENCE if ramp else None
+    )
+    recorder = Recorder(
+        folder=job.folder,
+        rank=job.rank,
+        world_size=layout.world_size,
+        horizon=spec.horizon,
+        global_batch_size=layout.global_batch_size,
+        watch=watch,
+        stop_on_divergence=spec.stop_on_divergence,
+        monitor=spec.task.get("monitor"),
+        prompt=ramp,
+    )
+    hooks = make_callback(
+        built.flavour,
+        control=LRControl(schedule, spec.peak_lr, spec.horizon, built.lr_home or None),
+        recorder=recorder,
+        horizon=spec.horizon,
+        forwards=layout.accumulate,
+        world_size=layout.world_size,
+        rank=job.rank,
+        seed=spec.seed,
+        per_device_batch_size=layout.per_device_batch_size,
+        validate_every=spec.validate_every,
+    )
+    return Course(job=job, built=built, data=data, watch=watch, recorder=recorder, hooks=hooks)
+
+
+def _fit(course: Course, scratch: Path) -> None:
+    job, built = course.job, course.built
+    spec = job.spec
+    arguments, notes = trainer_arguments(
+        built.trainer_config,
+        built.flavour,
+        layout=job.layout,
+        accelerator=job.accelerator,
+        horizon=spec.horizon,
+        manual=not built.module.automatic_optimization,
+        validate_every=spec.validate_every if course.data.has_validation else None,
+        scratch=scratch,
+        callback=course.hooks,
+    )
+    course.notes += notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = built.trainer_class(**arguments)
+        prepare_module(built.module, lambda: trainer, spec.horizon, job.layout.accumulate, built.flavour, course.notes)
+        course.data.on_validation_known = lambda sizes: setattr(course.recorder, "validation_sizes", sizes)
+        fit(trainer, built)
+
+
+def fit(trainer: Any, built: BuiltTask) -> None:
+    """Fit the module on its data, wherever they are."""
+    if built.datamodule is not None:
+        trainer.fit(built.module, datamodule=built.datamodule)
+    elif built.train_loader is not None:
+        trainer.fit(built.module, built.train_loader, built.val_loader)
+    else:
+        trainer.fit(built.module)
+
+
+def _outcome(course: Course, submitted: float) -> dict[str, Any]:
+    job, recorder, watch, built, data = course.job, course.recorder, course.watch, course.built, course.data
+    final, status, reason = recorder.final_loss(), course.status, course.reason
+    if status == "completed" and recorder.diverged is not None:
+        status, reason = "diverged", recorder.diverged
+    if status == "completed" and recorder.steps < job.spec.horizon:
+        status, reason = "stopped", f"training ended by itself after {recorder.steps} of {job.spec.horizon} steps"
+    if status == "completed" and watch.ended_above_start():
+        status, reason = "diverged", f"the training loss ended at {watch.mean:.4g}, above its start {watch.initial:.4g}"
+    notes = [*course.notes, *data.notes, *course.hooks.closing_notes(), *recorder.notes]
+    if not recorder.validations and job.spec.validate_every is not None and status == "completed":
+        notes.append("there is no validation: the mean training loss of the last tenth of the steps is compared")
+    fields = {
+        "status": status,
+        "reason": reason,
+        "final_loss": final if status == "completed" else None,
+        "best_loss": recorder.best_loss(),
+        "initial_loss": watch.initial,
+        "monitor": recorder.monitor or "train_loss",
+        "steps": recorder.steps,
+        "examples": recorder.steps * job.layout.global_batch_size,
+        "timing": _timing(recorder, job.layout, submitted),
+        "environment": describe_environment(job.accelerator),
+        "facts": {**course.hooks.facts, **built_facts(built, data)},
+        "warnings": list(dict.fromkeys(notes)),
+        "retryable": course.retryable,
+    }
+    if course.failed_at is None:
+        return {"kind": "result", "fields": fields}
+    return {"kind": "failure", "at": course.failed_at, "fields": fields}
+
+
+def built_facts(built: BuiltTask, data: DataControl) -> dict[str, Any]:
+    """Return what is known of a task once it is built and its loaders are formed."""
+    return {
+        "module": f"{type(built.module).__module__}.{type(built.module).__qualname__}",
+        "flavour": built.flavour.package,
+        "automatic_optimization": bool(built.module.automatic_optimization),
+        "batch_size_home": built.batch_size_home,
+        "own_batch_size": built.own_batch_size,
+        "lr_home": built.lr_home,
+        "training_examples": data.training_examples,
+        "data_source": data.source,
+    }
+
+
+def _timing(recorder: Recorder, layout: Layout, submitted: float) -> dict[str, float]:
+    seconds = recorder.step_seconds[: recorder.steps]
+    measured = sorted(seconds[UNMEASURED_STEPS:])
+    timing = {
+        "setup": (recorder.began_at or time.time()) - submitted,
+        "training": sum(seconds),
+        "validation": recorder.validation_seconds,
+    }
+    if measured:
+        timing["step_p50"] = statistics.median(measured)
+        timing["step_p90"] = measured[min(len(measured) - 1, int(0.9 * len(measured)))]
+        timing["examples_per_second"] = layout.global_batch_size * len(measured) / sum(measured)
+    return timing

@@ -1,0 +1,194 @@
+"""Small modules that the trials of the tests train."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+EXAMPLES = 64
+FEATURES = 3
+
+
+def points(seed: int = 7, size: int = EXAMPLES) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(size, FEATURES, generator=generator)
+    targets = inputs @ torch.tensor([1.0, -2.0, 0.5]) + 0.3 * torch.randn(size, generator=generator)
+    return inputs, targets, torch.arange(size)
+
+
+class Points(pl.LightningDataModule):
+    """Linear regression; each example carries its number."""
+
+    def __init__(self, batch_size: int = 8, size: int = EXAMPLES, val_size: int = 21, shuffle: bool = True) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.size = size
+        self.val_size = val_size
+        self.shuffle = shuffle
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        data = TensorDataset(*points(size=self.size))
+        return DataLoader(data, batch_size=self.batch_size, shuffle=self.shuffle)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(*points(seed=8, size=self.val_size)), batch_size=self.batch_size)
+
+
+class Probe(pl.LightningModule):
+    """A linear model that can be told to misbehave, and that writes down what it sees.
+
+    `fail` is ``[where, kind, rank, step]``: ``where`` in construct, setup, forward, backward, validation; ``rank`` None
+    for all.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        optimizer: str = "sgd",
+        ratios: list[float] | None = None,
+        scheduler: str | None = None,
+        record: str | None = None,
+        fail: list[Any] | None = None,
+        offset: float = 0.0,
+        random_init: bool = False,
+        sleep: float = 0.0,
+        log_name: str = "val_loss",
+    ) -> None:
+        super().__init__()
+        self.lr, self.optimizer, self.ratios, self.scheduler = lr, optimizer, ratios or [1.0], scheduler
+        self.record, self.fail, self.offset, self.sleep, self.log_name = record, fail, offset, sleep, log_name
+        self.parts = nn.ParameterList([nn.Parameter(torch.zeros(FEATURES)) for _ in self.ratios])
+        if random_init:
+            for part in self.parts:
+                nn.init.normal_(part)
+        self._trip("construct")
+
+    def setup(self, stage: str) -> None:
+        del stage
+        self._trip("setup")
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        del batch_idx
+        self._write("train", ids=batch[2].tolist())
+        self._trip("forward")
+        if self.sleep:
+            time.sleep(self.sleep)
+        loss = self._loss(batch)
+        if self._trips("forward", "nan"):
+            loss = loss * float("nan")
+        if self.fail and self.fail[0] == "backward":
+            loss.register_hook(lambda gradient: self._trip("backward"))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        groups = optimizer.param_groups
+        self._write(
+            "step",
+            lrs=[float(group["lr"]) for group in groups],
+            momentum=[float(group["betas"][0] if "betas" in group else group.get("momentum", 0)) for group in groups],
+        )
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
+        self._write("val", ids=batch[2].tolist(), at=int(self.global_step))
+        if batch_idx == 1:
+            self._trip("validation")
+        self.log(self.log_name, self._loss(batch), batch_size=len(batch[0]))
+
+    def configure_optimizers(self) -> Any:
+        groups = [
+            {"params": [part], "lr": ratio * self.lr} for part, ratio in zip(self.parts, self.ratios, strict=True)
+        ]
+        if self.optimizer == "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=0.5)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self._own_scheduler(optimizer)}
+
+    def _own_scheduler(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        kinds = torch.optim.lr_scheduler
+        total = int(self.trainer.estimated_stepping_batches)
+        made: dict[str, Any] = {
+            "one_cycle": lambda: kinds.OneCycleLR(optimizer, max_lr=self.lr, total_steps=total),
+            "noam": lambda: kinds.LambdaLR(optimizer, lambda step: min(step / 4, (4 / max(step, 1)) ** 0.5)),
+            "step": lambda: kinds.StepLR(optimizer, step_size=4, gamma=0.5),
+            "plateau": lambda: kinds.ReduceLROnPlateau(optimizer, patience=0),
+            "cosine": lambda: kinds.CosineAnnealingLR(optimizer, T_max=total, eta_min=self.lr / 10),
+            "sequential": lambda: kinds.SequentialLR(
+                optimizer,
+                [
+                    kinds.LinearLR(optimizer, start_factor=0.1, total_iters=4),
+                    kinds.CosineAnnealingLR(optimizer, T_max=total - 4),
+                ],
+                milestones=[4],
+            ),
+        }
+        node = {"scheduler": made[self.scheduler or ""](), "interval": "step"}
+        if self.scheduler == "plateau":
+            node |= {"monitor": self.log_name, "interval": "epoch"}
+        return node
+
+    def _loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        weight = torch.stack(list(self.parts)).sum(0)
+        return ((batch[0] @ weight - batch[1]) ** 2).mean() - self.offset
+
+    def _write(self, what: str, **values: Any) -> None:
+        if self.record is None:
+            return
+        folder = Path(self.record)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{what}-{self.global_rank}.jsonl").open("a") as stream:
+            stream.write(json.dumps(values) + "\n")
+
+    def _trips(self, where: str, kind: str) -> bool:
+        if self.fail is None or self.fail[0] != where or self.fail[1] != kind:
+            return False
+        on_rank = self.fail[2] is None or self.fail[2] == self.global_rank
+        return on_rank and (where in ("construct", "setup") or int(self.global_step) >= self.fail[3])
+
+    def _trip(self, where: str) -> None:
+        if self._trips(where, "oom"):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        if self._trips(where, "alloc"):
+            torch.empty(2**60)
+        if self._trips(where, "value"):
+            raise ValueError("Expected parameter loc to satisfy the constraint Real(), but found invalid values: nan")
+        if self._trips(where, "bug"):
+            raise KeyError("no such column")
+        if self._trips(where, "exit"):
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Skips(Probe):
+    """Leaves out every third batch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return None if batch_idx % 3 == 2 else super().training_step(batch, batch_idx)
+
+
+class Stops(Probe):
+    """Ends its own training."""
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.global_step >= 5:
+            self.trainer.should_stop = True
+
+
+class Noisy(Probe):
+    """Draws random numbers in the forward, so that ranks must differ in them and runs must not."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        self._write("noise", value=float(torch.rand(())))
+        return loss * (1 + 0.1 * torch.rand(()))

@@ -1,0 +1,124 @@
+"""One batch size under one schedule: the trials of its LR slice, and the fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from lrscale.laws import LRSliceFit, fit_lr_slice
+from lrscale.store import Trial, TrialSpec
+from lrscale.study.experiments.base import Context
+from lrscale.study.lr_search import LRSearch
+from lrscale.study.outcomes import counts_as_diverged, usable
+from lrscale.study.specs import lattice_index, lattice_lr, make_spec
+from lrscale.units import Duration
+
+LOWEST_LR, HIGHEST_LR = 1e-9, 1e3
+"""No search leaves this range: an optimum beyond is a mistake in the task's scale, not a result."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What is held fixed while the LR varies."""
+
+    batch_size: int
+    horizon: Duration
+    schedule: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    warmup_fraction: float
+    seeds: int
+    ratio: float
+    most: int
+    validations: int
+    learning_rates: tuple[float, ...] | None = None
+    """The user's own grid; None searches."""
+
+    def spec(self, context: Context, lr: float, seed: int) -> TrialSpec:
+        """Return the spec of one trial of the cell."""
+        return make_spec(
+            context.recipe,
+            peak_lr=lr,
+            batch_size=self.batch_size,
+            horizon=self.horizon,
+            schedule=self.schedule,
+            settings=self.settings,
+            seed=seed,
+            warmup_fraction=self.warmup_fraction,
+            validations=self.validations,
+            training_examples=context.training_examples,
+        )
+
+    def plan(self, context: Context, start_lr: float) -> list[TrialSpec]:
+        """Return every trial wanted so far, the search begun around `start_lr`."""
+        if self.learning_rates is not None:
+            return [self.spec(context, lr, seed) for seed in range(self.seeds) for lr in self.learning_rates]
+        search = LRSearch(
+            seeds=self.seeds,
+            most=self.most,
+            lowest=lattice_index(LOWEST_LR, self.ratio),
+            highest=lattice_index(HIGHEST_LR, self.ratio),
+        )
+        start = lattice_index(start_lr, self.ratio)
+        wanted: dict[tuple[float, int], TrialSpec] = {}
+        while True:
+            known = self._losses(context, wanted)
+            proposals = search.next(known, start)
+            new = [key for key in proposals if key not in wanted]
+            for index, seed in new:
+                wanted[index, seed] = self.spec(context, lattice_lr(index, self.ratio), seed)
+            if not new or any(context.view.get(wanted[key]) is None for key in new):
+                return list(wanted.values())
+
+    def is_placed(self, context: Context, start_lr: float) -> bool:
+        """Whether the first replicate has found where the best LR is, so that other cells can start from it."""
+        return all(
+            context.view.get(spec) is not None
+            for spec in self.plan(context, start_lr)
+            if spec.seed == context.recipe.seed
+        )
+
+    def best_lr(self, context: Context, start_lr: float) -> float | None:
+        """Return the LR with the lowest loss of the first replicate, or None while there is none."""
+        finished = [
+            trial
+            for trial in context.finished(self.plan(context, start_lr))
+            if trial.record.final_loss is not None and trial.spec.seed == context.recipe.seed
+        ]
+        if not finished:
+            return None
+        return min(finished, key=lambda trial: trial.record.final_loss or math.inf).spec.peak_lr
+
+    def trials(self, context: Context, start_lr: float) -> list[Trial]:
+        """Return the finished trials of the cell."""
+        return context.finished(self.plan(context, start_lr))
+
+    def _losses(
+        self, context: Context, wanted: Mapping[tuple[float, int], TrialSpec]
+    ) -> dict[tuple[float, int], float]:
+        losses = {}
+        for key, spec in wanted.items():
+            trial = context.view.get(spec)
+            if trial is not None:
+                loss = trial.record.final_loss
+                losses[key] = math.inf if loss is None else loss
+        return losses
+
+
+def fit_cell(trials: list[Trial], *, tolerance: float) -> LRSliceFit:
+    """Fit the LR slice of a cell; trials that crashed for a reason of their own are left out."""
+    kept, diverged = usable(trials)
+    return fit_lr_slice(
+        [trial.spec.peak_lr for trial in kept],
+        [math.nan if trial.record.final_loss is None else trial.record.final_loss for trial in kept],
+        diverged=diverged,
+        seed=[trial.spec.seed for trial in kept],
+        tolerance=tolerance,
+    )
+
+
+def failed_for_their_own_reason(trials: list[Trial]) -> list[Trial]:
+    """Return the trials that neither completed nor say anything about their LR."""
+    return [trial for trial in trials if trial.record.status != "completed" and not counts_as_diverged(trial, trials)]

@@ -1,0 +1,9 @@
+"""Experiments, in the order in which a study runs them: each may use the findings of those before it."""
+
+from lrscale.study.experiments.base import EXPERIMENTS as EXPERIMENTS
+from lrscale.study.experiments.base import AbstractExperiment as AbstractExperiment
+from lrscale.study.experiments.base import Context as Context
+from lrscale.study.experiments.range_test import RangeTest as RangeTest
+from lrscale.study.experiments.scaling import Scaling as Scaling
+from lrscale.study.experiments.schedule_comparison import ScheduleComparison as ScheduleComparison
+from lrscale.study.experiments.throughput import Throughput as Throughput

@@ -1,0 +1,69 @@
+"""What every experiment is: a question, the trials that answer it, and the answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+from lrscale.recipe import Recipe
+from lrscale.registry import Registry
+from lrscale.store import StudyView, Trial, TrialSpec
+from lrscale.study.finding import Finding
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What an experiment may look at."""
+
+    recipe: Recipe
+    view: StudyView
+    facts: Mapping[str, Any]
+    """What inspecting the task found."""
+    findings: Mapping[str, Finding]
+    """Findings of the experiments before this one, by key."""
+
+    @property
+    def training_examples(self) -> int | None:
+        """Examples in an epoch, where that is known."""
+        size = self.facts.get("training_examples")
+        return int(size) if isinstance(size, int) else None
+
+    def finished(self, specs: Iterable[TrialSpec]) -> list[Trial]:
+        """Return the finished trials among some specs."""
+        found = (self.view.get(spec) for spec in specs)
+        return [trial for trial in found if trial is not None]
+
+
+class AbstractExperiment(ABC):
+    """A question about the task.
+
+    `plan` is a pure function of the finished trials: asked again with more of them, it returns the same specs and
+    perhaps more. A study runs what is missing and asks again until nothing is. So an adaptive experiment resumes like
+    any other, and its course does not depend on where or in which order trials ran.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    question: ClassVar[str]
+
+    @abstractmethod
+    def is_asked(self, recipe: Recipe) -> bool:
+        """Whether the recipe asks this question."""
+
+    @abstractmethod
+    def plan(self, context: Context) -> list[TrialSpec]:
+        """Return every trial wanted so far, in the order in which they should run."""
+
+    @abstractmethod
+    def at_most(self, context: Context) -> list[TrialSpec]:
+        """Return as many specs, of the right sizes, as the experiment could come to run; for cost estimates."""
+
+    @abstractmethod
+    def analyse(self, context: Context) -> Finding:
+        """Return what the finished trials say; "cannot tell" with what it would take is an answer."""
+
+
+EXPERIMENTS: Registry[AbstractExperiment] = Registry("experiment")

@@ -1,0 +1,281 @@
+"""LR x batch scaling: the best LR at each batch size, and the law that links them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, final
+
+from typing_extensions import override
+
+from lrscale.laws import OPTIMAL_LR_LAWS, LRSliceFit, OptimalLRFit, fit_optimal_lr
+from lrscale.recipe import Recipe
+from lrscale.store import Trial, TrialSpec
+from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
+from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
+from lrscale.study.experiments.range_test import middle
+from lrscale.study.finding import Check, Finding, Quantity
+from lrscale.study.words import interval_text, number
+
+FALLBACK_START = 1e-3
+"""Where a search begins when neither a range test nor the module's own LR says better."""
+BELOW_THE_EDGE = 8.0
+"""A search begins this factor below the edge of stability; it walks from there, so only its cost depends on it."""
+DEFAULT_TOLERANCE = 1e-3
+
+
+@final
+class Scaling(AbstractExperiment):
+    """Fits an LR slice at each batch size, at equal examples and with paired seeds, and a law through the optima."""
+
+    key: ClassVar[str] = "scaling"
+    title: ClassVar[str] = "Learning rate and batch size"
+    question: ClassVar[str] = "Which learning rate is best at each batch size, and how does it scale?"
+
+    @override
+    def is_asked(self, recipe: Recipe) -> bool:
+        return recipe.experiments.scaling is not None
+
+    @override
+    def plan(self, context: Context) -> list[TrialSpec]:
+        # The middle batch size first; its best LR tells the others where to begin, by the square-root rule. That rule
+        # decides the cost of the search only: every cell walks until its own optimum is inside.
+        cells = scaling_cells(context)
+        reference = middle(tuple(cells))
+        start = start_lr(context)
+        wanted = cells[reference].plan(context, start)
+        if cells[reference].is_placed(context, start):
+            for batch_size, cell in cells.items():
+                if batch_size != reference:
+                    wanted += cell.plan(context, _start_of(context, cells, batch_size))
+        return wanted
+
+    @override
+    def at_most(self, context: Context) -> list[TrialSpec]:
+        wanted = []
+        for cell in scaling_cells(context).values():
+            if cell.learning_rates is not None:
+                wanted += cell.plan(context, FALLBACK_START)
+            else:
+                # The full ladder once, and the other replicates at three LRs.
+                count = cell.most + 3 * (cell.seeds - 1)
+                wanted += [cell.spec(context, FALLBACK_START, seed) for seed in range(count)]
+        return wanted
+
+    @override
+    def analyse(self, context: Context) -> Finding:
+        cells = scaling_cells(context)
+        by_batch = {size: cell.trials(context, _start_of(context, cells, size)) for size, cell in cells.items()}
+        fits = {size: fit_cell(trials, tolerance=tolerance(context.recipe)) for size, trials in by_batch.items()}
+        law = fit_optimal_lr(list(fits), list(fits.values()))
+        return _finding(self, context, cells, by_batch, fits, law)
+
+
+def scaling_cells(context: Context) -> dict[int, Cell]:
+    """Return the cell of each batch size, ascending."""
+    settings = context.recipe.experiments.scaling
+    assert settings is not None
+    return {
+        size: Cell(
+            batch_size=size,
+            horizon=settings.horizon,
+            schedule=settings.schedule.name,
+            settings=settings.schedule.settings,
+            warmup_fraction=settings.warmup_fraction,
+            seeds=settings.seeds,
+            ratio=settings.ratio,
+            most=settings.max_learning_rates,
+            validations=settings.validations,
+            learning_rates=settings.learning_rates,
+        )
+        for size in sorted(settings.batch_sizes)
+    }
+
+
+def tolerance(recipe: Recipe) -> float:
+    """Return the relative loss difference that the user calls equal."""
+    return recipe.target.tolerance if recipe.target is not None else DEFAULT_TOLERANCE
+
+
+def start_lr(context: Context) -> float:
+    """Return where the first search begins: below the edge of the range test, or at the module's own LR."""
+    range_test = context.findings.get("range_test")
+    bracket = range_test.data.get("bracket") if range_test is not None else None
+    if bracket is not None:
+        lo, hi = bracket
+        return float(max(lo, hi / BELOW_THE_EDGE))
+    own = context.facts.get("reference_lr")
+    return float(own) if isinstance(own, (int, float)) and own > 0 else FALLBACK_START
+
+
+def _start_of(context: Context, cells: dict[int, Cell], batch_size: int) -> float:
+    reference = middle(tuple(cells))
+    start = start_lr(context)
+    best = cells[reference].best_lr(context, start)
+    if batch_size == reference or best is None:
+        return start
+    return float(best * (batch_size / reference) ** 0.5)
+
+
+def _finding(
+    experiment: Scaling,
+    context: Context,
+    cells: dict[int, Cell],
+    by_batch: dict[int, list[Trial]],
+    fits: dict[int, LRSliceFit],
+    law: OptimalLRFit,
+) -> Finding:
+    settings = context.recipe.experiments.scaling
+    assert settings is not None
+    trials = [trial for some in by_batch.values() for trial in some]
+    known = {size: fit for size, fit in fits.items() if fit.min_loss is not None and fit.best_lr is not None}
+    best = min(known, key=lambda size: known[size].min_loss or 0.0) if known else None
+    data: dict[str, Any] = {
+        "horizon_examples": max((trial.spec.examples for trial in trials), default=None),
+        "schedule": settings.schedule.name,
+        "monitor": next((trial.record.monitor for trial in trials if trial.record.monitor), None),
+        "seeds": settings.seeds,
+        "cells": [
+            {"batch_size": size, "slice": fits[size].to_dict(), "trials": [trial.trial_id for trial in by_batch[size]]}
+            for size in cells
+        ],
+        "law": law.to_dict(),
+        "best_batch_size": best,
+    }
+    numbers: dict[str, Quantity] = {}
+    if best is not None:
+        fit = known[best]
+        lo, hi = bounds(fit.interval)
+        loss_lo, loss_hi = bounds(fit.min_loss_interval)
+        numbers["best_lr"] = Quantity(value=fit.best_lr, lo=lo, hi=hi)
+        numbers["loss"] = Quantity(value=fit.min_loss, lo=loss_lo, hi=loss_hi)
+        numbers["best_batch_size"] = Quantity(value=float(best), unit="examples")
+        if law.law is not None:
+            slope, slope_lo, slope_hi = _slope_at(law, best)
+            numbers["local_slope"] = Quantity(value=slope, lo=slope_lo, hi=slope_hi)
+    return Finding(
+        key=experiment.key,
+        title=experiment.title,
+        status="ok" if known else "cannot_tell",
+        sentence=_sentence(fits, known, law, best, settings.seeds, data["horizon_examples"]),
+        numbers=numbers,
+        tables={"slices": tuple(_slice_rows(fits, by_batch)), "laws": tuple(law_rows(law))},
+        checks=tuple(_checks(context, by_batch, fits)),
+        data=data,
+        trial_ids=tuple(trial.trial_id for trial in trials),
+    )
+
+
+def _sentence(
+    fits: dict[int, LRSliceFit],
+    known: dict[int, LRSliceFit],
+    law: OptimalLRFit,
+    best: int | None,
+    seeds: int,
+    examples: int | None,
+) -> str:
+    if best is None:
+        first = next(iter(fits.values()), None)
+        why = first.reason if first is not None else "no trial has finished"
+        return f"No batch size has an optimum inside its learning rates: {why}"
+    fit = known[best]
+    sentence = (
+        f"At batch {best} the best peak LR is {number(fit.best_lr)} ({interval_text(*bounds(fit.interval))}; "
+        f"{seeds} seeds, {examples} examples)"
+    )
+    open_ended = [size for size in fits if size not in known]
+    if open_ended:
+        sentence += f"; at batch {', '.join(map(str, open_ended))} the optimum is not inside the learning rates tried"
+    if law.law is not None and len(known) > 1:
+        slope, lo, hi = _slope_at(law, best)
+        sentence += (
+            f". Around it the best LR grows as batch to the power {number(slope)} ({interval_text(lo, hi)}), "
+            f"by the {law.law.replace('_', ' ')} law"
+        )
+    return sentence + "."
+
+
+def bounds(interval: Any) -> tuple[float | None, float | None]:
+    """Return the ends of an interval or pair; both None when there is none."""
+    if interval is None:
+        return None, None
+    return (interval[0], interval[1]) if isinstance(interval, tuple) else (interval.lo, interval.hi)
+
+
+def _slice_rows(fits: dict[int, LRSliceFit], by_batch: dict[int, list[Trial]]) -> list[dict[str, Any]]:
+    rows = []
+    for size, fit in fits.items():
+        lo, hi = bounds(fit.interval)
+        equal_lo, equal_hi = bounds(fit.equivalence)
+        loss_lo, loss_hi = bounds(fit.min_loss_interval)
+        rows.append(
+            {
+                "batch_size": size,
+                "best_lr": fit.best_lr,
+                "lo": lo,
+                "hi": hi,
+                "equivalent_lo": equal_lo,
+                "equivalent_hi": equal_hi,
+                "loss": fit.min_loss,
+                "loss_lo": loss_lo,
+                "loss_hi": loss_hi,
+                "diverged_above": fit.diverged_above,
+                "trials": len(by_batch[size]),
+                "status": fit.status.value,
+            }
+        )
+    return rows
+
+
+def law_rows(law: OptimalLRFit) -> list[dict[str, Any]]:
+    """Return the table of competing laws."""
+    return [
+        {
+            "law": row.law,
+            "formula": OPTIMAL_LR_LAWS[row.law].formula,
+            "aicc": row.aicc,
+            "loo": row.loo_error,
+            "verdict": row.verdict,
+            "parameters": ", ".join(
+                f"{name} {number(value)} ({interval_text(interval.lo, interval.hi)})"
+                for name, value, interval in row.parameters
+            ),
+        }
+        for row in law.table
+    ]
+
+
+def _slope_at(law: OptimalLRFit, batch_size: int) -> tuple[float, float, float]:
+    slope, lo, hi = law.local_slope(batch_size)
+    return float(slope[0]), float(lo[0]), float(hi[0])
+
+
+def _checks(context: Context, by_batch: dict[int, list[Trial]], fits: dict[int, LRSliceFit]) -> list[Check]:
+    checks = []
+    settings = context.recipe.experiments.scaling
+    assert settings is not None
+    for size, fit in fits.items():
+        name = f"optimum inside at batch {size}"
+        if fit.best_lr is not None:
+            checks.append(Check(name=name, status="PASS", sentence=fit.reason))
+        else:
+            remedy = (
+                "widen experiments.scaling.learning_rates"
+                if settings.learning_rates is not None
+                else f"raise experiments.scaling.max_learning_rates above {settings.max_learning_rates}"
+            )
+            checks.append(Check(name=name, status="WARNING", sentence=fit.reason, remedy=remedy))
+    for size, trials in by_batch.items():
+        failed = failed_for_their_own_reason(trials)
+        if failed:
+            record = failed[0].record
+            checks.append(
+                Check(
+                    name=f"trials at batch {size} ran",
+                    status="WARNING",
+                    sentence=f"{len(failed)} of {len(trials)} trials ended as {record.status}: {record.reason}.",
+                    remedy=f"see the log in trials/{record.trial_id}",
+                )
+            )
+    return checks
+
+
+EXPERIMENTS.register(Scaling.key)(Scaling())

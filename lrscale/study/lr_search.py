@@ -1,0 +1,106 @@
+"""Which LRs and seeds to try next at one batch size and schedule: a pure function of what is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+Losses = Mapping[tuple[float, int], float]
+"""Final loss by lattice index and replicate; infinity where the trial diverged."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LRSearch:
+    """Brackets the best LR on a lattice of equal ratios, then spends seeds where they decide.
+
+    First a ladder of three points two lattice steps apart, extended while its best is at an end. Then the neighbours of
+    the best, until two LRs on each side are known; a diverged LR counts as one of the upper side, and a half step is
+    tried below it. Then every seed at the best LR and its two neighbours: a vertex needs points on both sides, and its
+    noise is decided near it.
+
+    Parameters
+    ----------
+    seeds : int
+        Replicates at the best LR and its neighbours.
+    most : int
+        Most distinct LRs.
+    lowest, highest : float
+        Lattice indices that the search stays within.
+    """
+
+    seeds: int
+    most: int
+    lowest: float
+    highest: float
+
+    def next(self, losses: Losses, start: int) -> list[tuple[float, int]]:
+        """Return the lattice indices and replicates to run next; none when the search is done.
+
+        Parameters
+        ----------
+        losses : mapping
+            What is known.
+        start : int
+            Index in the middle of the first ladder.
+        """
+        first = {index: loss for (index, seed), loss in losses.items() if seed == 0}
+        ladder = [index for index in (start - 2, start, start + 2) if self.lowest <= index <= self.highest]
+        missing = [index for index in ladder if index not in first]
+        if missing:
+            return [(float(index), 0) for index in missing]
+        for proposal in (self._extended(first), self._neighbours(first)):
+            if proposal:
+                return [(index, 0) for index in proposal[: max(0, self.most - len(first))]]
+        return self._replicates(losses, first)
+
+    def _extended(self, first: Mapping[float, float]) -> list[float]:
+        finite = {index: loss for index, loss in first.items() if math.isfinite(loss)}
+        if not finite:
+            return self._allowed([min(first) - 2], first)
+        best = min(finite, key=lambda index: finite[index])
+        proposal = []
+        if best == min(first):
+            proposal.append(best - 2)
+        if best == max(first):
+            proposal.append(best + 2)
+        return self._allowed(proposal, first)
+
+    def _neighbours(self, first: Mapping[float, float]) -> list[float]:
+        finite = {index: loss for index, loss in first.items() if math.isfinite(loss)}
+        if not finite:
+            return []
+        best = min(finite, key=lambda index: finite[index])
+        beside = self._allowed([best - 1, best + 1], first)
+        if beside:
+            return beside
+        below = sum(index < best for index in finite)
+        above = sum(index > best for index in finite)
+        blown = [index for index in first if index > best and not math.isfinite(first[index])]
+        proposal = []
+        if below < 2:
+            proposal.append(min(finite) - 1)
+        if above + min(1, len(blown)) < 2:
+            # Half a step below divergence says more about the upper side than another diverged run.
+            proposal.append(min(blown) - 0.5 if blown else max(finite) + 1)
+        return self._allowed(proposal, first)
+
+    def _replicates(self, losses: Losses, first: Mapping[float, float]) -> list[tuple[float, int]]:
+        means = {}
+        for index in first:
+            seen = [loss for (at, _), loss in losses.items() if at == index]
+            means[index] = sum(seen) / len(seen)
+        finite = sorted(index for index, loss in means.items() if math.isfinite(loss))
+        if not finite:
+            return []
+        best = min(finite, key=lambda index: means[index])
+        place = finite.index(best)
+        chosen = finite[max(0, place - 1) : place + 2]
+        return [(index, seed) for seed in range(1, self.seeds) for index in chosen if (index, seed) not in losses]
+
+    def _allowed(self, proposal: list[float], first: Mapping[float, float]) -> list[float]:
+        if len(first) >= self.most:
+            return []
+        return [index for index in proposal if self.lowest <= index <= self.highest and index not in first]

@@ -1,0 +1,119 @@
+"""From a recipe's settings to trial specs and layouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lrscale.recipe import Recipe
+from lrscale.schedules import SCHEDULES
+from lrscale.store import ScheduleSpec, TrialSpec
+from lrscale.units import Duration, Layout, split_global_batch
+
+LATTICE_ORIGIN = 1e-3
+"""An LR of every lattice, so that experiments with the same ratio share trials."""
+
+
+def lattice_lr(index: float, ratio: float) -> float:
+    """Return the LR number `index` of the lattice ``1e-3 * ratio ** index``.
+
+    Rounded to six significant digits, so that equal settings give equal trial ids on every machine.
+
+    Examples
+    --------
+    >>> lattice_lr(1, 2.0), lattice_lr(-1, 2.0)
+    (0.002, 0.0005)
+    """
+    return float(f"{LATTICE_ORIGIN * ratio**index:.6g}")
+
+
+def lattice_index(lr: float, ratio: float) -> int:
+    """Return the index of the lattice point nearest to an LR.
+
+    Examples
+    --------
+    >>> lattice_index(0.0021, 2.0)
+    1
+    """
+    return round(math.log(lr / LATTICE_ORIGIN) / math.log(ratio))
+
+
+def make_spec(
+    recipe: Recipe,
+    *,
+    peak_lr: float,
+    batch_size: int,
+    horizon: Duration,
+    schedule: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    warmup_fraction: float = 0.0,
+    validations: int | None = None,
+    training_examples: int | None = None,
+    layout: Layout | None = None,
+    stop_on_divergence: bool = True,
+) -> TrialSpec:
+    """Return the spec of a trial.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its task and first seed.
+    peak_lr : float
+        LR at factor 1.
+    batch_size : int
+        Global batch size in examples.
+    horizon : Duration
+        Length; the steps are rounded down.
+    schedule : str
+        A registered name, or ``"module"``.
+    settings : mapping
+        The schedule's own fields.
+    seed : int
+        Replicate number, counted from 0; the recipe's seed is added.
+    warmup_fraction : float, optional
+        Share of the steps spent warming up. Default 0.
+    validations : int or None, optional
+        Validations over the horizon, the last one at its end. Default None: no validation.
+    training_examples : int or None, optional
+        Size of an epoch; needed for horizons in epochs.
+    layout : Layout or None, optional
+        Pins the layout. Default None.
+    stop_on_divergence : bool, optional
+        Default True.
+    """
+    if recipe.task.schedule == "module" and schedule != "ramp":
+        schedule, settings, warmup_fraction = "module", {}, 0.0
+    steps = horizon.steps(batch_size, dataset_size=training_examples)
+    warmup = round(warmup_fraction * steps)
+    if schedule != "module" and not SCHEDULES[schedule].needs_warmup:
+        warmup = 0
+    if schedule == "inverse_sqrt" and warmup and "timescale_fraction" not in settings:
+        # Behind a warm-up of w steps the usual form is sqrt(w / t): the time scale is the warm-up's length.
+        settings = {**settings, "timescale_fraction": round(warmup / (steps - warmup), 6)}
+    return TrialSpec(
+        task=recipe.task.resolved(recipe.root),
+        schedule=ScheduleSpec(name=schedule, settings=dict(settings), warmup_steps=warmup),
+        peak_lr=peak_lr,
+        global_batch_size=batch_size,
+        horizon=steps,
+        seed=recipe.seed + seed,
+        validate_every=None if validations is None else math.ceil(steps / validations),
+        stop_on_divergence=stop_on_divergence,
+        layout=layout,
+    )
+
+
+def trial_layout(recipe: Recipe, spec: TrialSpec) -> Layout:
+    """Return where a trial runs: its pinned layout, or the recipe's split of its batch."""
+    if spec.layout is not None:
+        return spec.layout
+    layout = recipe.layout
+    return split_global_batch(
+        spec.global_batch_size,
+        devices=layout.devices,
+        num_nodes=layout.num_nodes,
+        per_device_batch_size=layout.per_device_batch_size,
+        max_per_device_batch_size=layout.max_per_device_batch_size,
+    )

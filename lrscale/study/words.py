@@ -1,0 +1,38 @@
+"""Numbers in sentences."""
+
+from __future__ import annotations
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number with two significant digits, as people write it.
+
+    Examples
+    --------
+    >>> number(0.00213), number(31.7), number(None)
+    ('2.1e-3', '32', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    text = f"{value:.{digits}g}"
+    if value != 0 and abs(value) < 1e-2:
+        text = f"{value:.{digits - 1}e}"
+    mantissa, mark, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if mark else text
+
+
+def interval_text(lo: float | None, hi: float | None, confidence: float = 0.95) -> str:
+    """Return an interval in words; an open end is said.
+
+    Examples
+    --------
+    >>> interval_text(0.0016, 0.0028), interval_text(0.0016, None)
+    ('95 % 1.6e-3 to 2.8e-3', '95 % above 1.6e-3')
+    """
+    share = f"{100 * confidence:.0f} %"
+    if lo is None and hi is None:
+        return "no interval"
+    if hi is None:
+        return f"{share} above {number(lo)}"
+    if lo is None:
+        return f"{share} below {number(hi)}"
+    return f"{share} {number(lo)} to {number(hi)}"

@@ -1,0 +1,176 @@
+"""What the findings measured, in the form that a choice needs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from lrscale.store import StudyView, Trial
+from lrscale.study.finding import Finding, Quantity
+from lrscale.units import Layout
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One measured setting: a batch size under a schedule, at its own best LR."""
+
+    batch_size: int
+    lr: Quantity
+    """Best peak LR with its interval."""
+    loss: Quantity
+    """Fitted loss there, with its interval."""
+    equivalent_lr: tuple[float, float]
+    """LRs that cost next to nothing; the interval itself where the fit gives none."""
+    diverged_above: float | None
+    trials: int
+
+
+def find(findings: Iterable[Finding], key: str) -> Finding | None:
+    """Return the finding of an experiment, or None."""
+    return next((finding for finding in findings if finding.key == key), None)
+
+
+def scaling_cells(finding: Finding) -> tuple[Cell, ...]:
+    """Return the batch sizes whose best LR was located, the smallest first."""
+    confidence = _confidence(finding)
+    cells = [
+        Cell(
+            batch_size=int(row["batch_size"]),
+            lr=Quantity(value=row["best_lr"], lo=row["lo"], hi=row["hi"], confidence=confidence),
+            loss=Quantity(value=row["loss"], lo=row["loss_lo"], hi=row["loss_hi"], confidence=confidence),
+            equivalent_lr=_pair(row["equivalent_lo"], row["equivalent_hi"], row["lo"], row["hi"], row["best_lr"]),
+            diverged_above=row["diverged_above"],
+            trials=int(row["trials"]),
+        )
+        for row in finding.tables.get("slices", ())
+        if row["status"] == "ok" and row["best_lr"] is not None and row["loss"] is not None
+    ]
+    return tuple(sorted(cells, key=lambda cell: cell.batch_size))
+
+
+def unlocated(finding: Finding) -> dict[int, str]:
+    """Return the batch sizes that were measured without locating their best LR, each with its status."""
+    return {
+        int(row["batch_size"]): str(row["status"]) for row in finding.tables.get("slices", ()) if row["status"] != "ok"
+    }
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleResult:
+    """One schedule of the comparison."""
+
+    name: str
+    label: str
+    verdict: str
+    """best, tied, worse or cannot tell."""
+    difference: Quantity
+    """Loss minus the best schedule's."""
+    cell: Cell | None
+    """None where its best LR was not located."""
+
+
+def schedule_results(finding: Finding) -> tuple[ScheduleResult, ...]:
+    """Return the compared schedules in their order."""
+    data = finding.data
+    return tuple(_schedule_result(entry, int(data["batch_size"])) for entry in data.get("schedules", ()))
+
+
+def _schedule_result(entry: Mapping[str, Any], batch_size: int) -> ScheduleResult:
+    lr, lo, hi = entry.get("best_lr"), entry.get("lr_lo"), entry.get("lr_hi")
+    loss, fit = entry.get("loss"), entry.get("slice") or {}
+    cell = None
+    if lr is not None and loss is not None:
+        ends = fit.get("equivalence") or (None, None)
+        cell = Cell(
+            batch_size=batch_size,
+            lr=Quantity(value=lr, lo=lo, hi=hi),
+            loss=Quantity(value=loss, lo=entry.get("loss_lo"), hi=entry.get("loss_hi")),
+            equivalent_lr=_pair(ends[0], ends[1], lo, hi, lr),
+            diverged_above=fit.get("diverged_above"),
+            trials=len(fit.get("lr") or ()),
+        )
+    return ScheduleResult(
+        name=str(entry["name"]),
+        label=str(entry.get("label") or entry["name"]),
+        verdict=str(entry.get("verdict", "cannot tell")),
+        difference=Quantity(
+            value=entry.get("difference"), lo=entry.get("difference_lo"), hi=entry.get("difference_hi")
+        ),
+        cell=cell,
+    )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Examples per second by layout, from the throughput experiment, or else from the trials themselves."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    trials: tuple[Trial, ...]
+
+    @classmethod
+    def of(cls, findings: Sequence[Finding], view: StudyView) -> Speeds:
+        """Gather what was measured."""
+        finding = find(findings, "throughput")
+        rows = () if finding is None else tuple(finding.data.get("rows", ()))
+        return cls(tuple(row for row in rows if row.get("examples_per_second")), tuple(view))
+
+    def examples_per_second(self, layout: Layout) -> float | None:
+        """Return the speed of a layout.
+
+        A measurement of the same global batch goes first, then one of the same forward with another accumulation
+        (which differs by the cost of one optimizer step), then the median over the trials of that batch and layout.
+        """
+        same = [row for row in self.rows if _forward(row) == _forward_of(layout)]
+        exact = [row for row in same if row.get("global_batch_size") == layout.global_batch_size]
+        for rows in (exact, same):
+            if rows:
+                return max(float(row["examples_per_second"]) for row in rows)
+        seen = [
+            trial.record.timing["examples_per_second"]
+            for trial in self.trials
+            if trial.record.layout == layout and trial.record.timing.get("examples_per_second")
+        ]
+        return statistics.median(seen) if seen else None
+
+    def fastest_split(self, layout: Layout, max_per_device_batch_size: int | None) -> tuple[Layout, float] | None:
+        """Return the fastest measured way to form the layout's global batch on its devices, and its speed."""
+        found = []
+        for row in self.rows:
+            size = int(row["per_device_batch_size"])
+            ranks = layout.world_size
+            if (int(row["devices"]), int(row.get("num_nodes") or 1)) != (layout.devices, layout.num_nodes):
+                continue
+            if layout.global_batch_size % (ranks * size) or size > (max_per_device_batch_size or size):
+                continue
+            split = Layout(
+                per_device_batch_size=size,
+                accumulate=layout.global_batch_size // (ranks * size),
+                devices=layout.devices,
+                num_nodes=layout.num_nodes,
+            )
+            found.append((split, float(self.examples_per_second(split) or 0.0)))
+        return max(found, key=lambda pair: pair[1], default=None)
+
+
+def _forward(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    return int(row["per_device_batch_size"]), int(row["devices"]), int(row.get("num_nodes") or 1)
+
+
+def _forward_of(layout: Layout) -> tuple[int, int, int]:
+    return layout.per_device_batch_size, layout.devices, layout.num_nodes
+
+
+def _confidence(finding: Finding) -> float:
+    known = finding.numbers.get("best_lr")
+    return 0.95 if known is None else known.confidence
+
+
+def _pair(lo: Any, hi: Any, other_lo: Any, other_hi: Any, middle: float) -> tuple[float, float]:
+    low = next((end for end in (lo, other_lo) if end is not None), middle)
+    high = next((end for end in (hi, other_hi) if end is not None), middle)
+    return float(low), float(high)

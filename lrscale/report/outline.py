@@ -1,0 +1,44 @@
+"""The order of the report.
+
+1. Recommendation: what to train with, what to expect, how sure, what to watch; one figure
+2. Checks: what warns or fails, with remedies
+3. Does it train? Trajectories against steps, examples and time
+4. Which learning rate at each batch size? LR slices
+5. Where can the learning rate lie? Range tests
+6. How does the learning rate scale with the batch size? Optimal LR and the competing rules
+7. Which schedule? Forest plot at each schedule's own best LR
+8. How fast does each layout train? Throughput
+9. Every trial, failures included
+10. What was run, and where: recipe, versions, hardware, seeds
+11. Methods, with sources
+"""
+
+from __future__ import annotations
+
+from lrscale.report.base import AbstractSection
+from lrscale.report.sections.checks import ChecksSection
+from lrscale.report.sections.headline import HeadlineSection
+from lrscale.report.sections.methods import MethodsSection
+from lrscale.report.sections.optimal_lr import OptimalLRSection
+from lrscale.report.sections.provenance import ProvenanceSection
+from lrscale.report.sections.range_tests import RangeTestsSection
+from lrscale.report.sections.schedules import SchedulesSection
+from lrscale.report.sections.slices import SlicesSection
+from lrscale.report.sections.throughput import ThroughputSection
+from lrscale.report.sections.trajectories import TrajectoriesSection
+from lrscale.report.sections.trials import TrialsSection
+
+SECTIONS: tuple[AbstractSection, ...] = (
+    HeadlineSection(),
+    ChecksSection(),
+    TrajectoriesSection(),
+    SlicesSection(),
+    RangeTestsSection(),
+    OptimalLRSection(),
+    SchedulesSection(),
+    ThroughputSection(),
+    TrialsSection(),
+    ProvenanceSection(),
+    MethodsSection(),
+)
+"""Every section, in the order of the page; the first is the first screen."""

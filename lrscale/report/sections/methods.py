@@ -1,0 +1,109 @@
+"""How the numbers are made, with sources."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from typing_extensions import override
+
+from lrscale.report.base import AbstractSection, Card, Fact
+from lrscale.report.context import ReportContext
+
+METHODS: tuple[tuple[str | None, str, str], ...] = (
+    (
+        None,
+        "Trial",
+        "One run of a Lightning Trainer under DDP on the module as it is. The global batch is the per-device batch "
+        "times "
+        "accumulation times devices times nodes; with the same seed every split of it sees the same examples in the "
+        "same "
+        "batches. The LR multiplies each parameter group's own, so that ratios between groups survive.",
+    ),
+    (
+        None,
+        "Diverged",
+        "The loss became non-finite, or left the level it started from for good. Such a trial has no final loss, is "
+        "drawn on "
+        "the upper edge, and never enters a mean.",
+    ),
+    (
+        "range_test",
+        "Range test",
+        "An exponential ramp of the LR (Smith 2015, arXiv:1506.01186), smoothed symmetrically in log LR. It brackets "
+        "the LR "
+        "and is not used to rank LRs: where the loss falls fastest depends on the length of the ramp.",
+    ),
+    (
+        "scaling",
+        "LR slice",
+        "Loss against log LR as A·LR^-p + B·LR^q + C, with A, B and C linear and p, q from a grid: variable projection "
+        "(Golub and Pereyra 1973, SIAM J. Numer. Anal. 10). The best LR is its minimum; the interval is from a "
+        "bootstrap "
+        "over trials. Without a rise on both sides the optimum is censored.",
+    ),
+    (
+        "scaling",
+        "Optimal LR against batch",
+        "Power, square-root, linear and saturating laws. Linear: Goyal et al. 2017, arXiv:1706.02677. Square root: "
+        "Krizhevsky 2014, arXiv:1404.5997; Malladi et al. 2022, arXiv:2205.10287 for Adam. Saturating: McCandlish et "
+        "al. "
+        "2018, arXiv:1812.06162. Chosen by AICc (Hurvich and Tsai 1989, Biometrika 76) and leave-one-out error.",
+    ),
+    (
+        "scaling",
+        "Equivalence range",
+        "All LRs whose fitted loss exceeds the minimum by less than the tolerance or two standard errors, whichever "
+        "is more.",
+    ),
+    (
+        "schedules",
+        "Schedules",
+        "Cosine: Loshchilov and Hutter 2017, arXiv:1608.03983. WSD: Hu et al. 2024, arXiv:2404.06395. One-cycle: "
+        "Smith and "
+        "Topin 2017, arXiv:1708.07120. Inverse square root: Vaswani et al. 2017, arXiv:1706.03762. Paired by seed, "
+        "each at "
+        "its own best LR.",
+    ),
+    (
+        "throughput",
+        "Throughput",
+        "Examples per second over the steps after the first ones, with the layout pinned; medians and 90 % quantiles "
+        "are over "
+        "steps.",
+    ),
+    (
+        None,
+        "Intervals and digits",
+        "Intervals are 95 % unless said otherwise. Numbers have two significant digits, or as many as their interval "
+        "justifies; the files of the study hold them in full.",
+    ),
+)
+"""Experiment that uses the method (None: all), its name, and how it works with its source."""
+
+
+@final
+class MethodsSection(AbstractSection):
+    """Short texts on what was computed and whose method it is."""
+
+    key: ClassVar[str] = "methods"
+    title: ClassVar[str] = "Methods"
+
+    @override
+    def applicable(self, context: ReportContext) -> str | None:
+        del context
+        return None
+
+    @override
+    def compute(self, context: ReportContext) -> Card:
+        present = {finding.key for finding in context.findings}
+        facts = tuple(
+            Fact(term=name, value=text)
+            for experiment, name, text in METHODS
+            if experiment is None or experiment in present
+        )
+        return Card(
+            key=self.key,
+            title=self.title,
+            finding="Every number above comes from the trials in the table, by the methods below.",
+            facts=facts,
+        )

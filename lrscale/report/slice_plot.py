@@ -1,0 +1,195 @@
+"""Loss against LR at one batch size or schedule: the panel that several sections share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from lrscale.report.base import LegendEntry
+from lrscale.report.canvas import Canvas, padded, wants_log
+from lrscale.report.fits import Curve, pair, slice_curve
+from lrscale.report.palette import color
+from lrscale.report.words import finite, loss, rate
+
+if TYPE_CHECKING:
+    from lrscale.store.view import Trial
+
+LEGEND = (
+    LegendEntry(mark="dot", label="a trial"),
+    LegendEntry(mark="cross", label="gave no loss: diverged or failed"),
+    LegendEntry(mark="fit", label="fitted slice"),
+    LegendEntry(mark="band", label="95 % intervals of the fit and of the best LR"),
+    LegendEntry(mark="bar", label="LRs that count as equally good"),
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SlicePoint:
+    """One trial in a slice."""
+
+    lr: float
+    loss: float | None
+    """None unless the trial completed."""
+    status: str
+    seed: int
+    trial_id: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SliceData:
+    """What a slice panel draws."""
+
+    title: str
+    points: tuple[SlicePoint, ...]
+    fit: Mapping[str, Any]
+    curve: Curve | None
+
+    @classmethod
+    def of(cls, title: str, trials: Iterable[Trial], fit: Mapping[str, Any]) -> SliceData:
+        """Gather the trials of a slice; a fit without trials brings its own points."""
+        points = tuple(
+            SlicePoint(
+                trial.spec.peak_lr, trial.record.final_loss, trial.record.status, trial.spec.seed, trial.trial_id
+            )
+            for trial in trials
+        )
+        if not points:
+            pairs = zip(fit.get("lr") or (), fit.get("loss") or (), strict=False)
+            points = tuple(
+                SlicePoint(float(lr), float(y) if finite(y) else None, "completed" if finite(y) else "diverged", 0, "")
+                for lr, y in pairs
+                if finite(lr) and lr > 0
+            )
+        return cls(title, points, fit, slice_curve(fit))
+
+    @property
+    def losses(self) -> list[float]:
+        """The losses of the trials that have one."""
+        return [point.loss for point in self.points if point.loss is not None and math.isfinite(point.loss)]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SliceLimits:
+    """Axes that several slices share."""
+
+    lr: tuple[float, float]
+    loss: tuple[float, float]
+    log_loss: bool
+
+    @classmethod
+    def of(cls, slices: Sequence[SliceData]) -> SliceLimits | None:
+        """Return limits that hold every trial, or None when there is none."""
+        rates = [point.lr for data in slices for point in data.points]
+        if not rates:
+            return None
+        losses = [value for data in slices for value in data.losses] or [0.9, 1.1]
+        log = wants_log(losses)
+        lo, hi = padded(losses, log=log, share=0.05)
+        # Room above the highest loss for the trials that gave none.
+        hi = hi * (hi / lo) ** 0.08 if log else hi + 0.08 * (hi - lo)
+        return cls(padded(rates, log=True, share=0.05), (lo, hi), log)
+
+    @property
+    def ceiling(self) -> float:
+        """Where trials without a loss are drawn."""
+        lo, hi = self.loss
+        return float(hi / (hi / lo) ** 0.03) if self.log_loss else hi - 0.03 * (hi - lo)
+
+
+def draw_slice(
+    canvas: Canvas,
+    data: SliceData,
+    limits: SliceLimits,
+    *,
+    monitor: str,
+    chosen: tuple[float | None, float | None, float | None] | None = None,
+) -> None:
+    """Draw one slice.
+
+    Parameters
+    ----------
+    canvas : Canvas
+    data : SliceData
+    limits : SliceLimits
+    monitor : str
+        Name of the loss.
+    chosen : tuple of (value, lo, hi) or None, optional
+        An LR to mark instead of the slice's own optimum. Default None.
+    """
+    axes = canvas.axes
+    canvas.margins(left=46, top=20)
+    canvas.scale("x", *limits.lr, log=True, label_width=38)
+    canvas.scale("y", *limits.loss, log=limits.log_loss)
+    canvas.axis_labels("peak LR", monitor)
+    best, (lo, hi) = data.fit.get("best_lr"), pair(data.fit.get("interval"))
+    if chosen is not None:
+        best, lo, hi = chosen
+    if lo is not None and hi is not None:
+        band = axes.axvspan(max(lo, limits.lr[0]), min(hi, limits.lr[1]), color=color("accent"), alpha=0.13, lw=0)
+        canvas.hover(band, f"95 % interval of the best LR: {rate(lo)} to {rate(hi)}")
+    _draw_equivalence(canvas, data, limits)
+    if data.curve is not None:
+        axes.fill_between(data.curve.x, data.curve.lo, data.curve.hi, color=color("accent"), alpha=0.2, lw=0)
+        (line,) = axes.plot(data.curve.x, data.curve.y, color=color("accent"), lw=1.8)
+        canvas.hover(line, "fitted slice")
+    _draw_points(canvas, data, limits)
+    if finite(best):
+        axes.axvline(best, color=color("accent"), lw=1, dashes=(3, 2))
+        # Above the axes, where no trial is.
+        canvas.label(best, limits.loss[1], rate(best), role="accent", align="center", dy=9)
+
+
+def _draw_equivalence(canvas: Canvas, data: SliceData, limits: SliceLimits) -> None:
+    lo, hi = pair(data.fit.get("equivalence"))
+    if lo is None or hi is None:
+        return
+    (bar,) = canvas.axes.plot(
+        [max(lo, limits.lr[0]), min(hi, limits.lr[1])],
+        [limits.loss[0]] * 2,
+        color=color("accent"),
+        lw=5,
+        solid_capstyle="butt",
+        clip_on=False,
+    )
+    canvas.hover(bar, f"LRs that count as equally good: {rate(lo)} to {rate(hi)}")
+
+
+def _draw_points(canvas: Canvas, data: SliceData, limits: SliceLimits) -> None:
+    import seaborn as sns
+
+    held = [point for point in data.points if point.loss is not None and math.isfinite(point.loss)]
+    lost = [point for point in data.points if point.loss is None or not math.isfinite(point.loss)]
+    if held:
+        sns.scatterplot(
+            x=[point.lr for point in held],
+            y=[point.loss for point in held],
+            ax=canvas.axes,
+            color=color("ink"),
+            s=20,
+            alpha=0.6,
+            linewidth=0,
+            zorder=3,
+        )
+        canvas.hover(
+            canvas.axes.collections[-1],
+            [f"LR {rate(point.lr)}, loss {loss(point.loss)}, seed {point.seed}, {point.trial_id}" for point in held],
+        )
+    if lost:
+        marks = canvas.axes.scatter(
+            [point.lr for point in lost],
+            [limits.ceiling] * len(lost),
+            marker="x",
+            s=26,
+            color=color("bad"),
+            linewidths=1.4,
+            zorder=4,
+            clip_on=False,
+        )
+        canvas.hover(
+            marks, [f"LR {rate(point.lr)}: {point.status}, seed {point.seed}, {point.trial_id}" for point in lost]
+        )

@@ -1,0 +1,1 @@
+"""Synthetic studies with known truth, for tests of whatever reads a study."""

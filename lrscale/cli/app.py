@@ -1,0 +1,213 @@
+"""The commands and their options. What a command does lies in the module that it imports when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from lrscale import __version__
+from lrscale.cli.guard import GuardedGroup
+from lrscale.cli.options import (
+    DevicesOption,
+    LauncherOption,
+    NodesOption,
+    RecipeArgument,
+    SetOption,
+    StudyArgument,
+    StudyOption,
+)
+from lrscale.cli.request import StudyRequest
+
+# Plain help and plain errors: rich would double the time of `lrscale --help` and draw boxes that log files garble.
+app = typer.Typer(
+    cls=GuardedGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lrscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lrscale(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Find the learning rate, batch size, schedule and layout for a PyTorch Lightning job before the expensive run.
+
+    Start with: lrscale run digits
+    """
+
+
+@app.command("run")
+def run(
+    recipe: RecipeArgument,
+    study: StudyOption = None,
+    devices: DevicesOption = None,
+    num_nodes: NodesOption = None,
+    launcher: LauncherOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Run what is missing, then write report and recommendation.
+
+    Interrupted or killed, the same command goes on where it was.
+    """
+    from lrscale.cli.run import run_study
+
+    _end(run_study(_request("run", recipe, study, devices, num_nodes, launcher, overrides)))
+
+
+@app.command("plan")
+def plan(
+    recipe: RecipeArgument,
+    study: StudyOption = None,
+    devices: DevicesOption = None,
+    num_nodes: NodesOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Show what run would spend: trials, examples, time."""
+    from lrscale.cli.plan import show_plan
+
+    _end(show_plan(_request("plan", recipe, study, devices, num_nodes, None, overrides)))
+
+
+def _add_experiment(command: str, help_: str) -> None:
+    @app.command(command, help=help_)
+    def experiment(
+        recipe: RecipeArgument,
+        study: StudyOption = None,
+        devices: DevicesOption = None,
+        num_nodes: NodesOption = None,
+        launcher: LauncherOption = None,
+        overrides: SetOption = None,
+    ) -> None:
+        from lrscale.cli.run import run_alone
+
+        _end(run_alone(_request(command, recipe, study, devices, num_nodes, launcher, overrides)))
+
+
+_add_experiment("range-test", "Ramp the learning rate until training diverges.")
+_add_experiment("schedules", "Compare schedules at an equal number of examples.")
+_add_experiment("scaling", "Find the best learning rate at each batch size.")
+_add_experiment("throughput", "Measure examples per second for each layout.")
+
+
+@app.command("report")
+def report(
+    study: StudyArgument,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write the report of a study anew."""
+    from lrscale.cli.report import make_report
+
+    _end(make_report(study, open_in_browser=open_))
+
+
+@app.command("recommend")
+def recommend(
+    study: StudyArgument,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="B", min=1, help="Global batch size. Default: the recipe's target."),
+    ] = None,
+    horizon: Annotated[
+        str | None,
+        typer.Option("--horizon", metavar="T", help='Length, such as "50M examples". Default: the recipe\'s target.'),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="text|yaml|markdown|cli", help="cli: a LightningCLI config.")
+    ] = "text",
+) -> None:
+    """Print the setting for a target, with its interval.
+
+    The exit code is 1 when the trials cannot tell; what it would take is printed.
+    """
+    from lrscale.cli.recommend import print_recommendation
+
+    _end(print_recommendation(study, batch_size=batch_size, horizon=horizon, format_name=format_))
+
+
+@app.command("status")
+def status(study: StudyArgument) -> None:
+    """Show what is done, running, lost and missing."""
+    from lrscale.cli.status import show_status
+
+    _end(show_status(study))
+
+
+@app.command("recipes")
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this built-in recipe.")] = None,
+) -> None:
+    """List the built-in recipes, or print one to start from."""
+    from lrscale.cli.recipes import show_recipes
+
+    _end(show_recipes(name))
+
+
+@app.command("init")
+def init(
+    model: Annotated[str, typer.Argument(metavar="CLASS_PATH", help="LightningModule, as package.module.Class.")],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="CLASS_PATH", help="LightningDataModule, as package.module.Class.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Recipe to write. Default: recipe.yaml.")
+    ] = None,
+) -> None:
+    """Write a commented recipe for your own module.
+
+    The module is built once, to find out about its arguments, optimizers, learning rate and losses.
+    """
+    from lrscale.cli.init import write_recipe
+
+    _end(write_recipe(model, data=data, output=output if output is not None else Path("recipe.yaml")))
+
+
+@app.command("doctor")
+def doctor(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Also check that the task of this recipe can be built.")
+    ] = None,
+) -> None:
+    """Check the environment and, if given, a recipe.
+
+    The exit code is 1 when something fails; what to do about it is printed.
+    """
+    from lrscale.cli.doctor import examine
+
+    _end(examine(recipe))
+
+
+def _request(
+    command: str,
+    recipe: str,
+    study: Path | None,
+    devices: int | None,
+    num_nodes: int | None,
+    launcher: str | None,
+    overrides: list[str] | None,
+) -> StudyRequest:
+    return StudyRequest(
+        command=command,
+        recipe=recipe,
+        study=study,
+        devices=devices,
+        num_nodes=num_nodes,
+        launcher=launcher,
+        overrides=tuple(overrides or ()),
+    )
+
+
+def _end(code: int) -> NoReturn:
+    raise typer.Exit(code)

@@ -1,0 +1,108 @@
+"""``lrscale doctor``: is everything there to run a study, and what to do if not."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lrscale.cli.doctor_checks import Check, environment_checks
+from lrscale.cli.guard import DONE, NO
+from lrscale.cli.text import count, seconds, wrapped
+from lrscale.errors import LrscaleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOOPBACK_TIMEOUT = 180.0
+"""Seconds for a trial of four steps; loading torch from a cold network disk takes most of a minute."""
+LOOPBACK_STEPS = 4
+_COLUMN = 9
+
+
+def examine(recipe: str | None) -> int:
+    """Print one line per check and return 1 when one of them fails."""
+    failed = False
+    for check in _checks(recipe):
+        typer.echo(wrapped(f"{check.name}: {check.sentence}", indent=" " * _COLUMN, first=check.status.ljust(_COLUMN)))
+        if check.remedy is not None:
+            typer.echo(wrapped(f"-> {check.remedy}", indent=" " * (_COLUMN + 3), first=" " * _COLUMN))
+        failed = failed or check.status == "FAIL"
+    return NO if failed else DONE
+
+
+def _checks(recipe: str | None) -> Iterator[Check]:
+    yield from (environment := environment_checks(Path.cwd()))
+    if any(check.status == "FAIL" and check.name in ("packages", "torch", "lightning") for check in environment):
+        yield Check(name="ranks", status="INFO", sentence="not tried: packages are missing")
+        return
+    yield check_ranks("cpu", 2)
+    from lrscale.launch.devices import visible_gpus
+
+    gpus = len(visible_gpus())
+    if gpus:
+        yield check_ranks("gpu", min(2, gpus))
+    if recipe is not None:
+        yield from check_recipe(recipe)
+
+
+def check_ranks(accelerator: str, devices: int) -> Check:
+    """Train a built-in model for a few steps, with as many ranks as `devices`: imports, processes, DDP and files."""
+    from lrscale.launch import LAUNCHERS, LaunchSettings, SilentProgress, TrialRequest
+    from lrscale.recipe import load_recipe
+    from lrscale.store import ScheduleSpec, StudyFolder, TrialSpec
+    from lrscale.units import Layout
+
+    what = f"{count(devices, 'rank')} on {'the CPU (gloo)' if accelerator == 'cpu' else 'GPU'}"
+    recipe = load_recipe("digits")
+    layout = Layout(per_device_batch_size=16, devices=devices)
+    spec = TrialSpec(
+        task=recipe.task.resolved(recipe.root),
+        schedule=ScheduleSpec(name="constant"),
+        peak_lr=1e-3,
+        global_batch_size=layout.global_batch_size,
+        horizon=LOOPBACK_STEPS,
+        seed=0,
+    )
+    settings = LaunchSettings(root=recipe.root, accelerator=accelerator, timeout=LOOPBACK_TIMEOUT)
+    try:
+        with tempfile.TemporaryDirectory(prefix="lrscale-doctor-") as scratch:
+            folder = StudyFolder(Path(scratch)).begin_trial(spec)
+            request = TrialRequest(spec=spec, layout=layout, folder=folder)
+            with LAUNCHERS["local"](settings) as launcher:
+                record = next(iter(launcher.run([request], SilentProgress())))
+    except LrscaleError as error:
+        return Check(name="ranks", status="FAIL", sentence=f"{what}: {error.message}", remedy=error.hint)
+    if record.status == "completed":
+        took = seconds(record.timing.get("total"))
+        return Check(name="ranks", status="PASS", sentence=f"{what} trained {LOOPBACK_STEPS} steps together in {took}")
+    last = record.log_tail[-1] if record.log_tail else "no log line"
+    return Check(
+        name="ranks",
+        status="FAIL",
+        sentence=f"{what}: {record.status.replace('_', ' ')}, {record.reason}; last log line: {last}",
+        remedy="trials would fail like this; check that processes may talk over the loopback interface",
+    )
+
+
+def check_recipe(source: str) -> Iterator[Check]:
+    """Load a recipe and build its task once."""
+    from lrscale.cli.init import describe_facts, inspect_task
+    from lrscale.recipe import load_recipe
+
+    try:
+        recipe = load_recipe(source)
+    except LrscaleError as error:
+        yield Check(name="recipe", status="FAIL", sentence=error.message, remedy=error.hint)
+        return
+    yield Check(name="recipe", status="PASS", sentence=f"{recipe.source} is valid")
+    try:
+        facts, warnings = inspect_task(recipe.task.resolved(recipe.root), recipe.root)
+    except LrscaleError as error:
+        yield Check(name="task", status="FAIL", sentence=error.message, remedy=error.hint)
+        return
+    yield Check(name="task", status="PASS", sentence="; ".join(["it can be built", *describe_facts(facts)]))
+    for sentence in warnings:
+        yield Check(name="task", status="WARNING", sentence=sentence)

@@ -1,0 +1,223 @@
+"""What is known about a running study: counts, the trials in flight, and how long the rest will take."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from lrscale.cli.text import count, number
+from lrscale.store import Trial, TrialSpec
+from lrscale.units import Layout
+
+
+@final
+@dataclass(slots=True, kw_only=True)
+class RunningTrial:
+    """A trial in flight."""
+
+    spec: TrialSpec
+    layout: Layout
+    started_at: float
+    step: int = 0
+    loss: float | None = None
+
+
+@final
+@dataclass(slots=True)
+class _Tally:
+    planned: int = 0
+    reused: int = 0
+    done: int = 0
+    statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+@final
+class ProgressBoard:
+    """Follows the events of a study; both displays draw from it.
+
+    Parameters
+    ----------
+    experiments : sequence of str, optional
+        Names of all experiments that will run, in order. Default: none, and no position is shown.
+    clock : callable, optional
+        Seconds, monotonic. Default ``time.monotonic``.
+    """
+
+    def __init__(self, experiments: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.experiments = tuple(experiments)
+        self.clock = clock
+        self.began_at = clock()
+        self.experiment = ""
+        self.running: dict[str, RunningTrial] = {}
+        self._tallies: dict[str, _Tally] = defaultdict(_Tally)
+        self._durations: dict[tuple[str, int], list[float]] = defaultdict(list)
+        self._width = 1
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the board was made."""
+        return self.clock() - self.began_at
+
+    @property
+    def planned(self) -> int:
+        """Trials of the current experiment that had or have to run, over all its rounds."""
+        return self._tallies[self.experiment].planned
+
+    @property
+    def done(self) -> int:
+        """Trials of the current experiment that ended, whatever their status."""
+        return self._tallies[self.experiment].done
+
+    @property
+    def reused(self) -> int:
+        """Trials of the current experiment that were already there."""
+        return self._tallies[self.experiment].reused
+
+    def start(self, experiment: str, planned: int, reused: int) -> None:
+        """Begin an experiment, or a further round of it.
+
+        A further round counts what the rounds before it ran among its reused trials; those are not counted again.
+        """
+        self.experiment = experiment
+        tally = self._tallies[experiment]
+        tally.planned += planned
+        tally.reused = max(tally.reused, reused - tally.done)
+
+    def begin(self, spec: TrialSpec, layout: Layout) -> None:
+        """Begin a trial."""
+        self.running[spec.trial_id] = RunningTrial(spec=spec, layout=layout, started_at=self.clock())
+        self._width = max(1, len(self.running))
+
+    def advance(self, trial_id: str, step: int, loss: float | None) -> None:
+        """Note how far a trial is; trials that were never begun are ignored."""
+        trial = self.running.get(trial_id)
+        if trial is not None:
+            trial.step = step
+            trial.loss = loss if loss is not None else trial.loss
+
+    def end(self, trial: Trial) -> float | None:
+        """End a trial and return its duration in seconds, None when nobody measured it."""
+        started = self.running.pop(trial.trial_id, None)
+        duration = trial.record.timing.get("total")
+        if duration is None and started is not None:
+            duration = self.clock() - started.started_at
+        tally = self._tallies[self.experiment]
+        tally.done += 1
+        tally.statuses[trial.record.status] += 1
+        # A trial that ended early says nothing about how long a whole one takes.
+        if duration is not None and trial.record.status == "completed":
+            self._durations[self.experiment, trial.spec.global_batch_size].append(duration)
+        return duration
+
+    def remaining(self) -> float | None:
+        """Estimate the seconds until the current experiment is done, or None before anything is known.
+
+        A trial is expected to take as long as the mean of the finished ones of its batch size in this experiment, else
+        of this experiment, else of its batch size, else of all. Trials that wait are assumed to be like the youngest
+        that runs, and to run as many at a time as now.
+        """
+        waiting = max(0, self.planned - self.done - len(self.running))
+        left = 0.0
+        batch_size: int | None = None
+        # Copies, here and below: the thread that draws reads while the thread of the study writes.
+        for trial in list(self.running.values()):
+            batch_size = trial.spec.global_batch_size
+            expected = self._expected(batch_size)
+            elapsed = self.clock() - trial.started_at
+            if expected is not None:
+                left += max(0.0, expected - elapsed)
+            elif trial.step > 0:
+                left += elapsed * max(0, trial.spec.horizon - trial.step) / trial.step
+            else:
+                return None
+        if waiting:
+            each = self._expected(batch_size)
+            if each is None:
+                each = self._extrapolated()
+            if each is None:
+                return None
+            left += waiting * each
+        return left / max(1, self._width)
+
+    def position(self) -> str:
+        """Return the name of the experiment and where it stands among the others.
+
+        Examples
+        --------
+        >>> board = ProgressBoard(["range_test", "scaling"])
+        >>> board.start("scaling", 9, 0)
+        >>> board.position()
+        'scaling (2 of 2)'
+        """
+        if self.experiment not in self.experiments:
+            return self.experiment
+        return f"{self.experiment} ({self.experiments.index(self.experiment) + 1} of {len(self.experiments)})"
+
+    def counts(self) -> str:
+        """Return what is done of the current experiment, in words."""
+        tally = self._tallies[self.experiment]
+        text = f"{tally.done} of {count(tally.planned, 'trial')}"
+        if tally.reused:
+            text += f", {tally.reused} reused"
+        for status, times in sorted(tally.statuses.items()):
+            if status != "completed":
+                text += f", {times} {status.replace('_', ' ')}"
+        return text
+
+    def _expected(self, batch_size: int | None) -> float | None:
+        known = [
+            (name == self.experiment, batch == batch_size, times)
+            for (name, batch), times in list(self._durations.items())
+        ]
+        for pool in (
+            [times for here, same, times in known if here and same],
+            [times for here, _, times in known if here],
+            [times for _, same, times in known if same],
+            [times for _, _, times in known],
+        ):
+            flat = [duration for times in pool for duration in times]
+            if flat:
+                return sum(flat) / len(flat)
+        return None
+
+    def _extrapolated(self) -> float | None:
+        whole = [
+            (self.clock() - trial.started_at) * trial.spec.horizon / trial.step
+            for trial in list(self.running.values())
+            if trial.step > 0
+        ]
+        return sum(whole) / len(whole) if whole else None
+
+
+def describe(spec: TrialSpec) -> str:
+    """Name a trial by what was set.
+
+    Examples
+    --------
+    >>> from lrscale.store import ScheduleSpec
+    >>> spec = TrialSpec(task={}, schedule=ScheduleSpec(name="cosine"), peak_lr=0.0032, global_batch_size=64,
+    ...                  horizon=100, seed=1)
+    >>> describe(spec)
+    'batch 64, LR 3.2e-3, cosine, seed 1'
+    """
+    if spec.schedule.name == "ramp":
+        return f"batch {spec.global_batch_size}, LR ramp to {number(spec.peak_lr)}, seed {spec.seed}"
+    return f"batch {spec.global_batch_size}, LR {number(spec.peak_lr)}, {spec.schedule.label}, seed {spec.seed}"
+
+
+def outcome(trial: Trial) -> str:
+    """Name how a trial ended: its loss, or the status and the reason."""
+    record = trial.record
+    if record.status == "completed":
+        return f"{record.monitor or 'loss'} {number(record.final_loss, 4)}"
+    status = record.status.replace("_", " ")
+    return f"{status}: {first_line(record.reason)}" if record.reason else status
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a message, at most 160 characters of it."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= 160 else line[:157] + "..."

@@ -1,0 +1,78 @@
+"""What a command was asked to do, apart from doing it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from lrscale.recipe import Recipe
+    from lrscale.store import StudyFolder
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRequest:
+    """A recipe, where its study lies, and what the command line sets otherwise.
+
+    Examples
+    --------
+    >>> request = StudyRequest(command="run", recipe="digits", devices=2, overrides=("seed=1",))
+    >>> request.again()
+    'lrscale run digits --devices 2 --set seed=1'
+    >>> request.all_overrides()
+    ('layout.devices=2', 'seed=1')
+    """
+
+    command: str
+    """Name of the command, for example ``"run"``."""
+    recipe: str
+    """Path of a recipe, or the name of a built-in one."""
+    study: Path | None = None
+    """Study folder; None for ``<name of the recipe>-study`` in the current folder."""
+    devices: int | None = None
+    num_nodes: int | None = None
+    launcher: str | None = None
+    """Where trials run; None for ``"local"``."""
+    overrides: tuple[str, ...] = ()
+    """``key=value`` each, applied in order after `devices` and `num_nodes`."""
+
+    def all_overrides(self) -> tuple[str, ...]:
+        """Return the overrides of the recipe, those of the short options included."""
+        short = []
+        if self.devices is not None:
+            short.append(f"layout.devices={self.devices}")
+        if self.num_nodes is not None:
+            short.append(f"layout.num_nodes={self.num_nodes}")
+        return (*short, *self.overrides)
+
+    def again(self) -> str:
+        """Return the command that does the same once more."""
+        words = ["lrscale", self.command, self.recipe]
+        for option, value in (
+            ("--study", self.study),
+            ("--devices", self.devices),
+            ("--num-nodes", self.num_nodes),
+            ("--launcher", self.launcher),
+        ):
+            if value is not None:
+                words += [option, str(value)]
+        for override in self.overrides:
+            words += ["--set", override]
+        return shlex.join(words)
+
+    def load(self) -> tuple[Recipe, StudyFolder]:
+        """Return the recipe and the study folder, neither of them written to.
+
+        Raises
+        ------
+        LrscaleError
+            For a recipe that cannot be read or does not validate.
+        """
+        from lrscale.recipe import load_recipe
+        from lrscale.store import StudyFolder
+
+        recipe = load_recipe(self.recipe, self.all_overrides())
+        return recipe, StudyFolder(self.study if self.study is not None else Path(f"{recipe.name}-study"))

@@ -1,0 +1,204 @@
+"""``lrscale run``, and the commands that run one experiment alone."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from lrscale.cli.guard import DONE, NO, TRIALS_FAILED, faults_logged_in
+from lrscale.cli.outputs import RECOMMENDATION, print_answer, write_page, write_recommendation
+from lrscale.cli.study_access import OpenStudy
+from lrscale.cli.text import count, wrapped
+from lrscale.errors import InterruptedStudyError, RecipeError
+
+if TYPE_CHECKING:
+    from lrscale.cli.request import StudyRequest
+    from lrscale.launch import AbstractProgress, LaunchSettings
+    from lrscale.recipe import Recipe
+    from lrscale.store import StudyFolder
+    from lrscale.study import StudyOutcome
+    from lrscale.study.finding import Finding
+
+
+NEEDS = {"scaling": ("range_test",), "schedules": ("range_test", "scaling")}
+"""Experiments whose findings another one starts from: the bracket of the LR, and the best batch size."""
+
+
+def run_study(request: StudyRequest) -> int:
+    """Run what is missing, recommend, and write the report.
+
+    Returns
+    -------
+    int
+        0 with a recommendation; 1 when the trials cannot tell; 3 when that is because trials failed.
+    """
+    recipe, folder = request.load()
+    with _resumable(request, folder), faults_logged_in(folder.path):
+        outcome = _carry_out(request, recipe, folder, None)
+        study = OpenStudy.of(recipe, folder)
+        answer = write_recommendation(study, outcome.findings)
+        page = write_page(study, outcome.findings, answer)
+    _print_outcome(outcome)
+    typer.echo()
+    code = print_answer(answer)
+    if code == NO and outcome.failed:
+        code = TRIALS_FAILED
+    typer.echo()
+    typer.echo(f"report          {page}")
+    if code == DONE:
+        typer.echo(f"recommendation  {folder.path / RECOMMENDATION}")
+    return code
+
+
+def run_alone(request: StudyRequest) -> int:
+    """Run one experiment, with those that it needs, and print what it found.
+
+    Returns
+    -------
+    int
+        0 when it has an answer; 1 when the trials cannot tell; 3 when that is because trials failed.
+
+    Raises
+    ------
+    RecipeError
+        When the recipe turns this experiment off.
+    """
+    from lrscale.study import read_findings
+
+    name = request.command.replace("-", "_")
+    recipe, folder = request.load()
+    if getattr(recipe.experiments, name) is None:
+        raise RecipeError(
+            f"{recipe.source} has no experiments.{name}",
+            hint=f"add it to the recipe, or use --set experiments.{name}=...",
+        )
+    with _resumable(request, folder), faults_logged_in(folder.path):
+        outcome = _carry_out(request, recipe, folder, with_needs(recipe, name))
+        # What earlier runs found stays in the report and carries the recommendation.
+        findings = read_findings(folder)
+        study = OpenStudy.of(recipe, folder)
+        page = write_page(study, findings, write_recommendation(study, findings))
+    _print_outcome(outcome)
+    typer.echo()
+    found = [finding for finding in outcome.findings if finding.key == name]
+    for finding in found:
+        print_finding(finding)
+    typer.echo(f"\nreport  {page}")
+    if any(finding.status == "ok" for finding in found):
+        return DONE
+    return TRIALS_FAILED if outcome.failed else NO
+
+
+def print_finding(finding: Finding) -> None:
+    """Print the sentence of a finding, and below it the checks that ask for something."""
+    typer.echo(wrapped(finding.sentence, indent="  ", first=""))
+    for check in finding.checks:
+        if check.status in ("WARNING", "FAIL"):
+            remedy = f" -> {check.remedy}" if check.remedy else ""
+            typer.echo(wrapped(f"{check.status}: {check.sentence}{remedy}", indent="    ", first="  "))
+
+
+def _carry_out(
+    request: StudyRequest, recipe: Recipe, folder: StudyFolder, experiments: Sequence[str] | None
+) -> StudyOutcome:
+    from lrscale.launch import LAUNCHERS
+    from lrscale.study import Study
+
+    make_launcher = LAUNCHERS[request.launcher or "local"]
+    progress = make_progress(experiments if experiments is not None else asked(recipe))
+    progress.note(f"study {recipe.name} in {folder.path}")
+    try:
+        with make_launcher(launch_settings(recipe)) as launcher:
+            return Study(recipe, folder).run(launcher, experiments=experiments, progress=progress)
+    finally:
+        progress.finished()
+
+
+def launch_settings(recipe: Recipe) -> LaunchSettings:
+    """Return what a launcher needs to know of a recipe; modules of its classes are imported once, for all trials."""
+    from lrscale.launch import LaunchSettings
+
+    task, layout = recipe.task, recipe.layout
+    paths = [entry.class_path.rpartition(".")[0] for entry in (task.data, task.model) if entry is not None]
+    paths += [entry.partition(":")[0] for entry in (task.factory, task.cli) if entry is not None]
+    return LaunchSettings(
+        root=recipe.root,
+        import_paths=task.import_paths,
+        preload=tuple(dict.fromkeys(paths)),
+        accelerator=layout.accelerator,
+        trials_at_once=layout.trials_at_once,
+        timeout=layout.timeout,
+    )
+
+
+def make_progress(experiments: Sequence[str]) -> AbstractProgress:
+    """Return a table for a terminal and lines for anything else; both go to stderr."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal and not console.is_dumb_terminal:
+        from lrscale.cli.progress_terminal import TerminalProgress
+
+        return TerminalProgress(console, experiments)
+    from lrscale.cli.progress_lines import LineProgress
+
+    return LineProgress(sys.stderr, experiments)
+
+
+def asked(recipe: Recipe) -> list[str]:
+    """Return the experiments of a recipe in the order in which a study runs them."""
+    from lrscale.study.experiments import EXPERIMENTS
+
+    return [name for name, experiment in EXPERIMENTS.items() if experiment.is_asked(recipe)]
+
+
+def with_needs(recipe: Recipe, name: str) -> list[str]:
+    """Return an experiment and those before it that it needs, as far as the recipe asks them."""
+    return [one for one in asked(recipe) if one == name or one in NEEDS.get(name, ())]
+
+
+def _print_outcome(outcome: StudyOutcome) -> None:
+    if outcome.ran == 0:
+        typer.echo(f"nothing is missing: {count(outcome.reused, 'trial')} reused")
+        return
+    failed = f", {outcome.failed:,} of them failed" if outcome.failed else ""
+    typer.echo(f"{count(outcome.ran, 'trial')} run{failed}, {outcome.reused:,} reused")
+
+
+@contextmanager
+def _resumable(request: StudyRequest, folder: StudyFolder) -> Iterator[None]:
+    """Say how to go on when the user, or the batch system, stops the study."""
+    with _sigterm_like_ctrl_c():
+        try:
+            yield
+        except (KeyboardInterrupt, InterruptedStudyError) as error:
+            kept = count(len(folder.records()), "finished trial")
+            raise InterruptedStudyError(
+                f"{kept} {'is' if kept.startswith('1 ') else 'are'} kept in {folder.path}",
+                hint=f"go on with: {request.again()}",
+            ) from error
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    # SLURM and container runtimes send SIGTERM some seconds before SIGKILL: time to end the ranks and say how to go on.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise KeyboardInterrupt

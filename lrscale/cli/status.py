@@ -1,0 +1,120 @@
+"""``lrscale status``: what is done, running, lost and missing in a study folder."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lrscale.cli.guard import DONE
+from lrscale.cli.progress_board import describe
+from lrscale.cli.study_access import OpenStudy, open_study
+from lrscale.cli.text import count, number, seconds, table, wrapped
+from lrscale.errors import LrscaleError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lrscale.store import StudyFolder
+
+SHOWN_DECISIONS = 5
+
+
+def show_status(path: Path) -> int:
+    """Print the state of a study; nothing is written, and torch is not loaded."""
+    study = open_study(path)
+    running = lock_is_held(path)
+    unfinished = [trial_id for trial_id in study.folder.trial_ids() if trial_id not in study.view.trials]
+    typer.echo(f"study {study.recipe.name} in {path}: {'running' if running else 'not running'}")
+    typer.echo()
+    counts = Counter(trial.record.status.replace("_", " ") for trial in study.view)
+    rows = [[status, f"{times:,}"] for status, times in counts.most_common()]
+    if unfinished:
+        rows.append(["running" if running else "lost", f"{len(unfinished):,}"])
+    typer.echo(table(["trials", ""], rows or [["none yet", "0"]], right=[1]))
+    if unfinished:
+        typer.echo()
+        for trial_id in unfinished:
+            typer.echo(_how_far(study.folder, trial_id))
+        if not running:
+            typer.echo("Lost trials were stopped before they ended; the next run starts them anew.")
+    typer.echo()
+    for line in _missing(study, running=running):
+        typer.echo(wrapped(line, indent="  ", first=""))
+    for line in _decisions(study.folder.read_plan()):
+        typer.echo(wrapped(line, indent="      ", first="" if line.endswith(":") else "  "))
+    return DONE
+
+
+def lock_is_held(path: Path) -> bool:
+    """Whether a process of this machine, or of another that shares the file system's locks, is writing to a study.
+
+    A shared lock is asked for and given back at once. The folder may be a read-only copy.
+    """
+    import fcntl
+
+    try:
+        with (path / ".lock").open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # No lock file, or a file system without locks: nothing says that anybody writes.
+        return False
+    return False
+
+
+def _how_far(folder: StudyFolder, trial_id: str) -> str:
+    from lrscale.launch.tail import last_row
+
+    try:
+        spec = folder.spec(trial_id)
+    except LrscaleError:
+        return f"  {trial_id}: killed before its spec was written"
+    row = last_row(folder.trial_path(trial_id))
+    if row is None:
+        return f"  {describe(spec)}: no step yet"
+    heard = seconds(max(0.0, time.time() - _touched(folder.trial_path(trial_id))))
+    return f"  {describe(spec)}: step {row['step']} of {spec.horizon}, loss {_loss(row)}, last heard {heard} ago"
+
+
+def _touched(folder: Path) -> float:
+    return max((entry.stat().st_mtime for entry in folder.glob("trajectory*")), default=folder.stat().st_mtime)
+
+
+def _loss(row: dict[str, Any]) -> str:
+    value = row.get("train_loss", row.get("val_loss"))
+    return number(value, 4)
+
+
+def _missing(study: OpenStudy, *, running: bool) -> list[str]:
+    from lrscale.study import Study
+
+    if study.config_note is not None:
+        return [f"what is missing cannot be told: {study.config_note}"]
+    planned = Study(study.recipe, study.folder).plan(study.view)
+    left = [entry for entry in planned if entry.trials]
+    if not left:
+        return ["nothing is missing"]
+    parts = ", ".join(f"{entry.name} {entry.trials:,}" for entry in left)
+    trials = count(sum(entry.trials for entry in left), "trial")
+    times = [entry.seconds for entry in left if entry.seconds is not None]
+    when = f"; about {seconds(sum(times))} of work" if len(times) == len(left) else ""
+    word = "still to come" if running else "missing"
+    return [f"{trials} {word} ({parts}){when}"]
+
+
+def _decisions(plan: dict[str, Any]) -> list[str]:
+    shown = plan.get("decisions", [])[-SHOWN_DECISIONS:]
+    return ["last decisions:", *(_decision(entry) for entry in shown)] if shown else []
+
+
+def _decision(entry: Mapping[str, Any]) -> str:
+    if "recipe_changed" in entry:
+        what = f"the recipe changed: {'; '.join(entry['recipe_changed'])}"
+    else:
+        what = f"{entry.get('experiment', 'study')}: {count(len(entry.get('trials', ())), 'trial')} to run"
+    return f"{entry.get('at', '')}  {what}"

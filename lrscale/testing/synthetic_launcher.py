@@ -1,0 +1,73 @@
+"""A launcher whose trials follow a stated truth, for tests of what plans and analyses trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import override
+
+from lrscale.launch import AbstractLauncher, LaunchSettings, TrialRequest
+from lrscale.launch.progress import AbstractProgress
+from lrscale.store import TrialRecord
+from lrscale.store.trajectory import PARQUET_NAME
+from lrscale.testing.synthetic import SyntheticStudy, _record, _trajectory
+from lrscale.units import Layout
+
+FACTS = {
+    "optimizers": ["AdamW"],
+    "group_lrs": [1e-3],
+    "reference_lr": 1e-3,
+    "parameters": 12_345,
+    "batch_size_home": "data.init_args.batch_size",
+    "training_examples": 1_000_000,
+    "data_source": "examples",
+    "has_validation": True,
+    "notes": [],
+}
+
+
+class SyntheticLauncher(AbstractLauncher):
+    """Answers each trial at once from the surface of a `SyntheticStudy`.
+
+    It trains nothing: it is for tests of planning, resuming and analysing, whose right answer must be known.
+
+    Parameters
+    ----------
+    study : SyntheticStudy
+        Its truth and noise; its own lists of trials are not used.
+    """
+
+    def __init__(self, study: SyntheticStudy) -> None:
+        super().__init__(LaunchSettings(root=Path()))
+        self._study = study
+        self.ran: list[str] = []
+
+    @override
+    def __enter__(self) -> SyntheticLauncher:
+        return self
+
+    @override
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
+
+    @override
+    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for request in requests:
+            progress.trial_started(request.spec, request.layout)
+            columns, status = _trajectory(self._study, request.spec, request.layout)
+            pq.write_table(pa.table(columns), request.folder / PARQUET_NAME)
+            self.ran.append(request.spec.trial_id)
+            yield _record(self._study, request.spec, request.layout, columns, status)
+
+    @override
+    def inspect(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> dict[str, Any]:
+        del job, layout, folder
+        return dict(FACTS)

@@ -135,6 +135,10 @@ class ApplyRecommendation(_Callback):
                 group["lr"] = lr
             if momentum is not None:
                 group.update(momentum_setting(group, momentum))
+        for config in trainer.strategy.lr_scheduler_configs:
+            # What get_last_lr() answers.
+            if hasattr(config.scheduler, "_last_lr"):
+                config.scheduler._last_lr = [float(group["lr"]) for group in config.scheduler.optimizer.param_groups]
 
     def _position(self, trainer: Any) -> int:
         # With manual optimization Lightning counts every optimizer's step, two a batch for two optimizers; a step of
@@ -157,10 +161,10 @@ class ApplyRecommendation(_Callback):
             return
         kinds = ", ".join(sorted({type(config.scheduler).__name__ for config in configs}))
         _warn(trainer, f"the module's own {kinds} is replaced by the recommended {self.recommendation.schedule.name}")
-        if not self._manual_optimizers:
-            # A module with manual optimization steps its schedulers itself, and would miss them; what they set is set
-            # again before every optimizer step.
-            configs.clear()
+        for config in configs:
+            # They stay, because modules and loggers ask them for the LR, and because a module with manual optimization
+            # steps them itself; Lightning steps none of them, and what they set is set again before every step.
+            config.interval, config.frequency = "step", sys.maxsize
 
     def _compare(self, trainer: Any) -> None:
         one = self.recommendation

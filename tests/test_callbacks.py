@@ -93,7 +93,7 @@ def make(flavour: str, configure: Callable[[Any], Any] | None = None, *, manual:
 
         def configure_optimizers(self) -> Any:
             made = configure(self) if configure else torch.optim.SGD(self.parameters(), lr=0.5)
-            first = made[0] if isinstance(made, tuple) else made
+            first = made[0] if isinstance(made, tuple) else made["optimizer"] if isinstance(made, dict) else made
             for optimizer in first if isinstance(first, list) else [first]:
                 optimizer.register_step_pre_hook(lambda one, *_: self.note(one))
             return made
@@ -108,6 +108,11 @@ def make(flavour: str, configure: Callable[[Any], Any] | None = None, *, manual:
             return [groups[group]["lr"] for groups in self.seen]
 
     return Tiny()
+
+
+def silent_logger(flavour: str) -> Any:
+    """Return a logger that keeps nothing."""
+    return importlib.import_module(f"{flavour}.loggers.logger").DummyLogger()
 
 
 def _plain(value: Any) -> Any:
@@ -214,9 +219,59 @@ def test_the_modules_own_scheduler_is_replaced_and_named() -> None:
 
     one, module = recommendation(), make("lightning.pytorch", configure)
     with pytest.warns(UserWarning, match="own StepLR is replaced by the recommended linear"):
-        trainer = fit("lightning.pytorch", module, apply(one))
+        fit("lightning.pytorch", module, apply(one))
     assert module.lrs() == pytest.approx(expected(one, 8), rel=1e-12)
-    assert trainer.lr_scheduler_configs == []
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_modules_and_monitors_see_the_recommended_lr(interval: str) -> None:
+    from lightning.pytorch.callbacks import LearningRateMonitor
+
+    def configure(module: Any) -> Any:
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+        return [optimizer], [{"scheduler": schedule, "interval": interval}]
+
+    asked: list[float] = []
+
+    class Watch(LearningRateMonitor):
+        def on_train_batch_start(self, trainer: Any, *arguments: Any, **settings: Any) -> None:
+            asked.append(trainer.lightning_module.lr_schedulers().get_last_lr()[0])
+            super().on_train_batch_start(trainer, *arguments, **settings)
+            logged.append(float(trainer.callback_metrics["lr-SGD"]))
+
+    logged: list[float] = []
+    one, module = recommendation(steps=16), make("lightning.pytorch", configure)
+    with pytest.warns(UserWarning, match="StepLR is replaced"):
+        fit(
+            "lightning.pytorch",
+            module,
+            None,
+            callbacks=[apply(one), Watch()],
+            logger=silent_logger("lightning.pytorch"),
+            log_every_n_steps=1,
+            max_epochs=2,
+        )
+    assert module.lrs() == pytest.approx(expected(one, 16), rel=1e-12)
+    assert asked == pytest.approx(expected(one, 16), rel=1e-12)
+    assert logged == pytest.approx(expected(one, 16), rel=1e-6)
+
+
+def test_a_plateau_scheduler_is_replaced_without_its_metric() -> None:
+    def configure(module: Any) -> Any:
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer),
+                "monitor": "never_logged",
+            },
+        }
+
+    one, module = recommendation(), make("pytorch_lightning", configure)
+    with pytest.warns(UserWarning, match="ReduceLROnPlateau is replaced"):
+        fit("pytorch_lightning", module, apply(one))
+    assert module.lrs() == pytest.approx(expected(one, 8), rel=1e-12)
 
 
 def test_the_reference_is_the_peak_of_a_one_cycle_scheduler() -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import final
 
-from lrscale.cli.text import count, number
+from lrscale.cli.text import count, number, seconds
 from lrscale.store import Trial, TrialSpec
 from lrscale.units import Layout
+
+Outlook = Mapping[str, int | None]
+"""The most trials of each experiment, in the order in which they run; None where that is unknown."""
+NO_OUTLOOK: Outlook = MappingProxyType({})
 
 
 @final
@@ -40,14 +45,20 @@ class ProgressBoard:
 
     Parameters
     ----------
-    experiments : sequence of str, optional
-        Names of all experiments that will run, in order. Default: none, and no position is shown.
+    experiments : Outlook, optional
+        Names of all experiments that will run, in order, each with the most trials that it may come to, finished ones
+        included; None where that is unknown. Default: empty, and neither position nor total is shown.
     clock : callable, optional
         Seconds, monotonic. Default ``time.monotonic``.
     """
 
-    def __init__(self, experiments: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.experiments = tuple(experiments)
+    def __init__(
+        self,
+        experiments: Outlook = NO_OUTLOOK,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.experiments = dict(experiments)
         self.clock = clock
         self.began_at = clock()
         self.experiment = ""
@@ -113,7 +124,7 @@ class ProgressBoard:
         return duration
 
     def remaining(self) -> float | None:
-        """Estimate the seconds until the current experiment is done, or None before anything is known.
+        """Estimate the seconds until the current round is done, or None before anything is known.
 
         A trial is expected to take as long as the mean of the finished ones of its batch size in this experiment, else
         of this experiment, else of its batch size, else of all. Trials that wait are assumed to be like the youngest
@@ -142,19 +153,46 @@ class ProgressBoard:
             left += waiting * each
         return left / max(1, self._width)
 
+    def remaining_at_most(self) -> float | None:
+        """Estimate the seconds until the study is done if every experiment needs the most trials, or None.
+
+        A trial that is still to be decided on is taken to last as long as the mean of this experiment, else of all.
+        """
+        left, each = self.remaining(), self._expected(None)
+        if left is None or each is None or self.experiment not in self.experiments:
+            return None
+        names = list(self.experiments)
+        undecided = 0
+        for name in names[names.index(self.experiment) :]:
+            most, tally = self.experiments[name], self._tallies[name]
+            if most is None:
+                return None
+            undecided += max(0, most - tally.planned - tally.reused)
+        return left + undecided * each / max(1, self._width)
+
+    def eta(self) -> str:
+        """Return the time that is left, in words; empty before it is known and after the last trial of a round."""
+        left, most = self.remaining(), self.remaining_at_most()
+        if left is None or self.done >= self.planned:
+            return ""
+        if most is not None and most <= left:
+            return f"{seconds(left)} left"
+        round_ = f"{seconds(left)} left in this round"
+        return round_ if most is None else f"{round_}, at most {seconds(most)} in all"
+
     def position(self) -> str:
         """Return the name of the experiment and where it stands among the others.
 
         Examples
         --------
-        >>> board = ProgressBoard(["range_test", "scaling"])
+        >>> board = ProgressBoard({"range_test": 3, "scaling": None})
         >>> board.start("scaling", 9, 0)
         >>> board.position()
         'scaling (2 of 2)'
         """
         if self.experiment not in self.experiments:
             return self.experiment
-        return f"{self.experiment} ({self.experiments.index(self.experiment) + 1} of {len(self.experiments)})"
+        return f"{self.experiment} ({list(self.experiments).index(self.experiment) + 1} of {len(self.experiments)})"
 
     def counts(self) -> str:
         """Return what is done of the current experiment, in words."""

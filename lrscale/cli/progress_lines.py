@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TextIO, final
 
 from typing_extensions import override
 
-from lrscale.cli.progress_board import ProgressBoard, describe, outcome
+from lrscale.cli.progress_board import NO_OUTLOOK, Outlook, ProgressBoard, describe, outcome
 from lrscale.cli.text import clock as stamp
 from lrscale.cli.text import count, number, seconds
 from lrscale.launch.progress import AbstractProgress
@@ -28,14 +28,18 @@ class LineProgress(AbstractProgress):
     ----------
     stream : text stream
         Usually stderr; every line is flushed, so that a killed job leaves what it said.
-    experiments : sequence of str, optional
-        Names of all experiments that will run, in order.
+    experiments : Outlook, optional
+        As for `ProgressBoard`.
     clock : callable, optional
         Seconds, monotonic. Default ``time.monotonic``.
     """
 
     def __init__(
-        self, stream: TextIO, experiments: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        experiments: Outlook = NO_OUTLOOK,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._board = ProgressBoard(experiments, clock=clock)
@@ -79,10 +83,8 @@ class LineProgress(AbstractProgress):
         self._say(text)
 
     def _eta(self) -> str:
-        if self._board.done == self._board.planned:
-            return ""
-        left = self._board.remaining()
-        return "" if left is None else f"; about {seconds(left)} left"
+        left = self._board.eta()
+        return f"; {left}" if left else ""
 
     def _say(self, text: str) -> None:
         self._spoke_at = self._board.clock()

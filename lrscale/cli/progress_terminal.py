@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import final
 
 from rich.console import Console, Group, RenderableType
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from lrscale.cli.progress_board import ProgressBoard, describe, outcome
+from lrscale.cli.progress_board import NO_OUTLOOK, Outlook, ProgressBoard, describe, outcome
 from lrscale.cli.text import number, seconds
 from lrscale.launch.progress import AbstractProgress
 from lrscale.store import Trial, TrialSpec
@@ -32,14 +32,18 @@ class TerminalProgress(AbstractProgress):
     ----------
     console : rich.console.Console
         Usually of stderr.
-    experiments : sequence of str, optional
-        Names of all experiments that will run, in order.
+    experiments : Outlook, optional
+        As for `ProgressBoard`.
     clock : callable, optional
         Seconds, monotonic. Default ``time.monotonic``.
     """
 
     def __init__(
-        self, console: Console, experiments: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        experiments: Outlook = NO_OUTLOOK,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._board = ProgressBoard(experiments, clock=clock)
@@ -92,16 +96,15 @@ class TerminalProgress(AbstractProgress):
     def picture(self) -> RenderableType:
         """Return what is on the screen now."""
         board = self._board
-        left = board.remaining()
-        eta = "" if left is None or board.done == board.planned else f"; about {seconds(left)} left"
         head = Table.grid(padding=(0, 1))
         head.add_row(
             Text(board.position(), style="bold"),
             ProgressBar(total=max(1, board.planned), completed=board.done, width=24),
-            Text(board.counts() + eta),
+            Text(board.counts()),
         )
+        left = Text(board.eta(), style="dim")
         if not board.running:
-            return head
+            return Group(head, left) if left else head
         trials = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name in ("batch", "LR", "seed", "step", "train loss", "time"):
             trials.add_column(name, justify="right", no_wrap=True)
@@ -117,7 +120,7 @@ class TerminalProgress(AbstractProgress):
                 seconds(board.clock() - trial.started_at),
                 Text(trial.spec.schedule.label),
             )
-        return Group(head, trials)
+        return Group(head, left, trials) if left else Group(head, trials)
 
     def _conclude(self) -> None:
         board = self._board

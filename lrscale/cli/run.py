@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -16,7 +16,7 @@ from lrscale.cli.guard import DONE, NO, TRIALS_FAILED, faults_logged_in
 from lrscale.cli.outputs import RECOMMENDATION, print_answer, write_page, write_recommendation
 from lrscale.cli.study_access import OpenStudy
 from lrscale.cli.text import count, wrapped
-from lrscale.errors import InterruptedStudyError, RecipeError
+from lrscale.errors import InterruptedStudyError, LrscaleError, RecipeError
 
 if TYPE_CHECKING:
     from lrscale.cli.request import StudyRequest
@@ -112,7 +112,7 @@ def _carry_out(
     from lrscale.study import Study
 
     make_launcher = LAUNCHERS[request.launcher or "local"]
-    progress = make_progress(experiments if experiments is not None else asked(recipe))
+    progress = make_progress(most_trials(recipe, folder, experiments if experiments is not None else asked(recipe)))
     progress.note(f"study {recipe.name} in {folder.path}")
     try:
         with make_launcher(launch_settings(recipe)) as launcher:
@@ -138,7 +138,7 @@ def launch_settings(recipe: Recipe) -> LaunchSettings:
     )
 
 
-def make_progress(experiments: Sequence[str]) -> AbstractProgress:
+def make_progress(experiments: Mapping[str, int | None]) -> AbstractProgress:
     """Return a table for a terminal and lines for anything else; both go to stderr."""
     from rich.console import Console
 
@@ -150,6 +150,23 @@ def make_progress(experiments: Sequence[str]) -> AbstractProgress:
     from lrscale.cli.progress_lines import LineProgress
 
     return LineProgress(sys.stderr, experiments)
+
+
+def most_trials(recipe: Recipe, folder: StudyFolder, experiments: Sequence[str]) -> dict[str, int | None]:
+    """Return how many trials each experiment may come to; None for one whose length is known only once it has begun."""
+    from lrscale.store import StudyView
+    from lrscale.study.experiments import EXPERIMENTS, Context
+
+    facts = folder.read_plan().get("facts", {}) if folder.exists() else {}
+    context = Context(recipe=recipe, view=StudyView({}, folder.trajectory), facts=facts, findings={})
+    found: dict[str, int | None] = {}
+    for name in experiments:
+        try:
+            found[name] = len(EXPERIMENTS[name].at_most(context))
+        except LrscaleError:
+            # Epochs, for one, are counted in examples only after the data have been looked at.
+            found[name] = None
+    return found
 
 
 def asked(recipe: Recipe) -> list[str]:

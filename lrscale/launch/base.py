@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
+from lrscale.launch.progress import AbstractProgress
 from lrscale.registry import Registry
 from lrscale.store import TrialRecord, TrialSpec
-from lrscale.launch.progress import AbstractProgress
 from lrscale.units import Layout
 
 
@@ -51,6 +51,11 @@ class AbstractLauncher(ABC):
     """Runs trials in processes of their own and returns how each ended.
 
     A launcher is a context: its processes live from `__enter__` to `__exit__`, and none outlives it.
+
+    Parameters
+    ----------
+    settings : LaunchSettings
+        What it needs to know about the task and the machine.
     """
 
     def __init__(self, settings: LaunchSettings) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
+from typing import final
 
 from lrscale.errors import LayoutError
 
@@ -17,7 +20,9 @@ def visible_gpus() -> list[str]:
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]
+        names = (name.strip() for name in chosen.split(","))
+        # CUDA ignores everything from the first invalid name on; -1 is the usual one.
+        return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -43,38 +48,67 @@ def resolve_accelerator(accelerator: str) -> str:
     return "gpu" if found else "cpu"
 
 
-def device_slots(accelerator: str, devices: int, trials_at_once: int) -> list[tuple[str, ...]]:
-    """Divide this machine's devices among trials that run side by side.
+@final
+class DevicePool:
+    """The devices of one machine, lent to trials that run side by side.
 
     Parameters
     ----------
     accelerator : {"cpu", "gpu"}
-        Resolved kind.
-    devices : int
-        Ranks of one trial on this machine.
-    trials_at_once : int
-        Trials side by side.
+        Resolved kind; CPU cores are not counted.
+    gpus : sequence of str, optional
+        Names of the GPUs. Default: none.
 
-    Returns
-    -------
-    list of tuple of str
-        One entry a slot: the GPUs of its ranks, empty on CPU.
-
-    Raises
-    ------
-    LayoutError
-        When there are fewer GPUs than that takes.
+    Examples
+    --------
+    >>> pool = DevicePool("gpu", ["0", "1", "2"])
+    >>> pool.take(2), pool.take(2)
+    (('0', '1'), None)
+    >>> pool.give_back(("0", "1"))
+    >>> pool.take(3)
+    ('0', '1', '2')
     """
-    if accelerator == "cpu":
-        return [() for _ in range(trials_at_once)]
-    found = visible_gpus()
-    needed = devices * trials_at_once
-    if needed > len(found):
-        raise LayoutError(
-            f"{trials_at_once} trials at once x {devices} devices need {needed} GPUs; {len(found)} are visible",
-            hint=f"set layout.devices or layout.trials_at_once so that their product is at most {len(found)}",
-        )
-    return [tuple(found[slot * devices : (slot + 1) * devices]) for slot in range(trials_at_once)]
+
+    def __init__(self, accelerator: str, gpus: Sequence[str] = ()) -> None:
+        self._counted = accelerator == "gpu"
+        self._order = {name: place for place, name in enumerate(gpus)}
+        self._free = list(gpus)
+
+    @classmethod
+    def of_this_machine(cls, accelerator: str) -> DevicePool:
+        """Return a pool of what is visible."""
+        return cls(accelerator, visible_gpus() if accelerator == "gpu" else ())
+
+    def check(self, devices: int, trials_at_once: int) -> None:
+        """Refuse a layout that this machine does not have.
+
+        Raises
+        ------
+        LayoutError
+            When there are fewer GPUs than `devices` x `trials_at_once`.
+        """
+        have = len(self._order)
+        if self._counted and devices * trials_at_once > have:
+            wanted = (
+                f"{devices} devices" if trials_at_once == 1 else f"{trials_at_once} trials at once x {devices} devices"
+            )
+            raise LayoutError(
+                f"{wanted} need {devices * trials_at_once} GPUs; {have} are visible",
+                hint=f"set layout.devices or layout.trials_at_once so that their product is at most {have}",
+            )
+
+    def take(self, devices: int) -> tuple[str, ...] | None:
+        """Lend GPUs for so many ranks, none of them on CPU; None when too few are free."""
+        if not self._counted:
+            return ()
+        if devices > len(self._free):
+            return None
+        taken, self._free = self._free[:devices], self._free[devices:]
+        return tuple(taken)
+
+    def give_back(self, gpus: Sequence[str]) -> None:
+        """Take back what was lent."""
+        self._free = sorted([*self._free, *gpus], key=self._order.__getitem__)
 
 
 def cpu_count() -> int:

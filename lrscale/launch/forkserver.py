@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import selectors
@@ -14,69 +15,101 @@ from typing import IO, Any, final
 
 from lrscale.errors import StudyError
 
-START_TIMEOUT = 300.0
-"""Seconds to load torch and Lightning; a cold shared file system has been seen to take a minute or two."""
+CORE_MODULES = ("torch", "torch.distributed", "pytorch_lightning", "lrscale.training.rank")
+"""Loaded before the first fork; ``lightning.pytorch`` too where it is installed."""
+START_TIMEOUT = 600.0
+"""Seconds to load torch, Lightning and the task's modules; torch alone has been seen to take minutes from a cold
+shared file system."""
+STOP_TIMEOUT = 15.0
+"""Seconds until everything is killed and waited for; longer than the reaper's own patience."""
+LOG_LINES = 5
+"""Lines of the server's log in the message when it does not come up."""
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Libraries of linear algebra start a pool of threads when they are loaded, and a fork has none of them."""
 
 
 @final
 class Forkserver:
-    """A running server process, and what it says.
+    """A running server process below its reaper, and what it says.
 
     Parameters
     ----------
-    log : Path
-        Where the server's own output goes.
+    scratch : Path
+        A folder of this server's own; its reaper removes it when the driver dies.
     modules : sequence of str
         Modules of the task to load before the first fork.
     paths : sequence of str
         Folders put in front of the import path.
+    core : sequence of str or None, optional
+        Modules that the worker needs. Default None: torch, Lightning and lrscale's own worker.
     """
 
-    def __init__(self, log: Path, modules: tuple[str, ...], paths: tuple[str, ...]) -> None:
-        self._log_path = log
+    def __init__(
+        self, scratch: Path, modules: tuple[str, ...], paths: tuple[str, ...], core: tuple[str, ...] | None = None
+    ) -> None:
+        self._scratch = scratch
+        self._log_path = scratch / "server.log"
+        self._core = _core_modules() if core is None else core
         self._modules = modules
         self._paths = paths
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._lifeline: int | None = None
         self._pending = b""
 
     def start(self) -> list[str]:
         """Start the server, wait until it is ready, and return its notes.
+
+        The task's modules are loaded only as far as that leaves a process that can be forked; the ranks import the
+        rest.
 
         Raises
         ------
         StudyError
             When it does not come up, with the end of its log.
         """
-        notes = self._start_once(self._modules)
-        unsafe = [note.removeprefix("unsafe: ") for note in notes if note.startswith("unsafe: ")]
-        if unsafe:
-            # That module must be imported by each rank; what stands before it in the list was fine.
+        notes: dict[str, None] = {}
+        while True:
+            modules = self._modules
+            ready = self._start_once(modules)
+            if ready is None:
+                if not modules:
+                    raise StudyError(f"the process that starts trials did not come up: {self._last_words()}")
+                self._modules = ()
+                notes[f"the modules of the task are imported by each rank: {self._last_words()}"] = None
+                continue
+            notes.update(dict.fromkeys(ready["notes"]))
+            if ready["unsafe"] is None:
+                return list(notes)
             self.stop()
-            self._modules = self._modules[: self._modules.index(unsafe[0])]
-            notes = self._start_once(self._modules)
-        return [note for note in notes if not note.startswith("unsafe: ")]
+            # What stands before it in the list was fine.
+            self._modules = modules[: modules.index(ready["unsafe"])]
+            notes[f"{ready['unsafe']} is imported by each rank: importing it starts threads or CUDA"] = None
 
     @property
-    def alive(self) -> bool:
-        """Whether the server process runs."""
-        return self._process is not None and self._process.poll() is None
+    def running(self) -> bool:
+        """Whether it was started and not stopped; the process may have died meanwhile, as `events` will tell."""
+        return self._process is not None
 
     def send(self, message: Mapping[str, Any]) -> bool:
         """Send one message; False when the server is gone."""
-        assert self._process is not None
-        assert self._process.stdin is not None
+        if self._process is None or self._process.stdin is None:
+            return False
         try:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
-        except (BrokenPipeError, OSError):
+        except OSError:
             return False
         return True
 
     def events(self, timeout: float) -> Iterator[dict[str, Any]]:
-        """Yield what the server said within `timeout` seconds; ``{"event": "lost"}`` when it died."""
-        assert self._process is not None
-        assert self._process.stdout is not None
+        """Yield what the server said within `timeout` seconds.
+
+        ``{"event": "lost"}`` comes last when the server has died: then no process of it is left.
+        """
+        if self._process is None or self._process.stdout is None:
+            yield {"event": "lost"}
+            return
         descriptor = self._process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
@@ -84,6 +117,7 @@ class Forkserver:
                 return
         chunk = os.read(descriptor, 1 << 16)
         if not chunk:
+            self.stop()
             yield {"event": "lost"}
             return
         *lines, self._pending = (self._pending + chunk).split(b"\n")
@@ -91,42 +125,67 @@ class Forkserver:
             yield json.loads(line)
 
     def stop(self) -> None:
-        """Close the server's input, which makes it kill its ranks and go; kill it when it does not."""
-        if self._process is None:
-            return
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    pass
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """End the server and every process that it has started, and wait until they are gone."""
+        process, self._process, self._pending = self._process, None, b""
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+        if process is not None:
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    try:
+                        stream.close()
+                    except BrokenPipeError:
+                        pass
+            try:
+                process.wait(timeout=STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         if self._log is not None:
             self._log.close()
-        self._process, self._pending = None, b""
+            self._log = None
 
-    def _start_once(self, modules: tuple[str, ...]) -> list[str]:
+    def _start_once(self, modules: tuple[str, ...]) -> dict[str, Any] | None:
+        self._scratch.mkdir(exist_ok=True)
         self._log = self._log_path.open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "lrscale.launch.server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,
-        )
-        self.send({"op": "preload", "modules": list(modules), "paths": list(self._paths)})
+        lifeline, self._lifeline = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("reaper.py")), str(lifeline), str(self._scratch)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                pass_fds=(lifeline,),
+                start_new_session=True,
+                env=_server_environment(),
+            )
+        finally:
+            os.close(lifeline)
+        self.send({"op": "preload", "core": self._core, "modules": modules, "paths": self._paths})
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             for event in self.events(timeout=1.0):
                 if event["event"] == "ready":
-                    return list(event["notes"])
+                    return event
                 if event["event"] == "lost":
-                    self.stop()
-                    tail = self._log_path.read_text(errors="replace").strip().splitlines()[-5:]
-                    raise StudyError("the process that starts trials ended while loading torch: " + " | ".join(tail))
+                    return None
         self.stop()
-        raise StudyError(f"the process that starts trials was not ready after {START_TIMEOUT:.0f} s")
+        return None
+
+    def _last_words(self) -> str:
+        lines = self._log_path.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
+        return " | ".join(lines) or f"it said nothing within {START_TIMEOUT:.0f} s"
+
+
+def _core_modules() -> tuple[str, ...]:
+    unified = ("lightning.pytorch",) if importlib.util.find_spec("lightning") is not None else ()
+    return (*CORE_MODULES, *unified)
+
+
+def _server_environment() -> dict[str, str]:
+    environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
+    # Makes torch count devices without initialising CUDA, so that a module which asks for them at import can be loaded
+    # before the fork.
+    environment.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    return environment

@@ -1,58 +1,55 @@
-"""This machine's devices: fresh processes for every trial, forked from a server that has torch loaded."""
+"""One machine and its devices: fresh processes for every trial, forked from a server that has torch loaded."""
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
-from lrscale.errors import TaskError
+from lrscale.errors import LayoutError, StudyError, TaskError
 from lrscale.launch.base import LAUNCHERS, AbstractLauncher, LaunchSettings, TrialRequest
-from lrscale.launch.devices import cpu_count, device_slots, free_port, resolve_accelerator
+from lrscale.launch.devices import DevicePool, resolve_accelerator
 from lrscale.launch.forkserver import Forkserver
-from lrscale.launch.outcome import make_record, read_outcomes, task_error
-from lrscale.launch.progress import AbstractProgress
+from lrscale.launch.job import clear_traces, group_environment, rank_threads, write_job
+from lrscale.launch.outcome import make_record, misuse, read_outcomes
+from lrscale.launch.progress import AbstractProgress, SilentProgress
+from lrscale.launch.rank_group import RankGroup
 from lrscale.launch.tail import last_row
 from lrscale.store import TrialRecord
-from lrscale.store.files import to_json, write_atomically
 from lrscale.units import Layout
 
-GRACE = 5.0
-"""Seconds that the other ranks get to end by themselves once one has failed; a collective would block them for ever."""
 TICK = 0.1
 """Seconds between looks at time limits while nothing is heard."""
+TELL = 1.0
+"""Seconds between looks at how far a trial is."""
 ATTEMPTS = 2
 """A trial whose processes were lost is run once more; what its own code does is not retried."""
-ENTRY = "lrscale.training.rank"
-"""Module whose ``main(job_path)`` a rank runs."""
 
 
 @final
 @dataclass(slots=True)
 class _Running:
     request: TrialRequest
-    key: str
-    slot: int
-    started: float
+    group: RankGroup
+    gpus: tuple[str, ...]
     attempt: int
-    codes: dict[int, int] = field(default_factory=dict)
-    failed_at: float | None = None
-    timed_out: bool = False
-    told_at: float = 0.0
+    told_at: float
 
 
 @final
 @LAUNCHERS.register("local")
 class LocalLauncher(AbstractLauncher):
     """Runs trials on this machine.
+
+    Trials begin in the order given, `trials_at_once` of them side by side as far as there are devices. A trial with a
+    pinned layout, which is there to be timed, runs alone.
 
     Parameters
     ----------
@@ -64,7 +61,8 @@ class LocalLauncher(AbstractLauncher):
         super().__init__(settings)
         self._scratch: Path | None = None
         self._server: Forkserver | None = None
-        self._served = 0
+        self._accelerator: str | None = None
+        self._groups = 0
 
     def __enter__(self) -> LocalLauncher:
         return self
@@ -80,203 +78,202 @@ class LocalLauncher(AbstractLauncher):
         self._server = self._scratch = None
 
     def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
-        """Run trials side by side as far as the slots go; see `AbstractLauncher.run`."""
+        """Run trials side by side as far as the devices go; see `AbstractLauncher.run`."""
         waiting = deque((request, 1) for request in requests)
         if not waiting:
             return
-        accelerator = resolve_accelerator(self._settings.accelerator)
-        devices = max(request.layout.devices for request in requests)
-        slots = device_slots(accelerator, devices, self._settings.trials_at_once)
-        free = deque(range(len(slots)))
-        running: dict[str, _Running] = {}
+        pool = self._device_pool(requests)
+        running: list[_Running] = []
         try:
             while waiting or running:
-                server = self._ready_server(progress)
-                while waiting and free:
+                while waiting and self._may_start(waiting[0][0], running):
+                    gpus = pool.take(waiting[0][0].layout.devices)
+                    if gpus is None:
+                        break
                     request, attempt = waiting.popleft()
-                    slot = free.popleft()
-                    trial = self._start(server, request, slot, slots[slot], accelerator, attempt)
-                    running[trial.key] = trial
-                    if attempt == 1:
-                        progress.trial_started(request.spec, request.layout)
-                for event in server.events(TICK):
-                    self._note(event, running)
-                for trial in list(running.values()):
-                    self._watch(server, trial, progress)
-                    if len(trial.codes) < trial.request.layout.world_size:
-                        continue
-                    del running[trial.key]
-                    free.append(trial.slot)
+                    running.append(self._start(request, gpus, attempt, progress))
+                self._pump([trial.group for trial in running])
+                for trial in [trial for trial in running if trial.group.ended]:
+                    running.remove(trial)
+                    pool.give_back(trial.gpus)
                     record = self._finish(trial)
                     if record.retryable and trial.attempt < ATTEMPTS:
                         progress.note(f"trial {record.trial_id}: {record.reason}; it is run once more")
                         waiting.appendleft((trial.request, trial.attempt + 1))
                     else:
                         yield record
+                for trial in running:
+                    _tell(trial, progress)
         finally:
-            if self._server is not None:
-                for key in running:
-                    self._server.send({"op": "kill", "key": key})
+            self._end([trial.group for trial in running])
 
     def inspect(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> dict[str, Any]:
         """Build the task in one fresh process; see `AbstractLauncher.inspect`."""
-        server = self._ready_server(AbstractProgress())
         folder.mkdir(parents=True, exist_ok=True)
-        accelerator = resolve_accelerator(self._settings.accelerator)
-        key = f"inspect-{self._served}"
-        self._start_ranks(server, key, {**job, "purpose": "inspect"}, layout, folder, (), accelerator)
-        codes: dict[int, int] = {}
-        while len(codes) < layout.world_size:
-            for event in server.events(TICK):
-                if event["event"] == "exited" and event["key"] == key:
-                    codes[event["rank"]] = event["code"]
-                elif event["event"] == "lost":
-                    codes = dict.fromkeys(range(layout.world_size), -9)
+        for _ in range(ATTEMPTS):
+            record = self._inspect_once({**job, "purpose": "inspect"}, layout, folder)
+            outcomes = read_outcomes(folder)
+            error = misuse(outcomes)
+            if error is not None:
+                raise error
+            if 0 in outcomes and outcomes[0]["kind"] == "result":
+                return dict(outcomes[0]["fields"])
+            if not record.retryable:
+                raise TaskError(
+                    f"the task cannot be built: {record.reason}", hint=f"its log is {folder.resolve() / 'rank-0.log'}"
+                )
+        raise StudyError(
+            f"the process that builds the task to look at it was lost {ATTEMPTS} times: {record.reason}",
+            hint=f"its log is {folder.resolve() / 'rank-0.log'}; the same command tries again",
+        )
+
+    def _inspect_once(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> TrialRecord:
+        clear_traces(folder)
+        group = self._start_group(job, layout, folder, "inspect", (), SilentProgress(), None)
+        try:
+            while not group.ended:
+                self._pump([group])
+        finally:
+            self._end([group])
         outcomes = read_outcomes(folder)
-        error = task_error(outcomes)
-        if error is not None:
-            raise error
-        if 0 not in outcomes or outcomes[0]["kind"] != "result":
-            reason = outcomes.get(0, {}).get("fields", {}).get("reason") or "the process ended without a result"
-            raise TaskError(f"the task cannot be built: {reason}", hint=f"its log is {folder / 'rank-0.log'}")
-        return dict(outcomes[0]["fields"])
+        if 0 in outcomes and outcomes[0]["kind"] == "result":
+            return TrialRecord(trial_id="inspect", status="completed")
+        return make_record("inspect", folder, layout, group.codes, seconds=group.seconds, timed_out=False)
+
+    def _device_pool(self, requests: Sequence[TrialRequest]) -> DevicePool:
+        pool = DevicePool.of_this_machine(self._resolved_accelerator())
+        for request in requests:
+            layout = request.layout
+            if layout.num_nodes > 1:
+                raise LayoutError(
+                    f"the local launcher has one node, not layout.num_nodes: {layout.num_nodes}",
+                    hint="set layout.num_nodes: 1",
+                )
+            pool.check(layout.devices, 1 if request.spec.layout is not None else self._settings.trials_at_once)
+        return pool
+
+    def _may_start(self, request: TrialRequest, running: Sequence[_Running]) -> bool:
+        if not running:
+            return True
+        alone = any(trial.spec.layout is not None for trial in (request, *(trial.request for trial in running)))
+        return not alone and len(running) < self._settings.trials_at_once
+
+    def _pump(self, groups: Sequence[RankGroup]) -> None:
+        """Hear the server for a moment, and hold the groups to their limits."""
+        if self._server is not None:
+            for event in self._server.events(TICK):
+                for group in groups:
+                    group.take(event)
+        for group in groups:
+            if not group.ended:
+                group.watch()
+
+    def _end(self, groups: Sequence[RankGroup]) -> None:
+        """Kill groups and wait until they are gone, so that nothing writes into their folders any more."""
+        left = [group for group in groups if not group.ended]
+        if not left or self._server is None or not self._server.running:
+            return
+        for group in left:
+            group.kill()
+        while any(not group.ended for group in left):
+            self._pump(left)
 
     def _ready_server(self, progress: AbstractProgress) -> Forkserver:
+        # Whether a server has died is for its events to tell: what it said before is still to be heard.
+        if self._server is not None and self._server.running:
+            return self._server
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="lrscale-"))
-        if self._server is None or not self._server.alive:
-            if self._server is not None:
-                self._server.stop()
+        if self._server is None:
             settings = self._settings
             paths = tuple(str((settings.root / path).resolve()) for path in settings.import_paths)
-            self._server = Forkserver(self._scratch / "server.log", settings.preload, paths)
-            for note in self._server.start():
-                progress.note(note)
+            self._server = Forkserver(self._scratch, settings.preload, paths)
+        for note in self._server.start():
+            progress.note(note)
         return self._server
 
     def _start(
-        self,
-        server: Forkserver,
-        request: TrialRequest,
-        slot: int,
-        gpus: tuple[str, ...],
-        accelerator: str,
-        attempt: int,
+        self, request: TrialRequest, gpus: tuple[str, ...], attempt: int, progress: AbstractProgress
     ) -> _Running:
-        for stale in (*request.folder.glob("outcome-*.json"), *request.folder.glob("trajectory.*")):
-            stale.unlink()
-        self._served += 1
-        key = f"{request.spec.trial_id}-{attempt}-{self._served}"
+        clear_traces(request.folder)
         job = {"spec": request.spec.to_dict(), "purpose": "train"}
-        self._start_ranks(server, key, job, request.layout, request.folder, gpus, accelerator)
-        return _Running(request=request, key=key, slot=slot, started=time.monotonic(), attempt=attempt)
+        group = self._start_group(
+            job,
+            request.layout,
+            request.folder,
+            request.spec.trial_id,
+            gpus,
+            progress,
+            self._settings.timeout,
+        )
+        if attempt == 1:
+            progress.trial_started(request.spec, request.layout)
+        return _Running(request, group, gpus, attempt, told_at=group.started)
 
-    def _start_ranks(
+    def _start_group(
         self,
-        server: Forkserver,
-        key: str,
         job: Mapping[str, Any],
         layout: Layout,
         folder: Path,
+        name: str,
         gpus: tuple[str, ...],
-        accelerator: str,
-    ) -> None:
+        progress: AbstractProgress,
+        limit: float | None,
+    ) -> RankGroup:
+        server = self._ready_server(progress)
         assert self._scratch is not None
         settings = self._settings
-        self._served += 1
-        world = layout.world_size
-        threads = max(1, cpu_count() // (world * settings.trials_at_once))
-        job_path = folder / "job.json"
-        whole_job = {
-            **job,
-            "root": str(settings.root.resolve()),
-            "import_paths": list(settings.import_paths),
-            "layout": _plain(layout),
-            "folder": str(folder.resolve()),
-            "accelerator": accelerator,
-            "rendezvous": str(self._scratch / f"rendezvous-{self._served}"),
-            "threads": threads,
-        }
-        write_atomically(job_path, to_json(whole_job))
-        # torchelastic's variables come first in Lightning's search, also inside a SLURM allocation.
-        shared = {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(free_port()),
-            "WORLD_SIZE": str(world),
-            "LOCAL_WORLD_SIZE": str(world),
-            "GROUP_RANK": "0",
-            "GROUP_WORLD_SIZE": "1",
-            "TORCHELASTIC_RUN_ID": key,
-            "TORCHELASTIC_RESTART_COUNT": "0",
-            "TORCHELASTIC_MAX_RESTARTS": "0",
-            "OMP_NUM_THREADS": str(threads),
-            **(settings.environment or {}),
-        }
-        if sys.platform == "linux" and "GLOO_SOCKET_IFNAME" not in os.environ:
-            # Without it gloo resolves the host's name, which hangs or fails on machines whose name has no address.
-            shared["GLOO_SOCKET_IFNAME"] = "lo"
-        if gpus:
-            shared["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        for rank in range(world):
-            server.send(
-                {
-                    "op": "start",
-                    "key": key,
-                    "rank": rank,
-                    "job": str(job_path),
-                    "log": str(folder / f"rank-{rank}.log"),
-                    "entry": ENTRY,
-                    "env": {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                }
-            )
-
-    def _note(self, event: Mapping[str, Any], running: Mapping[str, _Running]) -> None:
-        if event["event"] == "lost":
-            # The kernel ends the ranks with their server.
-            for trial in running.values():
-                missing = set(range(trial.request.layout.world_size)) - set(trial.codes)
-                trial.codes.update(dict.fromkeys(missing, -9))
-        elif event["event"] == "exited" and event["key"] in running:
-            trial = running[event["key"]]
-            trial.codes[event["rank"]] = event["code"]
-            if trial.failed_at is None:
-                trial.failed_at = time.monotonic()
-
-    def _watch(self, server: Forkserver, trial: _Running, progress: AbstractProgress) -> None:
-        now = time.monotonic()
-        limit = self._settings.timeout
-        if limit is not None and now - trial.started > limit and not trial.timed_out:
-            trial.timed_out = True
-            server.send({"op": "kill", "key": trial.key})
-        if trial.failed_at is not None and now - trial.failed_at > GRACE:
-            server.send({"op": "kill", "key": trial.key})
-            trial.failed_at = now
-        if now - trial.told_at > 1:
-            trial.told_at = now
-            row = last_row(trial.request.folder)
-            if row is not None:
-                spec = trial.request.spec
-                progress.trial_progress(spec.trial_id, int(row["step"]), spec.horizon, row.get("train_loss"))
+        self._groups += 1
+        key = f"{name}-{self._groups}"
+        threads = rank_threads(layout.world_size, settings.trials_at_once)
+        path = write_job(
+            folder,
+            job,
+            settings=settings,
+            layout=layout,
+            accelerator=self._resolved_accelerator(),
+            rendezvous=self._rendezvous(key),
+            threads=threads,
+        )
+        group = RankGroup(server, key, folder, layout.world_size, limit)
+        group.start(
+            path,
+            group_environment(key, layout.world_size, threads=threads, gpus=gpus, extra=settings.environment),
+        )
+        return group
 
     def _finish(self, trial: _Running) -> TrialRecord:
-        folder = trial.request.folder
-        error = task_error(read_outcomes(folder))
+        request, group = trial.request, trial.group
+        with contextlib.suppress(OSError):
+            self._rendezvous(group.key).unlink()
+        error = misuse(read_outcomes(request.folder))
         if error is not None:
             raise error
         return make_record(
-            trial.request.spec.trial_id,
-            folder,
-            trial.request.layout,
-            trial.codes,
-            seconds=time.monotonic() - trial.started,
-            timed_out=trial.timed_out,
+            request.spec.trial_id,
+            request.folder,
+            request.layout,
+            group.codes,
+            seconds=group.seconds,
+            timed_out=group.timed_out,
         )
 
+    def _rendezvous(self, key: str) -> Path:
+        assert self._scratch is not None
+        return self._scratch / f"rendezvous-{key}"
 
-def _plain(layout: Layout) -> dict[str, int]:
-    return {
-        "per_device_batch_size": layout.per_device_batch_size,
-        "accumulate": layout.accumulate,
-        "devices": layout.devices,
-        "num_nodes": layout.num_nodes,
-    }
+    def _resolved_accelerator(self) -> str:
+        if self._accelerator is None:
+            self._accelerator = resolve_accelerator(self._settings.accelerator)
+        return self._accelerator
+
+
+def _tell(trial: _Running, progress: AbstractProgress) -> None:
+    now = time.monotonic()
+    if now - trial.told_at < TELL:
+        return
+    trial.told_at = now
+    row = last_row(trial.request.folder)
+    if row is not None:
+        spec = trial.request.spec
+        progress.trial_progress(spec.trial_id, int(row["step"]), spec.horizon, row.get("train_loss"))

@@ -1,25 +1,27 @@
 """The forkserver: one process with torch and Lightning loaded that forks a fresh process for every rank.
 
-Started as ``python -m lrscale.launch.server``. It reads one JSON message a line from its standard input and answers on
-its standard output. It is single-threaded, never initialises CUDA and builds no module, so that each fork starts from
-the state of a new interpreter that has done its imports. When its input closes, because the driver ended in whatever
-way, it kills every rank and goes.
+It reads one JSON message a line from its standard input and answers on its standard output. It is single-threaded,
+never initialises CUDA and builds no module, so that each fork starts from the state of a new interpreter that has done
+its imports. When its input closes, because the driver ended in whatever way, it kills every rank and goes.
 
 ==================================================================  =====================================
 driver says                                                         server says
 ==================================================================  =====================================
-``{"op": "preload", "modules": [...], "paths": [...]}`` (first)     ``{"event": "ready", "notes": [...]}``
+``{"op": "preload", "core": [...], "modules": [...],                ``{"event": "ready", "notes": [...],
+"paths": [...]}`` (first)                                           "unsafe": module or null}``
 ``{"op": "start", "key": K, "rank": R, "job": ..., "log": ...,
-"env": {...}, "entry": "module"}``                                  ``{"event": "started", "key", "rank", "pid"}``
+"env": {...}, "entry": "module"}``                                  nothing
+``{"op": "stacks", "key": K}``: ranks write their stacks            nothing
 ``{"op": "kill", "key": K}``                                        nothing
 (a rank ends)                                                       ``{"event": "exited", "key", "rank", "code"}``
 ==================================================================  =====================================
+
+A code is the exit status, or minus the number of the signal that ended the rank.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -30,42 +32,47 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO, NoReturn, final
+from typing import Any, final
 
-from lrscale.launch.rank_exit import leave
+from lrscale.launch.rank_process import STACKS_SIGNAL, become_rank
 
-CORE_MODULES = ("torch", "torch.distributed", "pytorch_lightning", "lrscale.training.rank")
-"""Always loaded; ``lightning.pytorch`` too where it is installed."""
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PARENT_POLL = 1.0
+"""Seconds between looks at the parent, for systems whose kernel does not watch it."""
 
 
 @final
 class Server:
-    """State of the forkserver: the ranks that run, and the two pipes to the driver."""
+    """State of the forkserver: the ranks that run, and the two pipes to the driver.
 
-    def __init__(self, requests: BinaryIO, replies: BinaryIO) -> None:
+    Parameters
+    ----------
+    requests, replies : int
+        Descriptors of the pipes.
+    """
+
+    def __init__(self, requests: int, replies: int) -> None:
         self._requests = requests
         self._replies = replies
+        self._wake, self._wake_end = os.pipe()
         self._ranks: dict[int, tuple[str, int]] = {}
 
     def serve(self) -> None:
         """Answer until the driver's pipe closes, then kill what still runs."""
-        wake_read, wake_write = os.pipe()
-        os.set_blocking(wake_read, False)
-        os.set_blocking(wake_write, False)
-        signal.set_wakeup_fd(wake_write)
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._wake_end, False)
+        signal.set_wakeup_fd(self._wake_end)
         signal.signal(signal.SIGCHLD, _ignore)
+        parent = os.getppid()
         pending = b""
         try:
-            while True:
-                readable, _, _ = select.select([self._requests, wake_read], [], [])
-                if wake_read in readable:
+            while os.getppid() == parent:
+                readable, _, _ = select.select([self._requests, self._wake], [], [], PARENT_POLL)
+                if self._wake in readable:
                     with contextlib.suppress(BlockingIOError):
-                        os.read(wake_read, 4096)
+                        os.read(self._wake, 4096)
                     self._reap()
                 if self._requests in readable:
-                    chunk = os.read(self._requests.fileno(), 1 << 16)
+                    chunk = os.read(self._requests, 1 << 16)
                     if not chunk:
                         return
                     *lines, pending = (pending + chunk).split(b"\n")
@@ -73,104 +80,131 @@ class Server:
                         self._answer(json.loads(line))
         finally:
             for pid in self._ranks:
-                _kill_session(pid)
+                _kill_rank(pid)
 
     def _answer(self, message: dict[str, Any]) -> None:
         if message["op"] == "preload":
-            self._say(event="ready", notes=preload(message["modules"], message["paths"]))
+            notes, unsafe = preload(message["core"], message["modules"], message["paths"])
+            self._say(event="ready", notes=notes, unsafe=unsafe)
         elif message["op"] == "start":
             self._start(message)
-        elif message["op"] == "kill":
+        else:
             for pid, (key, _) in self._ranks.items():
                 if key == message["key"]:
-                    _kill_session(pid)
-                    # A rank that has not made its session yet is reached by its own number only.
-                    os.kill(pid, signal.SIGKILL)
+                    _kill_rank(pid) if message["op"] == "kill" else os.kill(pid, STACKS_SIGNAL)
 
     def _start(self, message: dict[str, Any]) -> None:
         parent = os.getpid()
+        # What a preloaded module has printed is in this process's log once, not in that of every rank.
+        _flush()
         pid = os.fork()
         if pid == 0:
-            _become_rank(parent, message)
+            become_rank(parent, message, (self._requests, self._replies, self._wake, self._wake_end))
         self._ranks[pid] = (message["key"], message["rank"])
-        self._say(event="started", key=message["key"], rank=message["rank"], pid=pid)
 
     def _reap(self) -> None:
-        while self._ranks:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            key, rank = self._ranks.pop(pid)
-            # What a rank leaves in its session, data-loader workers above all, ends with it.
-            _kill_session(pid)
-            self._say(event="exited", key=key, rank=rank, code=os.waitstatus_to_exitcode(status))
+        for pid in list(self._ranks):
+            status = _take_leave(pid)
+            if status is not None:
+                key, rank = self._ranks.pop(pid)
+                self._say(event="exited", key=key, rank=rank, code=os.waitstatus_to_exitcode(status))
 
     def _say(self, **message: Any) -> None:
-        self._replies.write(json.dumps(message).encode() + b"\n")
-        self._replies.flush()
+        left = json.dumps(message).encode() + b"\n"
+        while left:
+            left = left[os.write(self._replies, left) :]
 
 
-def preload(modules: list[str], paths: list[str]) -> list[str]:
-    """Import torch, Lightning and the task's modules, and return a sentence for each that could not be had.
+def preload(core: list[str], modules: list[str], paths: list[str]) -> tuple[list[str], str | None]:
+    """Import what the worker needs, which must succeed, then the task's modules.
 
     A module of the task that fails to import is left to the ranks, which report it. One that starts a thread or
-    initialises CUDA would make forking unsafe; it is named so that the driver starts again without it.
+    initialises CUDA makes forking unsafe: threads do not survive a fork but the locks that they hold do, and CUDA
+    refuses to run in a fork of a process that has used it.
+
+    Returns
+    -------
+    notes : list of str
+        A sentence for each module that could not be had.
+    unsafe : str or None
+        The module that has made forking unsafe, after which none is imported: the driver starts again without it.
     """
     notes = []
     for path in paths:
         if path not in sys.path:
             sys.path.insert(0, path)
-    for name in CORE_MODULES:
+    for name in core:
         importlib.import_module(name)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("lightning.pytorch")
+    threads = _thread_count()
     for name in modules:
         try:
             importlib.import_module(name)
         except BaseException as error:  # a stranger's module may raise anything, SystemExit included
             notes.append(f"{name} is imported by each rank: {type(error).__name__}: {error}")
-        if _forking_is_unsafe():
-            notes.append(f"unsafe: {name}")
-            break
+        if _thread_count() > threads or _cuda_is_used():
+            return notes, name
     gc.collect()
     gc.freeze()
-    return notes
+    return notes, None
 
 
-def _forking_is_unsafe() -> bool:
-    import torch
-
+def _thread_count() -> int:
+    # Threads that C libraries have started count too where the system lists them.
     tasks = Path("/proc/self/task")
-    threads = len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
-    return threads > 1 or torch.cuda.is_initialized()
+    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
 
 
-def _become_rank(parent: int, message: dict[str, Any]) -> NoReturn:
-    code = 1
-    try:
-        os.setsid()
-        if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        # Descriptors 0 to 2 of the server are free for this: the pipes to the driver were moved at start.
-        os.dup2(nothing, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.environ.update(message["env"])
-        code = importlib.import_module(message["entry"]).main(message["job"])
-    finally:
-        leave(code)
+def _cuda_is_used() -> bool:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    if torch.cuda.is_initialized():
+        return True
+    # Asking for the devices can initialise the driver without torch's context. torch marks forks of such a process,
+    # and only a fork knows: torch.cuda._is_in_bad_fork, private but stable since torch 0.4.
+    _flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(int(bool(torch.cuda._is_in_bad_fork())))
+        finally:
+            os._exit(0)
+    return os.waitpid(pid, 0)[1] != 0
+
+
+def _take_leave(pid: int) -> int | None:
+    """Return the wait status of a rank that has ended, after ending what it leaves in its session; else None."""
+    if hasattr(os, "waitid"):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        # Its number is its own until it is waited for, so this cannot reach a stranger's session.
+        _kill_session(pid)
+        return os.waitpid(pid, 0)[1]
+    ended, status = os.waitpid(pid, os.WNOHANG)  # macOS before Python 3.13
+    if ended == 0:
+        return None
+    _kill_session(pid)
+    return status
 
 
 def _kill_session(leader: int) -> None:
+    # Data-loader workers above all.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def _kill_rank(pid: int) -> None:
+    _kill_session(pid)
+    # A rank that has not made its session yet is reached by its own number only.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # A stranger's module may have closed or replaced them.
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
@@ -178,13 +212,12 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Move the pipes away from descriptors 0 and 1, so that no import can write into them, and serve."""
-    requests = os.fdopen(os.dup(0), "rb", buffering=0)
-    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    """Move the pipes away from descriptors 0 and 1, so that no import can read or write them, and serve."""
+    requests, replies = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.close(nothing)
+    # A rank that is killed loses what is buffered, and with it the line that says why.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # a text stream
     Server(requests, replies).serve()
-
-
-if __name__ == "__main__":
-    main()

@@ -20,7 +20,7 @@ def last_row(folder: Path) -> dict[str, Any] | None:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - TAIL_BYTES))
             lines = stream.read().split(b"\n")
-    except FileNotFoundError:
+    except OSError:
         return None
     # The piece after the last newline may be torn; the first piece too when reading began in the middle.
     whole = lines[1 if size > TAIL_BYTES else 0 : -1]

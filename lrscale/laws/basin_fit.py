@@ -232,7 +232,8 @@ def _residuals(data: Whitened, result: BasinPosterior, target: FloatArray, block
 def _outlier_inflation(residual: FloatArray, covariance: FloatArray, spare: int) -> FloatArray:
     """Return the factor by which the variance of each run is raised; 1 for all but gross outliers.
 
-    The factor (r / s)^2 makes the influence of a residual r fall like 1 / r. At most an eighth of the runs are outliers.
+    The factor (r / s)^2 makes the influence of a residual r fall like 1 / r. At most an eighth of the runs count as
+    outliers.
     """
     size = np.abs(residual) / np.sqrt(np.diag(covariance))
     # 0.6745 is the median of |z| for a standard normal z.

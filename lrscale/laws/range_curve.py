@@ -227,9 +227,11 @@ def _read(lr: FloatArray, loss: FloatArray, stop: float | None, width: float) ->
             best,
             noise,
         )
+    if int(finite[:lowest].sum()) < n_initial:
+        return _refused("the loss is lowest within the first tenth of the ramp", initial, best, noise)
     above = np.flatnonzero(~(smooth[: lowest + 1] < initial - np.maximum(_SD_BRACKET * error[: lowest + 1], rounding)))
     first = int(above[-1]) + 1 if above.size else 0
-    if first == 0:
+    if smooth[finite][0] - initial > max(_SD_BRACKET * float(error[finite][0]), _EDGE_SHARE * drop):
         return _refused("the loss already falls at the first LR: start the ramp lower", initial, best, noise)
     margin = max(_SD_BRACKET * float(np.median(error)), _EDGE_SHARE * drop)
     edge = stability_edge(lr, smooth, initial=initial, margin=margin)
@@ -237,7 +239,8 @@ def _read(lr: FloatArray, loss: FloatArray, stop: float | None, width: float) ->
         edge = stop if edge is None else min(edge, stop)
     # A slope needs a wider window than a value, and noise before the fall has slopes too.
     wide = smooth_log_lr(lr, loss, _SLOPE_WIDTHS * width)
-    falling = max(int(np.flatnonzero(~(smooth[: lowest + 1] < initial))[-1]), 0)
+    not_below = np.flatnonzero(~(smooth[: lowest + 1] < initial))
+    falling = int(not_below[-1]) if not_below.size else 0
     return CurveReading(
         initial=initial,
         best=best,

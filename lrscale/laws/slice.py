@@ -116,8 +116,8 @@ def fit_lr_slice(
     spare = int(runs.kept.sum()) - n_blocks - 2
     if distinct.size < MIN_DISTINCT_LRS or (spare < _MIN_SPARE and noise_sd is None):
         reason = (
-            f"{distinct.size} distinct LRs finished ({int(runs.kept.sum())} runs, {n_blocks} seed levels); a slice needs "
-            f"{MIN_DISTINCT_LRS} distinct LRs and, unless the noise is given, {_MIN_SPARE + 2} runs more than levels."
+            f"{distinct.size} distinct LRs finished ({int(runs.kept.sum())} runs, {n_blocks} seed levels); a slice "
+            f"needs {MIN_DISTINCT_LRS} distinct LRs and, with unknown noise, {_MIN_SPARE + 2} runs more than levels."
         )
         return replace(empty, status=FitStatus.TOO_FEW_POINTS, reason=reason)
     kept_loss = runs.loss[runs.kept]

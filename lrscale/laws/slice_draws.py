@@ -75,7 +75,8 @@ def equivalent_lrs(core: BasinFit, margin: float, distinct: FloatArray) -> tuple
 def parabola_vertex(core: BasinFit, t: float) -> tuple[float | None, float]:
     """Return the vertex of a parabola in ln(LR) under the same weights, and the half-width of its interval.
 
-    None when it opens downwards. The delta method with the covariance of both coefficients; x is centred on the basin's vertex so that it is stable.
+    None when it opens downwards. The delta method with the covariance of both coefficients; x is centred on the basin's
+    vertex so that it is stable.
     """
     x = core.whitened.x - core.vertex
     columns = core.whitened.operator @ np.column_stack([x, x * x])

@@ -105,11 +105,16 @@ class Canvas:
         label_width: int = 34,
         at: Sequence[float] | None = None,
     ) -> None:
-        """Set limits, scale and ticks of one axis; `at` puts the ticks at values of the data where all have room."""
+        """Set limits, scale and ticks of one axis.
+
+        `at` puts the ticks at values of the data where all of them have room; empty, there are none.
+        """
         room = self._inner[0] if axis == "x" else self._inner[1]
         places = max(2, int(room / (label_width if axis == "x" else 26)))
         ticks, minor = log_ticks(lo, hi, places) if log else (linear_ticks(lo, hi, places), [])
-        if at and log and _fits(at, lo, hi, room, label_width):
+        if at is not None and not at:
+            ticks, minor = [], []
+        elif at and log and _fits(at, lo, hi, room, label_width):
             ticks, minor = sorted(set(at)), []
         if log:
             (self.axes.set_xscale if axis == "x" else self.axes.set_yscale)("log")
@@ -167,14 +172,18 @@ def log_ticks(lo: float, hi: float, places: int) -> tuple[list[float], list[floa
     --------
     >>> log_ticks(0.8, 12.0, 6)
     ([1.0, 2.0, 5.0, 10.0], [])
-    >>> log_ticks(0.6, 2.4, 6)
-    ([1.0, 1.5, 2.0], [])
+    >>> log_ticks(0.6, 2.4, 6), log_ticks(1.1, 1.4, 4)
+    (([0.6, 0.8, 1.0, 1.5, 2.0], []), ([1.1, 1.2, 1.3, 1.4], []))
     >>> log_ticks(1e-5, 1.0, 4)[0]
     [1e-05, 0.001, 0.1]
     """
     first, last = math.floor(math.log10(lo)), math.ceil(math.log10(hi))
     fine = _within([m * 10.0**k for k in range(first, last + 1) for m in (1, 2, 5)], lo, hi)
     if len(fine) < 4 and hi / lo < 12:
+        for steps in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5)):
+            dense = _within([m * 10.0**k for k in range(first, last + 1) for m in steps], lo, hi)
+            if 3 <= len(dense) <= places:
+                return dense, []
         return [float(value) for value in linear_ticks(lo, hi, places) if value > 0], []
     if len(fine) <= places:
         return fine, []
@@ -241,7 +250,7 @@ def padded(values: Sequence[float], *, log: bool, share: float = 0.06) -> tuple[
     """
     lo, hi = min(values), max(values)
     if log:
-        air = max(math.log(hi / lo) * share, 0.05)
+        air = math.log(hi / lo) * share or math.log(1.5)
         return lo * math.exp(-air), hi * math.exp(air)
     air = (hi - lo) * share or abs(hi) * share or 1.0
     return lo - air, hi + air

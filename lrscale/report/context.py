@@ -153,7 +153,13 @@ class ReportContext:
         seen: dict[str, tuple[int, Mapping[str, Any]]] = {}
         for trial in self.trials:
             if trial.record.environment:
-                text = repr(sorted((str(k), str(v)) for k, v in trial.record.environment.items() if k != "world_size"))
+                text = repr(
+                    sorted(
+                        (str(k), str(v))
+                        for k, v in trial.record.environment.items()
+                        if k not in ("world_size", "threads")
+                    )
+                )
                 held = seen.get(text, (0, trial.record.environment))
                 seen[text] = (held[0] + 1, held[1])
         return tuple(environment for _, environment in sorted(seen.values(), key=lambda pair: -pair[0]))

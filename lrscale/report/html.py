@@ -78,6 +78,7 @@ def cell(row: Mapping[str, Any], column: Column) -> dict[str, Any]:
     lo, hi = (row.get(name) if name else None for name in (column.lo, column.hi))
     if not number:
         text = words.EMPTY if value is None or value == "" else words.block(value, 400)
+        text = text.replace("_", " ") if column.kind == "status" else text
     elif not words.finite(value):
         text = words.EMPTY if value is None else words.short(value)
         value = None
@@ -92,8 +93,8 @@ def cell(row: Mapping[str, Any], column: Column) -> dict[str, Any]:
     return {"text": text, "value": value, "number": number}
 
 
-def unbroken(text: str) -> Markup:
-    """Return escaped text in which no line ends inside a number such as 1e-3.
+def unbroken(text: str, limit: int = 1_000) -> Markup:
+    """Return escaped text in which no line ends inside a number such as 1e-3, or between it and its unit.
 
     Examples
     --------
@@ -102,10 +103,10 @@ def unbroken(text: str) -> Markup:
     """
     from markupsafe import Markup, escape
 
-    return Markup(_EXPONENT.sub(r'<span class="n">\g<0></span>', str(escape(words.block(text, 3_000)))))
+    return Markup(_EXPONENT.sub(r'<span class="n">\g<0></span>', str(escape(words.block(text, limit)))))
 
 
-_EXPONENT = re.compile(r"\b\d+(?:\.\d+)?e-\d+\b")
+_EXPONENT = re.compile(r"\d[\d.,]*(?:e-\d+)?(?: (?:%|ms|s|min|h|days)(?!\w))|\b\d+(?:\.\d+)?e-\d+\b")
 
 _FORMATS: dict[str, Any] = {
     "rate": words.rate,

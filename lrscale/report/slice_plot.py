@@ -80,6 +80,8 @@ class SliceLimits:
     lr: tuple[float, float]
     loss: tuple[float, float]
     log_loss: bool
+    has_loss: bool = True
+    """Whether any trial has a loss; without one the axis has no numbers."""
 
     @classmethod
     def of(cls, slices: Sequence[SliceData]) -> SliceLimits | None:
@@ -87,12 +89,13 @@ class SliceLimits:
         rates = [point.lr for data in slices for point in data.points]
         if not rates:
             return None
-        losses = [value for data in slices for value in data.losses] or [0.9, 1.1]
+        known = [value for data in slices for value in data.losses]
+        losses = known or [0.0, 1.0]
         log = wants_log(losses)
         lo, hi = padded(losses, log=log, share=0.05)
         # Room above the highest loss for the trials that gave none.
         hi = hi * (hi / lo) ** 0.08 if log else hi + 0.08 * (hi - lo)
-        return cls(padded(rates, log=True, share=0.05), (lo, hi), log)
+        return cls(padded(rates, log=True, share=0.05), (lo, hi), log, bool(known))
 
     @property
     def ceiling(self) -> float:
@@ -124,7 +127,7 @@ def draw_slice(
     axes = canvas.axes
     canvas.margins(left=46, top=20)
     canvas.scale("x", *limits.lr, log=True, label_width=38)
-    canvas.scale("y", *limits.loss, log=limits.log_loss)
+    canvas.scale("y", *limits.loss, log=limits.log_loss, at=None if limits.has_loss else ())
     canvas.axis_labels("peak LR", monitor)
     best, (lo, hi) = data.fit.get("best_lr"), pair(data.fit.get("interval"))
     if chosen is not None:

@@ -175,7 +175,7 @@ def draw_trajectories(
     _draw_lost(canvas, [line for line in lines if line.status != "completed"], limits, against)
     places = [limits_share(limits, value) * (canvas.height - 50) for value, _ in labels]
     for (value, text), place, wanted in zip(
-        labels, spread(places, gap=12, lo=0, hi=canvas.height - 50), places, strict=True
+        labels, spread(places, gap=13, lo=0, hi=canvas.height - 50), places, strict=True
     ):
         canvas.label(longest or 1.0, value, text, dx=4, dy=place - wanted)
 

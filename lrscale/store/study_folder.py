@@ -77,6 +77,9 @@ class StudyFolder:
             ) from error
         try:
             write_atomically(self.path / ".holder", f"process {os.getpid()} on {socket.gethostname()}")
+            # Left by a process that was killed in the middle of a write; whoever holds the lock is alone.
+            for partial in self.path.glob(".*.partial"):
+                partial.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -107,18 +110,40 @@ class StudyFolder:
         write_atomically(self.plan_path, to_json({"schema_version": STUDY_VERSION, **plan}, indent=1))
 
     def begin_trial(self, spec: TrialSpec) -> Path:
-        """Make an empty folder for a trial, with its spec; what an interrupted attempt left is removed."""
+        """Make an empty folder for a trial, with its spec; what an interrupted or lost attempt left is removed.
+
+        Raises
+        ------
+        StudyError
+            When the trial is finished for good, or the folder cannot be written.
+        """
         folder = self.trial_path(spec.trial_id)
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        earlier = self.record(spec.trial_id)
+        if earlier is not None and not earlier.retryable:
+            raise StudyError(
+                f"trial {spec.trial_id} is finished ({earlier.status}) and is never run again",
+                hint=f"remove {folder} to have it run again",
+            )
+        with _writing(folder):
+            # The record goes first: a kill in the middle must leave no record without its spec.
+            (folder / "record.json").unlink(missing_ok=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
         write_atomically(folder / "spec.json", to_json(spec.to_dict(), indent=1))
         return folder
 
     def finish_trial(self, record: TrialRecord) -> None:
-        """Pack the trajectory, then publish the record; from then on the trial is never touched again."""
+        """Pack the trajectory, then publish the record; from then on the trial is never touched again.
+
+        Raises
+        ------
+        StudyError
+            When the disk is full or the folder cannot be written; the trial then counts as not finished.
+        """
         folder = self.trial_path(record.trial_id)
-        pack_trajectory(folder)
+        with _writing(folder):
+            pack_trajectory(folder)
         write_atomically(folder / "record.json", to_json(record.to_dict(), indent=1))
 
     def spec(self, trial_id: str) -> TrialSpec:
@@ -153,6 +178,19 @@ class StudyFolder:
             return (self.path / ".holder").read_text(encoding="utf-8")
         except OSError:
             return "another process"
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a message with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        for partial in folder.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
+        raise StudyError(
+            f"cannot write {folder}: {error.strerror or error}", hint="free space or choose another --study"
+        ) from error
 
 
 def _read(from_dict: Callable[[Mapping[str, Any]], T], path: Path) -> T:

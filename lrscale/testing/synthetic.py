@@ -361,7 +361,7 @@ def _record(
         final_loss=final if status == "completed" else None,
         best_loss=float(watched.min()),
         initial_loss=settings.truth.initial_loss,
-        monitor="val_loss" if settings.validations else "train_loss",
+        monitor=str(settings.task.get("monitor", "val_loss")) if settings.validations else "train_loss",
         steps=int(columns["step"][-1]),
         examples=int(columns["examples"][-1]),
         layout=layout,

@@ -83,7 +83,7 @@ def describe_failure(
         ) from error
     if hooks is not None and recorder is not None and watch is not None:
         numeric = isinstance(error, (FloatingPointError, ZeroDivisionError, OverflowError)) or _NUMERIC.search(words)
-        if hooks.in_training_step and recorder.steps > 0 and (numeric or _has_left(module, recorder, watch)):
+        if hooks.in_training_step and recorder.steps > 0 and (numeric or _has_left(error, module, recorder, watch)):
             return Failure("diverged", f"the module raised at step {recorder.steps + 1}: {words}")
     remedy = next((remedy for known, remedy in _REMEDIES if known in str(error).lower()), None)
     return Failure("crashed", f"{words}; {remedy}" if remedy else words)
@@ -101,10 +101,13 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _has_left(module: Any, recorder: Recorder, watch: DivergenceWatch) -> bool:
-    pending = recorder.own_pending_losses()
-    if any(not math.isfinite(loss) or (math.isfinite(watch.bound) and loss > watch.bound) for loss in pending[-1:]):
+def _has_left(error: BaseException, module: Any, recorder: Recorder, watch: DivergenceWatch) -> bool:
+    if any(not math.isfinite(loss) for loss in recorder.own_pending_losses()):
         return True
-    if math.isfinite(watch.mean) and watch.mean > watch.bound:
+    if any(not bool(torch.isfinite(parameter).all()) for parameter in module.parameters()):
         return True
-    return any(not bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
+    # A wild loss that is still a number explains an error about values, not one about names.
+    about_values = isinstance(error, (ValueError, RuntimeError, AssertionError)) and not isinstance(
+        error, (NotImplementedError, RecursionError)
+    )
+    return about_values and math.isfinite(watch.mean) and watch.mean > watch.bound

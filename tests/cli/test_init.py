@@ -147,3 +147,60 @@ def test_what_is_no_class_path_is_refused(folder: Path, argument: str, message: 
     assert message in result.stderr
     assert f"hint: {hint}\n" in result.stderr
     assert not list(folder.glob("*.yaml"))
+
+
+MODULE = """
+import torch
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, TensorDataset
+
+print("noise on standard output")
+
+class Net(pl.LightningModule):
+    def __init__(self, width: int = 3, lr: float = 0.1):
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = torch.nn.Linear(4, width)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.training_step(batch, batch_idx))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.randn(96, 4)), batch_size=16, shuffle=True)
+
+    val_dataloader = train_dataloader
+"""
+
+
+def test_a_module_file_in_the_current_folder_is_built_and_described(folder: Path) -> None:
+    (folder / "own.py").write_text(MODULE)
+    result = CliRunner().invoke(app, ["init", "own.Net"])
+    assert result.exit_code == 0, result.stderr
+    text = (folder / "recipe.yaml").read_text()
+    for line in (
+        "#   15 parameters",
+        "#   optimizer SGD; LR of its 1 parameter group: 0.1",
+        "#   96 training examples",
+        "    #   lr: 0.1  # float",
+        "  # monitor: val/loss",
+    ):
+        assert line in text.splitlines()
+    assert "could not be built" not in text
+    recipe = parse_recipe(text)
+    assert recipe.experiments.scaling is not None
+    assert list(recipe.experiments.scaling.batch_sizes) == [4, 16]
+
+
+@pytest.mark.slow
+def test_a_class_that_is_not_there_writes_nothing(folder: Path) -> None:
+    (folder / "own.py").write_text(MODULE)
+    result = CliRunner().invoke(app, ["init", "own.Nte"])
+    assert result.exit_code == 2
+    assert result.stderr.endswith("error: module own has no Nte\nhint: did you mean Net?\n")
+    assert not list(folder.glob("*.yaml"))

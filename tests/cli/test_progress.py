@@ -82,16 +82,18 @@ def play(progress: AbstractProgress, clock: Clock) -> Iterator[str]:
 
 def test_lines_tell_the_whole_study(clock: Clock) -> None:
     stream = io.StringIO()
-    list(play(LineProgress(stream, ["range_test", "scaling"], clock=clock), clock))
+    list(play(LineProgress(stream, {"range_test": 1, "scaling": 9}, clock=clock), clock))
     assert stream.getvalue().splitlines() == [
         "[0:00:00] range_test (1 of 2): 1 trial to run, 0 reused",
         "[0:00:04] range_test 1/1: batch 16, LR ramp to 1e-3, seed 0: val_loss 0.25 in 4.0 s",
         "[0:00:04] scaling (2 of 2): 2 trials to run, 1 reused",
-        "[0:00:14] scaling 1/2: batch 16, LR 1e-3, cosine, seed 0: val_loss 0.25 in 10 s; about 10 s left",
+        "[0:00:14] scaling 1/2: batch 16, LR 1e-3, cosine, seed 0: val_loss 0.25 in 10 s; 10 s left in this round, "
+        "at most 1 min 10 s in all",
         "[0:00:24] scaling 2/2: batch 16, LR 2e-3, cosine, seed 0: diverged: loss is not finite at step 31 in 10 s",
         "[0:00:24] scaling (2 of 2): 1 further trial",
         "[0:00:24] the grid was extended upwards",
-        "[0:00:54] scaling: batch 16, LR 4e-3, cosine, seed 0: step 80 of 100, training loss -; about 0.0 s left",
+        "[0:00:54] scaling: batch 16, LR 4e-3, cosine, seed 0: step 80 of 100, training loss -; 0.0 s left in this "
+        "round, at most 50 s in all",
         "[0:00:54] scaling 3/3: batch 16, LR 4e-3, cosine, seed 0: val_loss 0.25 in 30 s",
     ]
 
@@ -120,18 +122,20 @@ def test_a_silent_trial_gets_one_line_per_heartbeat(clock: Clock) -> None:
 def test_the_terminal_shows_the_running_trial_and_keeps_what_did_not_complete(clock: Clock, encoding: str) -> None:
     raw = io.BytesIO()
     console = Console(file=io.TextIOWrapper(raw, encoding=encoding), width=110, force_terminal=True, color_system=None)
-    progress = TerminalProgress(console, ["range_test", "scaling"], clock=clock)
+    progress = TerminalProgress(console, {"range_test": 1, "scaling": 9}, clock=clock)
     pictures = {moment: drawn(progress) for moment in play(progress, clock)}
     console.file.flush()
     kept = raw.getvalue().decode(encoding)
     ramp = pictures["ramp at step 40"]
     assert "range_test (1 of 2)" in ramp[0]
-    assert ramp[0].endswith("0 of 1 trial; about 4.5 s left")
-    assert ramp[1].split() == ["batch", "LR", "seed", "step", "train", "loss", "time", "schedule"]
-    assert ramp[2].split() == ["16", "1e-3", "0", "40/100", "1.5", "3.0", "s", "ramp"]
+    assert ramp[0].endswith("0 of 1 trial")
+    assert ramp[1] == "4.5 s left in this round"
+    assert ramp[2].split() == ["batch", "LR", "seed", "step", "train", "loss", "time", "schedule"]
+    assert ramp[3].split() == ["16", "1e-3", "0", "40/100", "1.5", "3.0", "s", "ramp"]
     third = pictures["third at step 81"]
-    assert third[0].endswith("2 of 3 trials, 1 reused, 1 diverged; about 0.0 s left")
-    assert third[2].split() == ["16", "4e-3", "0", "81/100", "0.5", "30", "s", "cosine"]
+    assert third[0].endswith("2 of 3 trials, 1 reused, 1 diverged")
+    assert third[1] == "0.0 s left in this round, at most 50 s in all"
+    assert third[3].split() == ["16", "4e-3", "0", "81/100", "0.5", "30", "s", "cosine"]
     assert "range_test (1 of 2): 1 of 1 trial, 4.0 s" in kept
     assert "  batch 16, LR 2e-3, cosine, seed 0: diverged: loss is not finite at step 31" in kept
     assert "the grid was extended upwards" in kept
@@ -205,6 +209,17 @@ def test_a_trial_that_ended_early_does_not_shorten_the_estimate(clock: Clock) ->
         finish(board, spec(seed=1), 0.1, "diverged")
 
     assert board_after(clock, events).remaining() == pytest.approx(8 * 10.0)
+
+
+def test_nothing_more_to_decide_is_one_time_and_not_two(clock: Clock) -> None:
+    board = ProgressBoard({"range_test": 1, "scaling": 3}, clock=clock)
+    board.start("range_test", 1, 0)
+    finish(board, spec(seed=0), 10.0)
+    board.start("scaling", 2, 0)
+    board.begin(spec(seed=1), LAYOUT)
+    assert board.eta() == "20 s left in this round, at most 30 s in all"
+    board.start("scaling", 1, 0)
+    assert board.eta() == "30 s left"
 
 
 def test_trials_side_by_side_divide_the_estimate(clock: Clock) -> None:

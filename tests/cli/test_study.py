@@ -1,4 +1,4 @@
-"""The commands on a real study, run in processes of their own."""
+"""The commands on a real study."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ import yaml
 from lrscale.cli.status import lock_is_held
 from lrscale.store import StudyFolder
 
-Lrscale = Callable[..., "subprocess.CompletedProcess[str]"]
+Lrscale = Callable[..., Any]
 
 
 def kept_records(study: Path) -> dict[str, tuple[float | None, str]]:
@@ -32,7 +33,7 @@ def test_run_ends_with_a_report_and_a_recommendation(finished: Path) -> None:
     assert "peak LR" in out
     assert "report          tiny-study/report.html\nrecommendation  tiny-study/recommendation.yaml\n" in out
     assert (study / "report.html").stat().st_size > 10_000
-    assert yaml.safe_load((study / "recommendation.yaml").read_text())["global_batch_size"] in (32, 64)
+    assert yaml.safe_load((study / "recommendation.yaml").read_text())["global_batch_size"] == 32
 
 
 def test_progress_goes_to_stderr_in_plain_lines(finished: Path) -> None:
@@ -112,20 +113,16 @@ def test_a_copied_study_can_be_read_anywhere(finished: Path, tmp_path: Path, lrs
     assert (copy / "report.html").exists()
 
 
-def test_lost_trials_are_named_and_run_again(finished: Path, tmp_path: Path, lrscale: Lrscale, tiny: str) -> None:
+def test_lost_trials_are_told_from_missing_ones(finished: Path, tmp_path: Path, lrscale: Lrscale) -> None:
     copy = tmp_path / "tiny-study"
     shutil.copytree(finished / "tiny-study", copy)
-    (tmp_path / "tiny.yaml").write_text(tiny)
     records = kept_records(copy)
     lost = next(name for name, (_, status) in records.items() if status == "completed")
     (copy / "trials" / lost / "record.json").unlink()
     ended = lrscale(tmp_path, "status", "tiny-study")
     assert re.search(r"^lost +1$", ended.stdout, re.MULTILINE), ended.stdout
     assert "1 trial missing (scaling 1)" in ended.stdout
-    ended = lrscale(tmp_path, "run", "tiny.yaml")
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("1 trial run, ")
-    assert kept_records(copy) == records
+    assert "Lost trials were stopped before they ended; the next run starts them anew." in ended.stdout
 
 
 def test_a_held_study_is_running_and_refuses_a_second_run(
@@ -206,26 +203,26 @@ def test_built_in_recipes_are_listed_and_printed(tmp_path: Path, lrscale: Lrscal
     assert yaml.safe_load(lrscale(tmp_path, "recipes", "digits").stdout)["name"] == "digits"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_study_says_how_to_go_on_and_does(
     finished: Path, tmp_path: Path, lrscale: Lrscale, environment: dict[str, str], tiny: str, number: signal.Signals
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(tiny)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "lrscale", "run", "tiny.yaml", "--study", "my study", "--set", "seed=0"],
         cwd=tmp_path,
         env=environment,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if " scaling 1/" in line:
-            break
-    process.send_signal(number)
-    rest = process.stderr.read()
-    assert process.wait(60) == 130
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if " scaling 1/" in line:
+                break
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == 130
     assert "finished trials are kept in my study\n" in rest
     assert rest.endswith("hint: go on with: lrscale run tiny.yaml --study 'my study' --set seed=0\n")
     ended = lrscale(tmp_path, "run", "tiny.yaml", "--study", "my study", "--set", "seed=0")

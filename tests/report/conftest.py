@@ -12,7 +12,10 @@ from lrscale.report import ReportContext
 from lrscale.store import StudyFolder, StudyView
 from lrscale.testing.synthetic import SyntheticStudy, read_findings, write_synthetic_study
 
-SMALL = {"batch_sizes": (32, 128), "seeds": 2, "horizon_examples": 6_400, "schedules": ("linear", "cosine")}
+SMALL: dict[str, Any] = {"batch_sizes": (32, 128), "seeds": 2, "horizon_examples": 6_400}
+FULL: dict[str, Any] = {**SMALL, "schedules": ("linear", "cosine")}
+# Most of the time of a report goes into its panels: the variants have as few as show what they are about.
+BARE: dict[str, Any] = {**SMALL, "schedules": (), "throughput": False, "validations": 0}
 
 # Markup, quotes, newlines, a mark that turns the direction of the text, right-to-left letters, and a very long word.
 HOSTILE = (
@@ -21,17 +24,17 @@ HOSTILE = (
 )
 
 VARIANTS: dict[str, tuple[SyntheticStudy, bool]] = {
-    "complete": (SyntheticStudy(**SMALL), True),
-    "no findings": (SyntheticStudy(**SMALL), False),
-    "all diverged": (SyntheticStudy(**SMALL, all_diverge=True, crashed=0), True),
-    "one batch size": (SyntheticStudy(**{**SMALL, "batch_sizes": (64,)}), True),
-    "no validation": (SyntheticStudy(**SMALL, validations=0), True),
-    "optimum outside": (SyntheticStudy(**SMALL, shift=1 / 200), True),
-    "one seed, one LR": (SyntheticStudy(**{**SMALL, "seeds": 1}, rates=1, crashed=0, range_test_seeds=1), True),
-    "range tests alone": (SyntheticStudy(**{**SMALL, "seeds": 0, "schedules": ()}, throughput=False), True),
+    "complete": (SyntheticStudy(**FULL), True),
+    "no findings": (SyntheticStudy(**BARE), False),
+    "all diverged": (SyntheticStudy(**BARE, all_diverge=True, crashed=0), True),
+    "one batch size": (SyntheticStudy(**{**BARE, "batch_sizes": (64,)}), True),
+    "no validation": (SyntheticStudy(**BARE), True),
+    "optimum outside": (SyntheticStudy(**BARE, shift=1 / 200), True),
+    "one seed, one LR": (SyntheticStudy(**{**BARE, "seeds": 1}, rates=1, crashed=0, range_test_seeds=1), True),
+    "range tests alone": (SyntheticStudy(**{**BARE, "seeds": 0}), True),
     "hostile names": (
         SyntheticStudy(
-            **SMALL,
+            **{**BARE, "validations": 4},
             name=HOSTILE,
             task={"model": {"class_path": HOSTILE, "init_args": {HOSTILE: HOSTILE}}, "monitor": HOSTILE},
         ),

@@ -141,7 +141,7 @@ def test_figures_follow_the_theme(browser: Any, reports: Callable[[str], Path], 
     from lrscale.report.palette import ROLES
 
     page, _, _ = _open(browser, reports("complete"), dark=dark)
-    drawn = page.locator("#slices svg text").first.evaluate("node => getComputedStyle(node).fill")
+    drawn = page.locator("#slices svg text:not(.halo)").first.evaluate("node => getComputedStyle(node).fill")
     page.close()
     hexa = ROLES["muted"][dark]
     assert drawn == f"rgb({int(hexa[1:3], 16)}, {int(hexa[3:5], 16)}, {int(hexa[5:7], 16)})"

@@ -165,7 +165,7 @@ def test_an_unfinished_study_counts_what_has_no_record_yet(
     import shutil
 
     path = tmp_path / "S"
-    shutil.copytree(studies("complete").path, path)
+    shutil.copytree(studies("no findings").path, path)
     folder = StudyFolder(path)
     victim = folder.trial_ids()[0]
     (folder.trial_path(victim) / "record.json").unlink()
@@ -188,7 +188,7 @@ def test_a_damaged_trajectory_costs_its_line_and_not_the_report(
     import shutil
 
     path = tmp_path / "S"
-    shutil.copytree(studies("complete").path, path)
+    shutil.copytree(studies("no validation").path, path)
     folder = StudyFolder(path)
     for trial_id in folder.trial_ids()[:3]:
         (folder.trial_path(trial_id) / "trajectory.parquet").write_bytes(b"not parquet")

@@ -6,10 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from lrscale.report import AbstractSection, Card, ReportContext, make_cards
-from lrscale.report.base import Figure, make_card
+from lrscale.report.base import make_card
 from lrscale.report.outline import SECTIONS
 from lrscale.report.sections.optimal_lr import slope_words
-from lrscale.report.svg import draw_panel, report_style
 
 from .conftest import VARIANTS
 
@@ -155,19 +154,3 @@ def test_a_refusal_is_the_finding_of_the_first_screen(context_of: Contexts) -> N
     card = _card(context, "recommendation")
     assert card.status == "cannot_tell"
     assert card.finding == "The interval is too wide."
-
-
-@pytest.mark.parametrize("variant", list(VARIANTS))
-def test_every_panel_can_be_drawn(variant: str, context_of: Contexts) -> None:
-    # One view of each figure: the others differ in what stands on the horizontal axis.
-    with report_style():
-        for card in make_cards(context_of(variant)):
-            for figure in card.figures:
-                for panel in _some_panels(figure):
-                    svg = draw_panel(panel, panel.narrow or panel.wide, "t-")
-                    assert svg.startswith("<svg")
-                    assert "style=" not in svg
-
-
-def _some_panels(figure: Figure) -> list[object]:
-    return list(figure.views[0].panels[:2]) + list(figure.views[-1].panels[:1])

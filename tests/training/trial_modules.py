@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import pytorch_lightning
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -137,7 +138,7 @@ class Probe(pl.LightningModule):
         return node
 
     def _loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        weight = torch.stack(list(self.parts)).sum(0)
+        weight = sum(part * 1.0 for part in self.parts)
         return ((batch[0] @ weight - batch[1]) ** 2).mean() - self.offset
 
     def _write(self, what: str, **values: Any) -> None:
@@ -192,3 +193,106 @@ class Noisy(Probe):
         loss = super().training_step(batch, batch_idx)
         self._write("noise", value=float(torch.rand(())))
         return loss * (1 + 0.1 * torch.rand(()))
+
+
+class OwnWarmup(Probe):
+    """Sets its LR in ``optimizer_step``, as many modules warm up."""
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-6
+        optimizer.step(closure=optimizer_closure)
+
+
+class NoValidation(pl.LightningModule):
+    """Trains and does not validate."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__()
+        self.lr = lr
+        self.inner = nn.Linear(FEATURES, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.mse_loss(self.inner(batch[0])[:, 0], batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class ReturnsOnly(Probe):
+    """Returns its validation loss and logs nothing."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        return {"loss": self._loss(batch)}
+
+
+class TrainOnly(pl.LightningDataModule):
+    """Has no validation data."""
+
+    def __init__(self, batch_size: int = 8) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(*points()), batch_size=self.batch_size, shuffle=True)
+
+
+class EmptyValidation(TrainOnly):
+    """Says that it has none."""
+
+    def val_dataloader(self) -> Any:
+        return []
+
+
+class Split(TrainOnly):
+    """Splits at random in ``setup``, after random numbers that only one rank draws."""
+
+    def prepare_data(self) -> None:
+        torch.rand(17)
+
+    def setup(self, stage: str) -> None:
+        del stage
+        self.parts = torch.utils.data.random_split(TensorDataset(*points()), [48, 16])
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.parts[0], batch_size=self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.parts[1], batch_size=self.batch_size)
+
+
+class Needs(Probe):
+    """Has an argument without a default."""
+
+    def __init__(self, width: int, lr: float = 0.01) -> None:
+        super().__init__(lr=lr)
+        self.width = width
+
+
+class NoOptimizer(Probe):
+    """Builds none."""
+
+    def configure_optimizers(self) -> Any:
+        return None
+
+
+class ZeroLR(Probe):
+    """Has nothing for other LRs to be in proportion to."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+class OtherFlavour(pytorch_lightning.LightningDataModule):
+    """Comes from the other package."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(*points()), batch_size=8)
+
+
+class NoBatchSize(pl.LightningDataModule):
+    """Forms its batches itself, and says nowhere how large."""
+
+    def train_dataloader(self) -> Any:
+        inputs, targets, numbers = points()
+        return [(inputs[start : start + 8], targets[start : start + 8], numbers[start : start + 8]) for start in (0, 8)]

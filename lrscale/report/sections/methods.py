@@ -36,18 +36,19 @@ METHODS: tuple[tuple[str | None, str, str], ...] = (
     (
         "scaling",
         "LR slice",
-        "Loss against log LR as A·LR^-p + B·LR^q + C, with A, B and C linear and p, q from a grid: variable projection "
-        "(Golub and Pereyra 1973, SIAM J. Numer. Anal. 10). The best LR is its minimum; the interval is from a "
-        "bootstrap "
-        "over trials. Without a rise on both sides the optimum is censored.",
+        "Loss against LR as A·LR^-p + B·LR^q + C plus a level for each seed: A, B, C and the levels are linear, p and "
+        "q come from a grid (variable projection: Golub and Pereyra 1973, SIAM J. Numer. Anal. 10). The best LR is the "
+        "posterior median of its minimum, with the noise estimated from the residuals. Without a rise on both sides "
+        "the optimum is censored and reported as a bound.",
     ),
     (
         "scaling",
         "Optimal LR against batch",
-        "Power, square-root, linear and saturating laws. Linear: Goyal et al. 2017, arXiv:1706.02677. Square root: "
-        "Krizhevsky 2014, arXiv:1404.5997; Malladi et al. 2022, arXiv:2205.10287 for Adam. Saturating: McCandlish et "
-        "al. "
-        "2018, arXiv:1812.06162. Chosen by AICc (Hurvich and Tsai 1989, Biometrika 76) and leave-one-out error.",
+        "Constant, square-root, linear, power and saturating laws, fitted to the optima with their variances and a "
+        "common lack of fit; censored optima enter as bounds. Linear: Goyal et al. 2017, arXiv:1706.02677. Square "
+        "root: Krizhevsky 2014, arXiv:1404.5997; Malladi et al. 2022, arXiv:2205.10287 for Adam. Saturating: "
+        "McCandlish et al. 2018, arXiv:1812.06162. Chosen by AICc, then by leave-one-out error; predictions mix the laws by their "
+        "Akaike weights (Burnham and Anderson 2002).",
     ),
     (
         "scaling",

@@ -106,12 +106,10 @@ class OptimalLRSection(AbstractSection):
             if laws
             else (),
             method=(
-                "Power, square-root, linear and saturating laws are fitted to the optima, each weighted by its "
-                "interval; optima at the edge of their grid enter as bounds. The saturating law LR = LRmax / (1 + "
-                "B0/B)^a "
-                "has the form of McCandlish et al. 2018 (arXiv:1812.06162). The law is chosen by AICc and by "
-                "leave-one-out error; bands come from a bootstrap over trials. A law says little outside the batch "
-                "sizes that were measured."
+                "Constant, square-root, linear, power and saturating laws are fitted to the optima, each weighted by "
+                "its variance; optima at the edge of their grid enter as bounds. The saturating law has the form of "
+                "McCandlish et al. 2018 (arXiv:1812.06162). The law is chosen by AICc and leave-one-out error; the "
+                "band mixes the laws that are not ruled out. A law says little outside the measured batch sizes."
             ),
         )
 
@@ -223,7 +221,16 @@ def _draw(
     _draw_censored(canvas, rows, limits)
     if finite(target):
         axes.axvline(float(target), color=color("accent"), lw=1, dashes=(3, 2))
-        canvas.label(float(target), limits[0], "recommended", role="accent", align="right", dx=-4, dy=8)
+        left = float(target) < math.sqrt(x_limits[0] * x_limits[1])
+        canvas.label(
+            float(target),
+            limits[0],
+            "recommended",
+            role="accent",
+            align="left" if left else "right",
+            dx=4 if left else -4,
+            dy=8,
+        )
 
 
 def _draw_rules(

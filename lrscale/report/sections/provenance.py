@@ -51,7 +51,10 @@ class ProvenanceSection(AbstractSection):
             ]
         environments = context.environments
         if environments:
-            facts += [Fact(term=short(k, 40), value=short(v, 300)) for k, v in _flat(environments[0])[:_MOST_FACTS]]
+            plain = {key: value for key, value in environments[0].items() if key not in ("versions", "world_size")}
+            versions = environments[0].get("versions")
+            plain = {**(versions if isinstance(versions, Mapping) else {}), **plain}
+            facts += [Fact(term=short(k, 40), value=short(v, 300)) for k, v in _flat(plain)[:_MOST_FACTS]]
         notes = []
         if len(environments) > 1:
             notes.append(

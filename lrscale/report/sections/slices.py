@@ -21,7 +21,7 @@ COLUMNS = (
     Column(key="loss", label="loss at best (95 %)", kind="loss", lo="loss_lo", hi="loss_hi"),
     Column(key="diverged_above", label="diverges above", kind="rate"),
     Column(key="trials", label="trials", kind="count"),
-    Column(key="status", label="fit"),
+    Column(key="status", label="fit", kind="status"),
 )
 
 
@@ -80,9 +80,8 @@ class SlicesSection(AbstractSection):
                 "At each batch size, trials at several LRs see the same examples in the same order from the same "
                 "initial weights, seed by seed, so that differences between LRs carry little of the seed noise. "
                 "The slice A·LR^-p + B·LR^q + C is fitted by variable projection (Golub and Pereyra 1973), with p "
-                "and q "
-                "from a grid; its minimum is the best LR. Diverged trials bound the slice from above and are never "
-                "averaged. An optimum without a measured rise on both sides is censored and reported as a bound."
+                "and q from a grid; its minimum is the best LR. Diverged trials bound the slice from above and are "
+                "never averaged. An optimum without a measured rise on both sides is censored and reported as a bound."
             ),
         )
 

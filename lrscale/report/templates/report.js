@@ -67,7 +67,7 @@
 
   let folded = [];
   addEventListener("beforeprint", () => {
-    folded = all("details:not([open])");
+    folded = all("details:not([open])").filter((part) => !part.matches(".first .snippet"));
     for (const part of folded) part.open = true;
   });
   addEventListener("afterprint", () => {

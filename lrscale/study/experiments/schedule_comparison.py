@@ -172,7 +172,7 @@ def _finding(
     assert settings is not None
     lowest = min((fit.min_loss for fit in fits.values() if fit.min_loss is not None), default=0.0)
     ranked = compare_minima(fits, settings.margin * abs(lowest))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for entry in ranked.rows:
         fit, cell = fits[entry.name], cells[entry.name]
         lr_lo, lr_hi = bounds(fit.interval)

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,11 +48,11 @@ class Ran:
 
 
 class Trials:
-    """A study folder and a launcher that tests share."""
+    """A launcher that tests share; each call has a study folder of its own."""
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="lrscale-tests-"))
-        self.study = StudyFolder(self.root / "study")
+        self.studies = 0
         self.launcher = LocalLauncher(
             LaunchSettings(
                 root=TESTS,
@@ -83,20 +82,22 @@ class Trials:
 
     def run(self, *wanted: tuple[TrialSpec, Layout]) -> list[Ran]:
         """Run trials and return them in the order in which they were asked for."""
+        self.studies += 1
+        study = StudyFolder(self.root / f"study-{self.studies}")
         requests, seen = [], set()
         for spec, layout in wanted:
             assert spec.trial_id not in seen, "the same trial twice in one call would share a folder"
             seen.add(spec.trial_id)
-            requests.append(TrialRequest(spec=spec, layout=layout, folder=self.study.begin_trial(spec)))
+            requests.append(TrialRequest(spec=spec, layout=layout, folder=study.begin_trial(spec)))
         records = {}
         for record in self.launcher.run(requests, self.progress):
-            self.study.finish_trial(record)
+            study.finish_trial(record)
             records[record.trial_id] = record
         return [
             Ran(
                 spec=request.spec,
                 record=records[request.spec.trial_id],
-                trajectory=self.study.trajectory(request.spec.trial_id),
+                trajectory=study.trajectory(request.spec.trial_id),
                 folder=request.folder,
             )
             for request in requests
@@ -186,6 +187,3 @@ def as_layouts(batch: int) -> Sequence[tuple[str, Layout]]:
         ("accumulate 2", Layout(per_device_batch_size=batch // 2, accumulate=2)),
         ("2 ranks, accumulate 2", Layout(per_device_batch_size=batch // 4, accumulate=2, devices=2)),
     )
-
-
-sys.modules.setdefault("lrscale_test_trials", sys.modules[__name__])

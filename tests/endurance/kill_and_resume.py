@@ -1,0 +1,286 @@
+"""Kill a study at random, run the same command again, and compare what it leaves with an undisturbed run.
+
+    python tests/endurance/kill_and_resume.py --kills 200
+
+Victims of ``kill -9``: the driver, a rank, the forkserver, the reaper above it, or all processes at once in random
+order. When a study has finished before the kills are spent, the next one begins in a fresh folder. Afterwards, and
+after every kill, the following must hold, else the script ends with an AssertionError:
+
+* a finished trial is neither lost nor changed: the bytes of its record and its trajectory stay;
+* no process outlives its driver;
+* every file can be read, and none is half written;
+* the records (status, losses, steps) and every loss of every trajectory equal those of the undisturbed run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+RECIPE = """
+name: endurance
+task:
+  model: {class_path: lrscale.zoo.DigitsMLP, init_args: {width: 16}}
+  data: {class_path: lrscale.zoo.Digits}
+  monitor: val_loss
+layout: {devices: 2, accelerator: cpu}
+experiments:
+  range_test: {seeds: 2, steps: 40}
+  scaling: {batch_sizes: [32, 64], horizon: 2k examples, seeds: 1, validations: 2}
+"""
+MARK = "LRSCALE_ENDURANCE"
+"""Variable by which every process of a study is known, whatever its parent."""
+VICTIMS = ("driver", "rank", "rank", "server", "reaper", "group")
+"""Ranks come twice: they are killed in the middle of their work most often in real life."""
+COMPARED = ("status", "final_loss", "best_loss", "initial_loss", "monitor", "steps", "examples")
+LOST = 3
+"""Exit code of a driver that gave up because its processes were killed again and again."""
+GONE_WITHIN = 15.0
+"""Seconds until everything below a dead driver must be gone; it takes milliseconds on an idle machine."""
+STUDY_LIMIT = 600.0
+"""Seconds without a kill after which a study that has not finished counts as hanging."""
+
+
+def drive(recipe: Path, study: Path) -> None:
+    """Run the study in this process, as ``lrscale run`` does."""
+    from lrscale.errors import StudyError, TrialsFailedError
+    from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress
+    from lrscale.recipe import load_recipe
+    from lrscale.store import StudyFolder
+    from lrscale.study import Study
+
+    loaded = load_recipe(recipe)
+    settings = LaunchSettings(root=loaded.root, preload=("lrscale.zoo.digits",), accelerator="cpu")
+    try:
+        with LocalLauncher(settings) as launcher:
+            Study(loaded, StudyFolder(study)).run(launcher, progress=SilentProgress())
+    except (TrialsFailedError, StudyError) as error:
+        # All that ran was lost to the killer, twice; the same command goes on.
+        raise SystemExit(LOST) from error
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    studies: int = 0
+    restarts: int = 0
+    slowest_end: float = 0.0
+    """Longest time from a driver's end to the end of its last process, seconds."""
+
+
+class Killer:
+    """Runs studies and kills them.
+
+    Parameters
+    ----------
+    home : Path
+        Folder for the recipe and the studies.
+    seed : int
+        Seed of the choice of victims and moments.
+    """
+
+    def __init__(self, home: Path, seed: int) -> None:
+        self.home = home
+        self.tally = Tally()
+        self._random = random.Random(seed)
+        self._mark = f"{os.getpid()}-{time.time_ns()}"
+        self._recipe = home / "recipe.yaml"
+        self._recipe.write_text(RECIPE, encoding="utf-8")
+
+    def start(self, study: Path) -> subprocess.Popen[bytes]:
+        """Start the driver."""
+        return subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve()), "drive", str(self._recipe), str(study)],
+            env={**os.environ, MARK: self._mark, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def undisturbed(self) -> Path:
+        """Run a study to its end."""
+        study = self.home / "undisturbed"
+        assert self.start(study).wait(timeout=STUDY_LIMIT) == 0
+        self.expect_no_process()
+        return study
+
+    def run(self, kills: int, check: Callable[[Path], None], victims: Sequence[str] = VICTIMS) -> None:
+        """Run studies, with so many kills in all, and give each finished one to `check`."""
+        planned = [victims[number % len(victims)] for number in range(kills)]
+        self._random.shuffle(planned)
+        while planned:
+            self.tally.studies += 1
+            study = self.home / f"study-{self.tally.studies}"
+            kept: dict[Path, bytes] = {}
+            code: int | None = None
+            while code != 0:
+                self.tally.restarts += 1
+                driver = self.start(study)
+                while planned and self._kill(driver, planned[-1]):
+                    planned.pop()
+                    keep(study, kept)
+                    if driver.poll() is not None:
+                        break
+                code = driver.wait(timeout=STUDY_LIMIT)
+                assert code in (0, LOST, -9), f"the driver ended with {code}"
+                self.expect_no_process()
+                keep(study, kept)
+            check(study)
+
+    def expect_no_process(self) -> None:
+        """Wait until no process of the study is left."""
+        began = time.monotonic()
+        while self._processes():
+            assert time.monotonic() - began < GONE_WITHIN, f"left behind: {self._processes()}"
+            time.sleep(0.01)
+        self.tally.slowest_end = max(self.tally.slowest_end, time.monotonic() - began)
+
+    def _kill(self, driver: subprocess.Popen[bytes], victim: str) -> bool:
+        """Kill a victim at a random moment; False when the study ended before."""
+        # From before the first import of torch to the middle of a trial.
+        pause = self._random.choice((self._random.uniform(0, 1), self._random.uniform(0, 6)))
+        try:
+            driver.wait(timeout=pause)
+            return False
+        except subprocess.TimeoutExpired:
+            pass
+        while not (pids := self._pids(driver, victim)):
+            if driver.poll() is not None:
+                return False
+            time.sleep(0.02)
+        self._random.shuffle(pids)
+        for pid in pids if victim == "group" else pids[:1]:
+            try:
+                psutil.Process(pid).kill()
+            except psutil.NoSuchProcess:
+                if victim != "group":
+                    return driver.poll() is None and self._kill(driver, victim)
+        self.tally.kills[victim] += 1
+        if victim in ("driver", "group"):
+            driver.wait(timeout=STUDY_LIMIT)
+        return True
+
+    def _pids(self, driver: subprocess.Popen[bytes], victim: str) -> list[int]:
+        try:
+            top = psutil.Process(driver.pid)
+            if victim == "driver":
+                return [driver.pid]
+            below = top.children(recursive=True)
+            if victim == "group":
+                return [driver.pid, *(process.pid for process in below)]
+            depth = {"reaper": 1, "server": 2, "rank": 3}[victim]
+            found = [top]
+            for _ in range(depth):
+                found = [child for process in found for child in process.children()]
+            return [process.pid for process in found]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _processes(self) -> list[str]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self._mark:
+                    found.append(f"{process.pid} {' '.join(process.cmdline())[:100]}")
+            except psutil.Error:
+                continue
+        return found
+
+
+def keep(study: Path, kept: dict[Path, bytes]) -> None:
+    """Compare every finished trial with what it was, and remember the new ones."""
+    for path, content in kept.items():
+        assert path.exists(), f"{path} was lost"
+        assert path.read_bytes() == content, f"{path} was changed"
+    for path in study.glob("trials/*/record.json"):
+        if path in kept:
+            continue
+        if json.loads(path.read_bytes())["retryable"]:
+            # A lost rank: the next run of the same command tries it again.
+            continue
+        for name in ("record.json", "trajectory.parquet", "spec.json"):
+            kept[path.with_name(name)] = path.with_name(name).read_bytes()
+
+
+def expect_readable(study: Path) -> None:
+    """Read every file of a finished study."""
+    from lrscale.store import StudyFolder
+
+    folder = StudyFolder(study)
+    folder.read_plan()
+    for trial_id in folder.trial_ids():
+        assert folder.spec(trial_id).trial_id == trial_id
+        assert len(folder.trajectory(trial_id)) > 0
+        assert not (folder.trial_path(trial_id) / "trajectory.jsonl").exists()
+    for path in study.rglob("*.json"):
+        json.loads(path.read_text(encoding="utf-8"))
+    assert [path for path in study.rglob("*") if path.name.endswith(".partial")] == []
+
+
+def expect_equal(study: Path, reference: Path) -> None:
+    """Compare what two studies found: every record, every loss, and what was asked of them."""
+    from lrscale.store import StudyFolder
+
+    found, expected = StudyFolder(study), StudyFolder(reference)
+    records, wanted = found.records(), expected.records()
+    assert records.keys() == wanted.keys()
+    for trial_id, record in records.items():
+        for name in COMPARED:
+            ours, theirs = getattr(record, name), getattr(wanted[trial_id], name)
+            assert ours == theirs, f"{trial_id}: {name} is {ours} and was {theirs}"
+        ours_rows, their_rows = found.trajectory(trial_id), expected.trajectory(trial_id)
+        for column in ("step", "examples", "lr", "train_loss", "val_loss"):
+            np.testing.assert_array_equal(ours_rows[column], their_rows[column], err_msg=f"{trial_id}: {column}")
+
+
+def check_endurance(home: Path, kills: int, seed: int = 0, victims: Sequence[str] = VICTIMS) -> Tally:
+    """Run the whole comparison and return what happened."""
+    killer = Killer(home, seed)
+    reference = killer.undisturbed()
+    expect_readable(reference)
+
+    def check(study: Path) -> None:
+        expect_readable(study)
+        expect_equal(study, reference)
+
+    killer.run(kills, check, victims)
+    assert killer.tally.kills.total() == kills
+    return killer.tally
+
+
+def main() -> None:
+    """Read the command line and print the tally."""
+    if sys.argv[1:2] == ["drive"]:
+        drive(Path(sys.argv[2]), Path(sys.argv[3]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="number of kill -9 (default 200)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of victims and moments (default 0)")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lrscale-endurance-") as home:
+        tally = check_endurance(Path(home), arguments.kills, arguments.seed)
+    kills = ", ".join(f"{count} x {victim}" for victim, count in sorted(tally.kills.items()))
+    print(
+        f"{tally.kills.total()} kills ({kills}) over {tally.studies} studies and {tally.restarts} starts in "
+        f"{time.monotonic() - began:.0f} s: nothing lost, nothing changed, no process left; "
+        f"the last process was gone {tally.slowest_end:.2f} s after its driver at most"
+    )
+
+
+if __name__ == "__main__":
+    main()

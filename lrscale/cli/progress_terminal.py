@@ -78,7 +78,9 @@ class TerminalProgress(AbstractProgress):
     @override
     def trial_finished(self, trial: Trial) -> None:
         self._board.end(trial)
-        if trial.record.status != "completed":
+        # A ramp goes on until it diverges: that is how it should end.
+        expected = ("completed", "diverged") if trial.spec.schedule.name == "ramp" else ("completed",)
+        if trial.record.status not in expected:
             self._keep(f"  {describe(trial.spec)}: {outcome(trial)}")
 
     @override
@@ -118,7 +120,7 @@ class TerminalProgress(AbstractProgress):
                 f"{trial.step}/{trial.spec.horizon}",
                 number(trial.loss, 4),
                 seconds(board.clock() - trial.started_at),
-                Text(trial.spec.schedule.label),
+                Text("ramp" if trial.spec.schedule.name == "ramp" else trial.spec.schedule.label),
             )
         return Group(head, left, trials) if left else Group(head, trials)
 

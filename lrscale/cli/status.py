@@ -95,7 +95,11 @@ def _missing(study: OpenStudy, *, running: bool) -> list[str]:
 
     if study.config_note is not None:
         return [f"what is missing cannot be told: {study.config_note}"]
-    planned = Study(study.recipe, study.folder).plan(study.view)
+    try:
+        planned = Study(study.recipe, study.folder).plan(study.view)
+    except LrscaleError as error:
+        # A length in epochs, for one, is known only once the data have been looked at; the rest can be shown.
+        return [f"what is missing cannot be told yet: {error.message}"]
     left = [entry for entry in planned if entry.trials]
     if not left:
         return ["nothing is missing"]

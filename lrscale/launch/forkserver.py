@@ -56,6 +56,7 @@ class Forkserver:
         self._log: IO[bytes] | None = None
         self._lifeline: int | None = None
         self._pending = b""
+        self._last_words = ""
 
     def start(self) -> list[str]:
         """Start the server, wait until it is ready, and return its notes.
@@ -74,9 +75,9 @@ class Forkserver:
             ready = self._start_once(modules)
             if ready is None:
                 if not modules:
-                    raise StudyError(f"the process that starts trials did not come up: {self._last_words()}")
+                    raise StudyError(f"the process that starts trials did not come up: {self._last_words}")
                 self._modules = ()
-                notes[f"the modules of the task are imported by each rank: {self._last_words()}"] = None
+                notes[f"the modules of the task are imported by each rank: {self._last_words}"] = None
                 continue
             notes.update(dict.fromkeys(ready["notes"]))
             if ready["unsafe"] is None:
@@ -169,13 +170,18 @@ class Forkserver:
                 if event["event"] == "ready":
                     return event
                 if event["event"] == "lost":
+                    self._last_words = self._end_of_log() or "it ended without a word"
                     return None
+        self._last_words = f"not ready after {START_TIMEOUT:.0f} s: {self._end_of_log()}"
         self.stop()
         return None
 
-    def _last_words(self) -> str:
-        lines = self._log_path.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
-        return " | ".join(lines) or f"it said nothing within {START_TIMEOUT:.0f} s"
+    def _end_of_log(self) -> str:
+        try:
+            text = self._log_path.read_text(errors="replace")
+        except OSError:
+            return ""
+        return " | ".join(text.strip().splitlines()[-LOG_LINES:])
 
 
 def _core_modules() -> tuple[str, ...]:

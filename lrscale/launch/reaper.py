@@ -59,14 +59,16 @@ def main() -> None:
     signal.set_wakeup_fd(wake_end)
     signal.signal(signal.SIGCHLD, _ignore)
     signal.signal(signal.SIGTERM, _leave)
+    status: int | None = None
     try:
-        if not _wait(lifeline, wake, server, timeout=None) and not adopts:
-            _wait(None, wake, server, timeout=GOODBYE)
+        status = _wait(lifeline, wake, server, timeout=None)
+        if status is None and not adopts:
+            status = _wait(None, wake, server, timeout=GOODBYE)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _kill_all(server)
-        # The driver may have ended first all the same: its pipes close one after the other.
-        if select.select([lifeline], [], [], 0)[0]:
+        # A server that ends well was dismissed, perhaps by a driver that is about to end: its pipes close one by one.
+        if status == 0 or select.select([lifeline], [], [], 0)[0]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -91,8 +93,8 @@ def _serve() -> NoReturn:
         os._exit(0 if error is None else 1)
 
 
-def _wait(lifeline: int | None, wake: int, server: int, timeout: float | None) -> bool:
-    """Wait until the server has ended (True) or the driver has (False), or for `timeout` seconds (False)."""
+def _wait(lifeline: int | None, wake: int, server: int, timeout: float | None) -> int | None:
+    """Wait for the end of the server, and return its wait status; None when the driver ended first, or time is up."""
     watched = [wake] if lifeline is None else [wake, lifeline]
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
@@ -101,18 +103,22 @@ def _wait(lifeline: int | None, wake: int, server: int, timeout: float | None) -
         if wake in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 4096)
-            if server in _reap():
-                return True
+            ended = _reap()
+            if server in ended:
+                return ended[server]
         if not readable or lifeline in readable:
-            return False
+            return None
 
 
-def _reap() -> list[int]:
-    """Take leave of every child that has ended: the server, and orphans that were adopted."""
-    ended = []
+def _reap() -> dict[int, int]:
+    """Take leave of every child that has ended, the server and orphans that were adopted; return how each ended."""
+    ended = {}
     with contextlib.suppress(ChildProcessError):
-        while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
-            ended.append(pid)
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            ended[pid] = status
     return ended
 
 

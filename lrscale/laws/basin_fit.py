@@ -28,6 +28,7 @@ _OUTLIER = 5.0
 _MIN_OUTLIER_DF = 5
 _OUTLIER_ROUNDS = 5
 _CONTRADICTED_P = 0.01
+_SHAPE_DF = 3
 _MIN_PURE_DF = 4
 
 
@@ -72,6 +73,8 @@ class BasinFit:
     """Rows of the input whose weight was reduced."""
     lack_of_fit_p: float
     """p-value of the curve against the LR means; 1 without replicates."""
+    flat_p: float
+    """p-value of a constant loss against the basin (its vertex, curvature and skew)."""
     note: str
     """A sentence to add to the reason, or nothing."""
 
@@ -166,6 +169,12 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
         fitted=blocks @ levels + shape + centre,
         outliers=outliers,
         lack_of_fit_p=lack_p,
+        flat_p=variance_ratio_p(
+            max(float(data.target @ data.target) - max(residual_ss, 0.0), 0.0) / _SHAPE_DF,
+            _SHAPE_DF,
+            variance,
+            max(spare, 0) + known_df,
+        ),
         note=note,
     )
 

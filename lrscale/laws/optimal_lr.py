@@ -21,6 +21,8 @@ from lrscale.laws.slice_fit import LRSliceFit
 LACK_OF_FIT_FLOOR = 0.05
 _RULES = ("constant", "square_root", "linear")
 _TIE = 2.0
+# A t distribution with one degree of freedom has draws that no float can hold as an LR; e^20 either way is none.
+_FARTHEST = 20.0
 
 
 def fit_optimal_lr(
@@ -218,7 +220,8 @@ def _replicates(
     for column, i in enumerate(used):
         if data.side[column] == 0:
             draws = np.asarray(slices[i].vertex_draws)
-            rows[:, column] += rng.choice(draws, count) - np.median(draws) + scale * rng.standard_normal(count)
+            error = rng.choice(draws, count) - np.median(draws) + scale * rng.standard_normal(count)
+            rows[:, column] += np.clip(error, -_FARTHEST, _FARTHEST)
     return rows
 
 

@@ -206,7 +206,8 @@ def _status(
     argmin = int(np.argmin(decompose(runs).lr_means))
     high = above < 2 or (argmin == distinct.size - 1)
     low = below < 2 or argmin == 0
-    positive = curvature.lo is not None and curvature.lo > 0
+    # The curvature's own interval is too hopeful on pure noise, because the vertex was chosen to make it large.
+    positive = curvature.lo is not None and curvature.lo > 0 and core.flat_p < 1 - curvature.confidence
     if core.lack_of_fit_p < _POOR_FIT_P:
         reason = (
             f"The curve misses the mean losses by more than their noise (F test, p = {core.lack_of_fit_p:.1g}): "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import final
 
 ROLES: dict[str, tuple[str, str]] = {
@@ -49,6 +50,7 @@ def lr_color(level: int) -> str:
     return LR_LIGHT[level]
 
 
+@cache
 def variables() -> dict[str, str]:
     """Return the CSS variable of each light colour, for rewriting a figure so that it follows the page's theme."""
     named = {pair[0]: f"var(--{role})" for role, pair in ROLES.items()}

@@ -109,7 +109,8 @@ class Cell:
 
 def fit_cell(trials: list[Trial], *, tolerance: float) -> LRSliceFit:
     """Fit the LR slice of a cell; trials that crashed for a reason of their own are left out."""
-    kept, diverged = usable(trials)
+    # In an order of its own: resampling follows the order of the rows, and an answer must not depend on who ran first.
+    kept, diverged = usable(sorted(trials, key=lambda trial: (trial.spec.peak_lr, trial.spec.seed)))
     return fit_lr_slice(
         [trial.spec.peak_lr for trial in kept],
         [math.nan if trial.record.final_loss is None else trial.record.final_loss for trial in kept],

@@ -47,7 +47,20 @@ def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperim
         trials_at_most=left,
         examples=round(share * sum(spec.examples for spec in most)),
         seconds=None if seconds is None else share * seconds,
-        note=f"{finished} trials are there" if finished else None,
+        note=f"trials that are there: {finished}" if finished else None,
+    )
+
+
+def unknown_cost(experiment: AbstractExperiment, why: str) -> PlannedExperiment:
+    """Return the entry of an experiment whose cost cannot be known yet."""
+    return PlannedExperiment(
+        name=experiment.key,
+        question=experiment.question,
+        trials=0,
+        trials_at_most=0,
+        examples=0,
+        seconds=None,
+        note=f"not known before the first run: {why}",
     )
 
 

@@ -12,9 +12,9 @@ from lrscale.errors import LrscaleError, StudyError, TrialsFailedError, did_you_
 from lrscale.launch import AbstractLauncher, TrialRequest
 from lrscale.launch.progress import AbstractProgress
 from lrscale.recipe import Recipe, compare_recipes
-from lrscale.store import StudyFolder, StudyView, Trial, TrialSpec
-from lrscale.store.files import to_json, write_atomically
-from lrscale.study.cost import PlannedExperiment, estimate
+from lrscale.store import ScheduleSpec, StudyFolder, StudyView, Trial, TrialSpec
+from lrscale.store.files import read_json, to_json, write_atomically
+from lrscale.study.cost import PlannedExperiment, estimate, unknown_cost
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.specs import trial_layout
@@ -107,7 +107,14 @@ class Study:
         planned = []
         for experiment in self._asked(experiments):
             context = Context(recipe=self.recipe, view=view, facts=facts, findings=findings)
-            planned.append(estimate(experiment, context))
+            try:
+                planned.append(estimate(experiment, context))
+            except LrscaleError as error:
+                if facts:
+                    raise
+                # A horizon in epochs has no length before the task has been looked at, which the first run does.
+                planned.append(unknown_cost(experiment, str(error)))
+                continue
             if context.finished(experiment.plan(context)):
                 findings[experiment.key] = experiment.analyse(context)
         return tuple(planned)
@@ -151,6 +158,10 @@ class Study:
             self.folder.write_plan(plan)
             return plan
         plan = self.folder.read_plan()
+        if not self.folder.records():
+            # Nothing stands on the earlier recipe yet: a corrected class path must not need another folder.
+            plan.pop("facts", None)
+            plan["recipe"] = resolved
         changes = compare_recipes(plan["recipe"], resolved)
         fixed = [change for change in changes if change.path.split(".")[0] in IDENTITY]
         if fixed:
@@ -212,9 +223,9 @@ class Study:
             if finished and all(trial.record.status == "crashed" for trial in finished):
                 record = finished[0].record
                 tail = "\n  ".join(record.log_tail)
+                which = "the only trial" if len(finished) == 1 else f"all {len(finished)} trials"
                 raise TrialsFailedError(
-                    f"all {len(finished)} trials of {experiment.key} crashed; the first: {record.reason}"
-                    + (f"\n  {tail}" if tail else ""),
+                    f"{which} of {experiment.key} crashed: {record.reason}" + (f"\n  {tail}" if tail else ""),
                     hint=f"its logs are in {self.folder.trial_path(record.trial_id)}",
                 )
         raise LrscaleError(f"experiment {experiment.key} still asks for trials after {MOST_ROUNDS} rounds")
@@ -246,7 +257,7 @@ class Study:
         path = self.folder.path / "findings.json"
         earlier = {}
         if path.exists():
-            earlier = {key: value for key, value in _read(self.folder, path).items() if key not in found}
+            earlier = {key: value for key, value in read_json(path).items() if key not in found}
         whole = {key: (found.get(key) or earlier.get(key)) for key in EXPERIMENTS if key in found or key in earlier}
         write_atomically(path, to_json(whole, indent=1))
         fits = {
@@ -263,20 +274,10 @@ def read_findings(folder: StudyFolder) -> tuple[Finding, ...]:
     path = folder.path / "findings.json"
     if not path.exists():
         return ()
-    return tuple(Finding.from_dict(plain) for plain in _read(folder, path).values())
-
-
-def _read(folder: StudyFolder, path: Any) -> dict[str, Any]:
-    from lrscale.store.files import read_json
-
-    del folder
-    found: dict[str, Any] = read_json(path)
-    return found
+    return tuple(Finding.from_dict(plain) for plain in read_json(path).values())
 
 
 def _carrier(recipe: Recipe, size: int) -> TrialSpec:
-    from lrscale.store import ScheduleSpec
-
     return TrialSpec(
         task=recipe.task.resolved(recipe.root),
         schedule=ScheduleSpec(name="constant"),

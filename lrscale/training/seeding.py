@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import numpy as np
 import torch
-from lightning_fabric.utilities.seed import seed_everything
 
 DATA_SEED = 20260101
 """Seed under which data are built and split: the task's own, so that all trials of all seeds validate on one set."""
@@ -19,17 +19,17 @@ _LARGEST = 2**32
 
 def seed_data() -> None:
     """Before a data module is built or set up; splits drawn without a generator of their own are then fixed."""
-    seed_everything(DATA_SEED, workers=True, verbose=False)
+    _seed(DATA_SEED)
 
 
 def seed_initialisation(seed: int) -> None:
     """Before the module is built or set up; the same on every rank, for every LR and for every batch size."""
-    seed_everything(seed % _LARGEST, workers=True, verbose=False)
+    _seed(seed % _LARGEST)
 
 
 def seed_rank(seed: int, rank: int) -> None:
     """Before the first step; from here on ranks draw different dropout masks."""
-    seed_everything(mixed(seed, rank), workers=True, verbose=False)
+    _seed(mixed(seed, rank))
 
 
 def mixed(*numbers: int) -> int:
@@ -46,6 +46,18 @@ def seed_hooks(module: Any, datamodule: Any | None, seed: int, *, module_holds_d
     if datamodule is not None:
         _before(datamodule, "setup", seed_data)
     _before(module, "setup", seed_data if module_holds_data else lambda: seed_initialisation(seed))
+
+
+def _seed(seed: int) -> None:
+    # What Lightning's `seed_everything(seed, workers=True)` does. `torch.manual_seed` notes a stack trace for every kind
+    # of device that is not there, which a trial would pay six times over.
+    os.environ["PL_GLOBAL_SEED"], os.environ["PL_SEED_WORKERS"] = str(seed), "1"
+    random.seed(seed)
+    np.random.seed(seed)
+    if torch.cuda.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def _before(owner: Any, name: str, action: Callable[[], None]) -> None:
@@ -75,7 +87,7 @@ class RandomState:
         outside = self._read()
         random.seed(seed)
         np.random.seed(seed)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         self._state = self._read()
         self._write(outside)
 

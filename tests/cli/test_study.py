@@ -125,6 +125,18 @@ def test_lost_trials_are_told_from_missing_ones(finished: Path, tmp_path: Path, 
     assert "Lost trials were stopped before they ended; the next run starts them anew." in ended.stdout
 
 
+def test_a_study_that_has_only_begun_has_a_status(finished: Path, tmp_path: Path, lrscale: Lrscale) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    plan = json.loads((finished / "tiny-study" / "plan.json").read_text())
+    plan["recipe"]["experiments"]["scaling"]["horizon"] = "1 epochs"
+    (study / "plan.json").write_text(json.dumps({**plan, "facts": {}, "decisions": []}))
+    ended = lrscale(tmp_path, "status", "study")
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^none yet +0$", ended.stdout, re.MULTILINE)
+    assert "missing" in ended.stdout
+
+
 def test_a_held_study_is_running_and_refuses_a_second_run(
     finished: Path, tmp_path: Path, lrscale: Lrscale, tiny: str
 ) -> None:
@@ -196,6 +208,40 @@ def test_a_newer_study_asks_for_an_upgrade(finished: Path, tmp_path: Path, lrsca
         ended = lrscale(tmp_path, command, "study")
         assert ended.returncode == 2
         assert ended.stderr.endswith("hint: upgrade lrscale\n")
+
+
+def test_a_copy_without_the_config_of_its_task_is_read_from_its_findings(
+    finished: Path, tmp_path: Path, lrscale: Lrscale
+) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(finished / "tiny-study", copy)
+    plan = json.loads((copy / "plan.json").read_text())
+    plan["recipe"]["task"] |= {"model": None, "data": None, "config": "gone.yaml", "config_sha256": "0" * 64}
+    (copy / "plan.json").write_text(json.dumps(plan))
+    ended = lrscale(tmp_path, "status", "study")
+    assert "what is missing cannot be told: gone.yaml, which the task names, is not here" in ended.stdout
+    ended = lrscale(tmp_path, "recommend", "study")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("peak LR")
+
+
+@pytest.mark.slow
+def test_crashing_trials_are_exit_code_3_and_name_the_cause(tmp_path: Path, lrscale: Lrscale) -> None:
+    (tmp_path / "broken_net.py").write_text(
+        "from lrscale.zoo.digits import DigitsMLP\n"
+        "class Net(DigitsMLP):\n"
+        "    def training_step(self, batch, batch_idx):\n"
+        "        raise RuntimeError('shape [3, 4] does not fit')\n"
+    )
+    (tmp_path / "broken.yaml").write_text(
+        "name: broken\n"
+        "task: {model: {class_path: broken_net.Net}, data: {class_path: lrscale.zoo.Digits}}\n"
+        "experiments: {range_test: {seeds: 1, steps: 4, batch_size: 8}}\n"
+    )
+    ended = lrscale(tmp_path, "run", "broken.yaml")
+    assert ended.returncode == 3
+    assert "RuntimeError: shape [3, 4] does not fit" in ended.stderr
+    assert "hint: its logs are in broken-study/trials/" in ended.stderr
 
 
 def test_built_in_recipes_are_listed_and_printed(tmp_path: Path, lrscale: Lrscale) -> None:

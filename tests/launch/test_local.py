@@ -238,27 +238,38 @@ def test_nodes_that_are_not_there_are_refused(launcher: LocalLauncher, tmp_path:
         run_one(launcher, wanted)
 
 
-def test_nothing_outlives_an_interrupted_driver(tmp_path: Path) -> None:
-    wanted = request(tmp_path, act="linger", rank=1, place=str(tmp_path))
-    (tmp_path / "spec.json").write_text(json.dumps(wanted.spec.to_dict()))
-    script = (
-        "import json, sys\n"
-        "from pathlib import Path\n"
-        "from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress, TrialRequest\n"
-        "from lrscale.store import TrialSpec\n"
-        "from lrscale.units import Layout\n"
-        "folder, root = Path(sys.argv[1]), Path(sys.argv[2])\n"
-        "spec = TrialSpec.from_dict(json.loads((folder / 'spec.json').read_text()))\n"
-        "wanted = TrialRequest(spec=spec, layout=Layout(per_device_batch_size=6, devices=2), folder=folder)\n"
-        "with LocalLauncher(LaunchSettings(root=root, preload=('tiny',), accelerator='cpu')) as launcher:\n"
-        "    list(launcher.run([wanted], SilentProgress()))\n"
-    )
+INTERRUPTED = """
+import json, sys
+from pathlib import Path
+import lrscale.launch.forkserver, lrscale.launch.rank_group
+from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress, TrialRequest
+from lrscale.store import TrialSpec
+from lrscale.units import Layout
+lrscale.launch.forkserver._core_modules = lambda: ("json",)
+lrscale.launch.rank_group.ENTRY = "plain_ranks"
+folder, root = Path(sys.argv[1]), Path(sys.argv[2])
+spec = TrialSpec.from_dict(json.loads((folder / "spec.json").read_text()))
+wanted = TrialRequest(spec=spec, layout=Layout(per_device_batch_size=6, devices=2), folder=folder)
+jobs = {"JOBS": json.dumps([f"family:{folder}", "deaf"])}
+settings = LaunchSettings(root=root, preload=("plain",), accelerator="cpu", environment=jobs)
+try:
+    with LocalLauncher(settings) as launcher:
+        list(launcher.run([wanted], SilentProgress()))
+except KeyboardInterrupt:
+    (folder / "interrupted").touch()
+"""
+
+
+def test_an_interrupted_driver_has_ended_everything_before_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(json.dumps(request(tmp_path).spec.to_dict()))
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path), str(TASKS)], start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path), str(TASKS)], env={**os.environ, "TMPDIR": str(tmp_path)}
     )
-    assert eventually(lambda: bool(list(tmp_path.glob("*.pid"))), within=90)
+    assert eventually((tmp_path / "far.pid").exists, within=60)
     pids = descendants(process.pid)
-    assert len(pids) >= 5
-    os.killpg(process.pid, signal.SIGINT)
-    process.wait(timeout=30)
-    assert eventually(lambda: not any(is_running(pid) for pid in pids), within=10)
+    assert len(pids) >= 6
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    assert (tmp_path / "interrupted").exists()
+    assert [pid for pid in pids if is_running(pid)] == []
+    assert list(tmp_path.glob("lrscale-*")) == []

@@ -42,7 +42,6 @@ class Plain(pl.LightningModule):
 class OldSpelling(pytorch_lightning.LightningModule):
     """The same under the other import."""
 
-    __init__ = Plain.__init__
     loss = Plain.loss
     training_step = Plain.training_step
     validation_step = Plain.validation_step
@@ -181,7 +180,7 @@ class Unbounded(Plain):
 
     def __init__(self, lr: float = 0.02) -> None:
         super().__init__(lr=lr)
-        self.scale = nn.Parameter(torch.ones(FEATURES))
+        self.scale = nn.Parameter(torch.full((FEATURES,), 0.2))
 
     def loss(self, batch: Any) -> Tensor:
         return -torch.distributions.Normal(0.0, self.scale, validate_args=True).log_prob(batch[0]).sum(-1).mean()
@@ -318,6 +317,9 @@ class SeveralLoaders(Plain):
             assert len(batch["free"][0]) == 4 * len(batch["labelled"][0])
             return super().loss(batch["labelled"]) + 0.1 * self.net(batch["free"][0]).square().mean()
         return super().loss(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.log("val_loss", self.loss(batch) * (1 + dataloader_idx))
 
 
 class UnusedBranch(Plain):

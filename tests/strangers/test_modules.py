@@ -78,7 +78,9 @@ def test_a_factory_of_another_shape_is_refused(trials: Trials, name: str, messag
 
 @pytest.mark.parametrize("layout", [None, TWO])
 def test_manual_optimization_with_two_optimizers_is_counted_in_batches(trials: Trials, layout: Layout | None) -> None:
-    ran = train(trials, task("Adversarial"), layout, every=5, schedule="cosine")
+    # As in any DDP training of two networks in turn.
+    what = task("Adversarial", trainer={"strategy": "ddp_find_unused_parameters_true"})
+    ran = train(trials, what, layout, every=5, schedule="cosine")
     assert ran.record.facts["optimizers"] == ["Adam", "Adam"]
     assert ran.record.facts["automatic_optimization"] is False
     assert ran.record.facts["group_lrs"] == pytest.approx([0.01, 4e-3])

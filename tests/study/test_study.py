@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lrscale.errors import StudyError, TrialsFailedError
+from lrscale.errors import StudyError, TaskError, TrialsFailedError
 from lrscale.launch import TrialRequest
 from lrscale.recipe import Recipe
 from lrscale.store import StudyFolder, StudyView, Trial, TrialRecord
@@ -240,3 +240,29 @@ def test_planning_after_everything_ran_asks_for_nothing_more(finished: tuple[Pat
     planned = Study(recipe(), folder).plan(StudyView.of(folder))
     assert [one.trials for one in planned] == [0, 0, 0, 0]
     assert [one.trials_at_most for one in planned] == [0, 0, 0, 0]
+
+
+def test_a_recipe_may_change_while_nothing_stands_on_it(tmp_path: Path) -> None:
+    class Refusing(SyntheticLauncher):
+        """Finds the task wanting."""
+
+        def inspect(self, job: object, layout: object, folder: object) -> dict[str, object]:
+            """Refuse."""
+            raise TaskError("module shop has no Nett", hint="did you mean Net?")
+
+    wrong = Recipe.model_validate(
+        {**recipe().dump(), "task": {"model": {"class_path": "shop.Nett"}, "monitor": "val_loss"}}
+    )
+    with pytest.raises(TaskError, match="did you mean Net"):
+        run(tmp_path, wrong, Refusing(SyntheticStudy()))
+    launcher = SyntheticLauncher(SyntheticStudy())
+    run(tmp_path, recipe(scaling=None, schedules=None, throughput=None), launcher)
+    assert len(launcher.ran) == 3
+
+
+def test_a_horizon_in_epochs_is_planned_as_unknown_before_the_first_run(tmp_path: Path) -> None:
+    asked = recipe(schedules=None, throughput=None, scaling={"batch_sizes": [64], "horizon": "2 epochs"})
+    planned = Study(asked, StudyFolder(tmp_path / "new")).plan(StudyView({}, StudyFolder(tmp_path).trajectory))
+    assert planned[1].name == "scaling"
+    assert planned[1].seconds is None
+    assert "epochs" in (planned[1].note or "")

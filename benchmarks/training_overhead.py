@@ -1,0 +1,235 @@
+"""How much longer training takes through a trial than with the same Lightning Trainer alone.
+
+Run as ``python benchmarks/training_overhead.py [--task byte-gpt] [--ranks 1]``. Both kinds run in fresh processes forked
+from this one, with the same module, data, batch, ranks and threads, in turns. What is timed lies between two optimizer
+steps of one fit, so that building and start-up do not count. The last line is JSON; the exit code is 1 when the ratio is
+above the limit that the project allows itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from lrscale.store import ScheduleSpec, TrialSpec
+from lrscale.store.files import to_json
+from lrscale.training import rank as trial_rank
+from lrscale.zoo import ByteGPT, Digits, DigitsMLP, PythonSource
+
+LIMIT = 1.05
+SKIPPED = 30
+"""Steps before the clock starts: allocation, the first buckets of DDP."""
+TIMES = "LRSCALE_BENCHMARK_TIMES"
+"""Environment variable that names the file for the time."""
+
+
+class Timed:
+    """Writes down, on rank 0, the seconds of a step after the first ones."""
+
+    _began = 0.0
+    _batches = 0
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Start the clock after the first steps."""
+        self._batches += 1
+        if self._batches == SKIPPED:
+            self._began = time.perf_counter()
+
+    def on_train_end(self) -> None:
+        """Stop it."""
+        if os.environ["RANK"] == "0":
+            seconds = (time.perf_counter() - self._began) / (self._batches - SKIPPED)
+            Path(os.environ[TIMES]).write_text(str(seconds))
+
+
+class TimedMLP(Timed, DigitsMLP):
+    """`DigitsMLP`, timed."""
+
+
+class TimedGPT(Timed, ByteGPT):
+    """`ByteGPT`, timed."""
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "digits": {"model": TimedMLP, "data": Digits, "init": {}, "batch": 64, "steps": 430},
+    "byte-gpt": {"model": TimedGPT, "data": PythonSource, "init": {"width": 64, "depth": 2}, "batch": 8, "steps": 90},
+}
+
+
+def run_plain(task: dict[str, Any], ranks: int, folder: Path) -> None:
+    """Fit with a Trainer as a user would switch off everything that costs time."""
+    if ranks > 1:
+        torch.distributed.init_process_group(
+            "gloo",
+            init_method=f"file://{folder / 'rendezvous'}",
+            rank=int(os.environ["RANK"]),
+            world_size=ranks,
+            timeout=timedelta(minutes=5),
+        )
+    pl.seed_everything(0, verbose=False)
+    module, data = task["model"](**task["init"]), task["data"](batch_size=task["batch"] // ranks)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto",
+        max_steps=task["steps"],
+        max_epochs=-1,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(folder),
+    )
+    trainer.fit(module, datamodule=data)
+
+
+def run_trial(task: dict[str, Any], ranks: int, folder: Path) -> None:
+    """Run the same as a trial, by the job file that a launcher would write."""
+    name = "__main__" if __name__ == "__main__" else __name__
+    spec = TrialSpec(
+        task={
+            "model": {"class_path": f"{name}.{task['model'].__name__}", "init_args": task["init"]},
+            "data": {"class_path": f"{name}.{task['data'].__name__}", "init_args": {}},
+        },
+        schedule=ScheduleSpec(name="cosine", warmup_steps=20),
+        peak_lr=1e-3,
+        global_batch_size=task["batch"],
+        horizon=task["steps"],
+        seed=0,
+        validate_every=None,
+    )
+    job = {
+        "spec": spec.to_dict(),
+        "purpose": "train",
+        "root": str(folder),
+        "import_paths": ["."],
+        "layout": {
+            "per_device_batch_size": task["batch"] // ranks,
+            "accumulate": 1,
+            "devices": ranks,
+            "num_nodes": 1,
+        },
+        "folder": str(folder),
+        "accelerator": "cpu",
+        "rendezvous": str(folder / "rendezvous"),
+        "threads": 1,
+    }
+    path = folder / f"job-{os.environ['RANK']}.json"
+    path.write_text(to_json(job))
+    code = trial_rank.main(str(path))
+    if code:
+        raise SystemExit(code)
+
+
+def seconds_per_step(kind: Callable[[dict[str, Any], int, Path], None], task: dict[str, Any], ranks: int) -> float:
+    """Fork the ranks, run one fit, and return the time of a step."""
+    folder = Path(tempfile.mkdtemp(prefix="lrscale-benchmark-"))
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if child == 0:
+            _run_rank(kind, task, ranks, rank, folder)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    try:
+        if any(codes):
+            raise RuntimeError(f"{kind.__name__} ended with codes {codes}: {(folder / 'log').read_text()[-2000:]}")
+        return float((folder / "seconds").read_text())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_rank(
+    kind: Callable[[dict[str, Any], int, Path], None], task: dict[str, Any], ranks: int, rank: int, folder: Path
+) -> None:
+    code = 1
+    try:
+        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        shared = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "0",
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks),
+            "GROUP_RANK": "0",
+            "TORCHELASTIC_RUN_ID": folder.name,
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            TIMES: str(folder / "seconds"),
+        }
+        os.environ.update({**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore")
+        kind(task, ranks, folder)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        code = 0
+    except BaseException:  # what went wrong is told by the log; the parent must not go on as a second copy of itself
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def ratio_interval(trial: list[float], plain: list[float]) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles of the ratio of medians, resampling the paired repeats."""
+    generator = np.random.default_rng(0)
+    pairs = np.array([trial, plain])
+    drawn = pairs[:, generator.integers(len(trial), size=(2000, len(trial)))]
+    ratios = np.median(drawn[0], axis=1) / np.median(drawn[1], axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--task", choices=sorted(TASKS), default="digits")
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    task = TASKS[arguments.task]
+    found: dict[str, list[float]] = {"plain": [], "trial": []}
+    for repeat in range(arguments.repeats):
+        kinds = [("plain", run_plain), ("trial", run_trial)]
+        for name, kind in kinds if repeat % 2 == 0 else kinds[::-1]:
+            found[name].append(seconds_per_step(kind, task, arguments.ranks))
+            print(f"{name:5}  {1e3 * found[name][-1]:8.3f} ms a step", flush=True)
+    medians = {name: statistics.median(seconds) for name, seconds in found.items()}
+    low, high = ratio_interval(found["trial"], found["plain"])
+    result = {
+        "benchmark": "training_overhead",
+        "task": arguments.task,
+        "ranks": arguments.ranks,
+        "repeats": arguments.repeats,
+        "plain_ms": round(1e3 * medians["plain"], 4),
+        "trial_ms": round(1e3 * medians["trial"], 4),
+        "ratio": round(medians["trial"] / medians["plain"], 4),
+        "ratio_interval": [round(low, 4), round(high, 4)],
+        "ratio_of_fastest": round(min(found["trial"]) / min(found["plain"]), 4),
+        "limit": LIMIT,
+    }
+    print(json.dumps(result))
+    return 0 if result["ratio"] <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,11 +8,13 @@ def number(value: float | None, digits: int = 2) -> str:
 
     Examples
     --------
-    >>> number(0.00213), number(31.7), number(None)
-    ('2.1e-3', '32', 'unknown')
+    >>> number(0.00213), number(31.7), number(3514.0, 3), number(None)
+    ('2.1e-3', '32', '3,510', 'unknown')
     """
     if value is None:
         return "unknown"
+    if abs(value) >= 10**digits:
+        return f"{float(f'{value:.{digits}g}'):,.0f}"
     text = f"{value:.{digits}g}"
     if value != 0 and abs(value) < 1e-2:
         text = f"{value:.{digits - 1}e}"

@@ -179,7 +179,7 @@ def _sentence(
     fit = known[best]
     sentence = (
         f"At batch {best} the best peak LR is {number(fit.best_lr)} ({interval_text(*bounds(fit.interval))}; "
-        f"{seeds} seeds, {examples} examples)"
+        f"{seeds} seeds, {examples:,} examples)"
     )
     open_ended = [size for size in fits if size not in known]
     if open_ended:

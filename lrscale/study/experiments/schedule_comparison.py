@@ -232,7 +232,7 @@ def _sentence(rows: list[dict[str, Any]], data: dict[str, Any], seeds: int) -> s
     if not known:
         return "No schedule has an optimum inside its learning rates, so none can be compared."
     best = known[0]
-    scope = f"at batch {data['batch_size']}, {data['horizon_examples']} examples, {seeds} seeds"
+    scope = f"at batch {data['batch_size']}, {data['horizon_examples']:,} examples, {seeds} seeds"
     loss = f"{number(best['loss'], 3)} ({interval_text(best['loss_lo'], best['loss_hi'])})"
     tied = [row["label"] for row in known[1:] if row["verdict"] == "tied"]
     unclear = [row["label"] for row in known[1:] if row["verdict"] == "cannot tell"]

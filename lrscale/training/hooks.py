@@ -160,10 +160,10 @@ class TrialHooks:
 
         def due(data_fetcher: Any) -> bool:
             del data_fetcher
-            if not self._new_step or every is None or not loop._should_check_val_epoch():
-                return False
             steps = self._recorder.steps
-            return steps == self._horizon or (every > 0 and steps > 0 and steps % every == 0)
+            if not self._new_step or every is None or steps == 0:
+                return False
+            return (steps == self._horizon or (every > 0 and steps % every == 0)) and loop._should_check_val_epoch()
 
         loop._should_check_val_fx = due
 

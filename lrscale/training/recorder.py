@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -247,15 +246,12 @@ class Recorder:
     def _write(self, *, step: int, seconds: float, **values: float | None) -> None:
         if self._stream is None:
             return
-        row: dict[str, float | int | None] = {
-            "step": step,
-            "examples": step * self._global_batch_size,
-            "global_batch_size": self._global_batch_size,
-            "seconds": round(seconds, 6),
-            **values,
-        }
-        plain = {key: value if value is None or math.isfinite(value) else None for key, value in row.items()}
-        self._stream.write(json.dumps(plain) + "\n")
+        examples = step * self._global_batch_size
+        cells = [f'"step": {step}, "examples": {examples}, "global_batch_size": {self._global_batch_size}']
+        # `repr` of a float is its JSON; numbers that are none have no JSON and become null.
+        for name, value in (("seconds", round(seconds, 6)), *values.items()):
+            cells.append(f'"{name}": {value!r}' if value is not None and math.isfinite(value) else f'"{name}": null')
+        self._stream.write("{" + ", ".join(cells) + "}\n")
 
 
 def _mean(losses: list[torch.Tensor]) -> torch.Tensor:

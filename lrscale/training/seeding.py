@@ -49,8 +49,8 @@ def seed_hooks(module: Any, datamodule: Any | None, seed: int, *, module_holds_d
 
 
 def _seed(seed: int) -> None:
-    # What Lightning's `seed_everything(seed, workers=True)` does. `torch.manual_seed` notes a stack trace for every kind
-    # of device that is not there, which a trial would pay six times over.
+    # What Lightning's `seed_everything(seed, workers=True)` does. `torch.manual_seed` notes a stack trace for every
+    # kind of device that is not there, which a trial would pay six times over.
     os.environ["PL_GLOBAL_SEED"], os.environ["PL_SEED_WORKERS"] = str(seed), "1"
     random.seed(seed)
     np.random.seed(seed)

@@ -175,7 +175,8 @@ class SplitByHand(Blobs):
 
     def val_dataloader(self) -> Any:
         held = blobs(seed=1)
-        sampler = DistributedSampler(held, shuffle=False) if torch.distributed.is_initialized() else SequentialSampler(held)
+        divided = torch.distributed.is_initialized()
+        sampler = DistributedSampler(held, shuffle=False) if divided else SequentialSampler(held)
         return DataLoader(held, batch_size=self.batch_size, sampler=sampler)
 
 
@@ -213,9 +214,7 @@ class Workers(Blobs):
     """Loads in worker processes that stay."""
 
     def train_dataloader(self) -> Any:
-        return DataLoader(
-            blobs(), batch_size=self.batch_size, shuffle=True, num_workers=1, persistent_workers=True
-        )
+        return DataLoader(blobs(), batch_size=self.batch_size, shuffle=True, num_workers=1, persistent_workers=True)
 
 
 class Batched(Blobs):

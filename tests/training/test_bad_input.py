@@ -41,9 +41,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("changed", "message", "hint"), CASES, ids=[case[1][:40] for case in CASES])
-def test_misuse_is_named_with_a_remedy(
-    trials: Trials, changed: dict[str, Any], message: str, hint: str | None
-) -> None:
+def test_misuse_is_named_with_a_remedy(trials: Trials, changed: dict[str, Any], message: str, hint: str | None) -> None:
     error = refused(trials, make_task(**changed))
     assert message in error.message
     if hint is not None:

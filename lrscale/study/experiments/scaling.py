@@ -190,6 +190,8 @@ def _sentence(
             f". Around it the best LR grows as batch to the power {number(slope)} ({interval_text(lo, hi)}), "
             f"by the {law.law.replace('_', ' ')} law"
         )
+    elif len(known) > 1:
+        sentence += f". Which law links the batch sizes cannot be told: {law.reason.rstrip('.')}"
     return sentence + "."
 
 

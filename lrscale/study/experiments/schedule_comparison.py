@@ -244,6 +244,9 @@ def _sentence(rows: list[dict[str, Any]], data: dict[str, Any], seeds: int) -> s
         sentence += f"; {_listed(worse)} {'is' if len(worse) == 1 else 'are'} worse"
     if unclear:
         sentence += f"; for {_listed(unclear)} the seeds cannot tell"
+    untuned = [row["label"] for row in rows if row["loss"] is None]
+    if untuned:
+        sentence += f"; {_listed(untuned)} {'has' if len(untuned) == 1 else 'have'} no optimum inside the rates tried"
     return sentence + "."
 
 

@@ -1,18 +1,20 @@
 """How much longer training takes through a trial than with the same Lightning Trainer alone.
 
-Run as ``python benchmarks/training_overhead.py [--task byte-gpt] [--ranks 1]``. Both kinds run in fresh processes forked
-from this one, with the same module, data, batch, ranks and threads, in turns. What is timed are blocks of optimizer steps
-within a fit, so that building and start-up do not count; a block holds whole exchanges of a trial's losses. The ratio is
-that of the fast blocks (their 20th percentile), which other programs on the machine disturb least; that of the medians
-is printed beside it. The last line is JSON; the exit code is 1 when the ratio is above what the project allows itself.
+Run as ``python benchmarks/training_overhead.py [--task byte-gpt] [--ranks 1]``. Both kinds run in processes forked from
+this one, with the same module, data, batch, ranks and threads, and take turns: one trains a block of steps while the
+other waits, so that whatever else the machine does falls on both. A block holds at least one exchange of a trial's
+losses; building and start-up do not count. The ratio is the median over pairs of neighbouring blocks. The last line is
+JSON; the exit code is 1 when the ratio is above what the project allows itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -33,35 +35,49 @@ from lrscale.training import rank as trial_rank
 from lrscale.zoo import ByteGPT, Digits, DigitsMLP, PythonSource
 
 LIMIT = 1.05
-SKIPPED = 30
-"""Steps before the clock starts: allocation, the first buckets of DDP."""
 BLOCK = 50
 """Steps of a block; a trial exchanges and writes its losses every 50 steps at the most."""
-FAST = 0.2
-"""Quantile of the blocks that is compared."""
+FIRST = 5
+"""First steps of a block left out: the other ranks have run ahead by one forward while this one waited."""
+WARM_BLOCKS = 2
+"""First blocks left out: allocation, the buckets of DDP."""
+TURN = "LRSCALE_BENCHMARK_TURN"
+"""Environment variable with two file descriptors: to wait for the turn, and to pass it on."""
 TIMES = "LRSCALE_BENCHMARK_TIMES"
 """Environment variable that names the file for the time."""
 
 
 class Timed:
-    """Writes down, on rank 0, the wall-clock seconds of a step, averaged over each block."""
+    """Takes turns on rank 0, and writes down the wall-clock seconds of a step in each block."""
 
-    _ends: list[float]
+    _batches = 0
 
     def on_train_start(self) -> None:
-        """Begin a list."""
-        self._ends = []
+        """Wait for the first turn."""
+        self._seconds: list[float] = []
+        self._began = 0.0
+        if os.environ["RANK"] == "0":
+            self._wait, self._pass = (int(number) for number in os.environ[TURN].split(","))
+            os.read(self._wait, 1)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note the time."""
-        self._ends.append(time.perf_counter())
+        """Note the time, and pass the turn on at the end of a block."""
+        if os.environ["RANK"] != "0":
+            return
+        self._batches += 1
+        place = self._batches % BLOCK
+        if place == FIRST:
+            self._began = time.perf_counter()
+        elif place == 0:
+            self._seconds.append((time.perf_counter() - self._began) / (BLOCK - FIRST))
+            os.write(self._pass, b".")
+            os.read(self._wait, 1)
 
     def on_train_end(self) -> None:
-        """Write the blocks."""
+        """Write the blocks, and let the other go on to its end."""
         if os.environ["RANK"] == "0":
-            marks = self._ends[SKIPPED::BLOCK]
-            blocks = [(after - before) / BLOCK for before, after in zip(marks, marks[1:], strict=False)]
-            Path(os.environ[TIMES]).write_text(json.dumps(blocks))
+            Path(os.environ[TIMES]).write_text(json.dumps(self._seconds[WARM_BLOCKS:]))
+            os.write(self._pass, b".")
 
 
 class TimedMLP(Timed, DigitsMLP):
@@ -73,8 +89,8 @@ class TimedGPT(Timed, ByteGPT):
 
 
 TASKS: dict[str, dict[str, Any]] = {
-    "digits": {"model": TimedMLP, "data": Digits, "init": {}, "batch": 64, "steps": 540},
-    "byte-gpt": {"model": TimedGPT, "data": PythonSource, "init": {"width": 64, "depth": 2}, "batch": 8, "steps": 140},
+    "digits": {"model": TimedMLP, "data": Digits, "init": {}, "batch": 64, "blocks": 20},
+    "byte-gpt": {"model": TimedGPT, "data": PythonSource, "init": {"width": 64, "depth": 2}, "batch": 8, "blocks": 6},
 }
 
 
@@ -94,7 +110,7 @@ def run_plain(task: dict[str, Any], ranks: int, folder: Path) -> None:
         accelerator="cpu",
         devices=ranks,
         strategy="ddp" if ranks > 1 else "auto",
-        max_steps=task["steps"],
+        max_steps=BLOCK * task["blocks"],
         max_epochs=-1,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -118,7 +134,7 @@ def run_trial(task: dict[str, Any], ranks: int, folder: Path) -> None:
         schedule=ScheduleSpec(name="cosine", warmup_steps=20),
         peak_lr=1e-3,
         global_batch_size=task["batch"],
-        horizon=task["steps"],
+        horizon=BLOCK * task["blocks"],
         seed=0,
         validate_every=None,
     )
@@ -145,27 +161,40 @@ def run_trial(task: dict[str, Any], ranks: int, folder: Path) -> None:
         raise SystemExit(code)
 
 
-def time_blocks(kind: Callable[[dict[str, Any], int, Path], None], task: dict[str, Any], ranks: int) -> list[float]:
-    """Fork the ranks, run one fit, and return the seconds of a step in each block."""
-    folder = Path(tempfile.mkdtemp(prefix="lrscale-benchmark-"))
-    children = []
-    for rank in range(ranks):
-        child = os.fork()
-        if child == 0:
-            _run_rank(kind, task, ranks, rank, folder)
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+Kind = Callable[[dict[str, Any], int, Path], None]
+KINDS: dict[str, Kind] = {"plain": run_plain, "trial": run_trial}
+
+
+def time_pairs(task: dict[str, Any], ranks: int) -> dict[str, list[float]]:
+    """Fork the ranks of both kinds, let them train in turns, and return the seconds of a step by block."""
+    pipes = [os.pipe(), os.pipe()]
+    folders = {name: Path(tempfile.mkdtemp(prefix="lrscale-benchmark-")) for name in KINDS}
+    children = {}
+    for (name, kind), ((wait, _), (_, give)) in zip(KINDS.items(), (pipes, pipes[::-1]), strict=True):
+        for rank in range(ranks):
+            child = os.fork()
+            if child == 0:
+                _run_rank(kind, task, ranks, rank, folders[name], f"{wait},{give}")
+            children[child] = name
+    os.write(pipes[0][1], b".")
     try:
-        if any(codes):
-            raise RuntimeError(f"{kind.__name__} ended with codes {codes}: {(folder / 'log').read_text()[-2000:]}")
-        return [float(seconds) for seconds in json.loads((folder / "seconds").read_text())]
+        for child, name in children.items():
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if code:
+                # The other kind would wait for its turn for ever.
+                for number in (end for pipe in pipes for end in pipe):
+                    os.close(number)
+                raise RuntimeError(f"{name} ended with {code}: {(folders[name] / 'log').read_text()[-2000:]}")
+        return {name: json.loads((folder / "seconds").read_text()) for name, folder in folders.items()}
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for number in (end for pipe in pipes for end in pipe):
+            with contextlib.suppress(OSError):
+                os.close(number)
+        for folder in folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_rank(
-    kind: Callable[[dict[str, Any], int, Path], None], task: dict[str, Any], ranks: int, rank: int, folder: Path
-) -> None:
+def _run_rank(kind: Kind, task: dict[str, Any], ranks: int, rank: int, folder: Path, turn: str) -> None:
     code = 1
     try:
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -181,6 +210,7 @@ def _run_rank(
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": "lo",
             TIMES: str(folder / "seconds"),
+            TURN: turn,
         }
         os.environ.update({**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         torch.set_num_threads(1)
@@ -196,15 +226,11 @@ def _run_rank(
         os._exit(code)
 
 
-def ratio_interval(trial: list[list[float]], plain: list[list[float]]) -> tuple[float, float]:
-    """Return the 2.5 and 97.5 percentiles of the ratio, resampling the paired repeats."""
+def median_interval(ratios: list[float]) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles of the median, by resampling."""
     generator = np.random.default_rng(0)
-    ratios = []
-    for _ in range(1000):
-        drawn = generator.integers(len(trial), size=len(trial))
-        pooled = [np.concatenate([runs[index] for index in drawn]) for runs in (trial, plain)]
-        ratios.append(np.quantile(pooled[0], FAST) / np.quantile(pooled[1], FAST))
-    low, high = np.quantile(ratios, [0.025, 0.975])
+    drawn = np.median(generator.choice(ratios, size=(2000, len(ratios))), axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -212,28 +238,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--task", choices=sorted(TASKS), default="digits")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     task = TASKS[arguments.task]
-    found: dict[str, list[list[float]]] = {"plain": [], "trial": []}
-    for repeat in range(arguments.repeats):
-        kinds = [("plain", run_plain), ("trial", run_trial)]
-        for name, kind in kinds if repeat % 2 == 0 else kinds[::-1]:
-            found[name].append(time_blocks(kind, task, arguments.ranks))
-            print(f"{name:5}  {1e3 * min(found[name][-1]):8.3f} ms a step in the fastest block", flush=True)
-    fast = {name: float(np.quantile(np.concatenate(runs), FAST)) for name, runs in found.items()}
-    median = {name: float(np.median(np.concatenate(runs))) for name, runs in found.items()}
-    low, high = ratio_interval(found["trial"], found["plain"])
+    found: dict[str, list[float]] = {name: [] for name in KINDS}
+    for _ in range(arguments.repeats):
+        times = time_pairs(task, arguments.ranks)
+        for name, seconds in times.items():
+            found[name] += seconds
+        told = ", ".join(f"{name} {1e3 * statistics.median(seconds):.3f}" for name, seconds in times.items())
+        print(f"ms a step: {told}", flush=True)
+    ratios = [trial / plain for trial, plain in zip(found["trial"], found["plain"], strict=True)]
+    low, high = median_interval(ratios)
     result = {
         "benchmark": "training_overhead",
         "task": arguments.task,
         "ranks": arguments.ranks,
-        "repeats": arguments.repeats,
-        "plain_ms": round(1e3 * fast["plain"], 4),
-        "trial_ms": round(1e3 * fast["trial"], 4),
-        "ratio": round(fast["trial"] / fast["plain"], 4),
+        "pairs": len(ratios),
+        "plain_ms": round(1e3 * statistics.median(found["plain"]), 4),
+        "trial_ms": round(1e3 * statistics.median(found["trial"]), 4),
+        "ratio": round(statistics.median(ratios), 4),
         "ratio_interval": [round(low, 4), round(high, 4)],
-        "ratio_of_medians": round(median["trial"] / median["plain"], 4),
+        "ratio_of_fastest": round(min(found["trial"]) / min(found["plain"]), 4),
         "limit": LIMIT,
     }
     print(json.dumps(result))

@@ -76,6 +76,7 @@ def build_task(
             built = _from_classes(plain, per_device_batch_size, seed)
         built.own_batch_size = built.own_batch_size if own is None else own
     _apply_object_paths(plain, built, peak_lr, per_device_batch_size)
+    built.batch_size_named = bool(plain.get("batch_size") or plain.get("factory"))
     if lr_paths(plain):
         built.lr_home = f"task.lr {lr_paths(plain)[0]}"
     return built

@@ -28,6 +28,8 @@ class BuiltTask:
     """The user's Trainer arguments, objects already built."""
     batch_size_home: str = ""
     """Where the per-device batch size was set, as a path; empty when only the loader knows it."""
+    batch_size_named: bool = False
+    """Whether the user named that place, or wrote the factory that takes it, so that it holds whatever loaders do."""
     lr_home: str = ""
     """Where the task was told the peak LR, as a path; empty when it was not told."""
     own_batch_size: int | None = None

@@ -19,8 +19,8 @@ from lrscale.training.data_order import (
     FixedBatches,
     GlobalBatches,
     check_per_device_share,
-    has_plain_batches,
     is_iterable,
+    plain_batches,
     require_whole_batch,
     with_batches,
 )
@@ -65,7 +65,7 @@ class DataControl:
 
     def __init__(self, built: BuiltTask, layout: Layout, rank: int, seed: int) -> None:
         self._built = built
-        self._layout = layout
+        self._layout = self._forward_layout = layout
         self._rank = rank
         self._seed = seed
         self._hold_back = False
@@ -129,11 +129,20 @@ class DataControl:
     def training(self, loaders: Any) -> Any:
         """Return training loaders that follow the trial's layout and seed."""
         self._train_source = loaders
-        main = _first_loader(loaders)
-        follows = main is not None and main.batch_size == self._layout.per_device_batch_size
-        own_size = None if main is None or follows else main.batch_size
+        main, asked = _first_loader(loaders), self._layout.per_device_batch_size
+        size = None if main is None else _size_of(main)
+        own_size = None if size == asked else size
         if own_size and not self._built.batch_size_home:
             self._built.own_batch_size = self._built.own_batch_size or own_size
+        if own_size and self._built.batch_size_named:
+            # Forecasters draw their windows from the batch of series that a loader gives; the user says that these
+            # count, so the loader keeps its size.
+            self._forward_layout = dataclasses.replace(self._layout, per_device_batch_size=own_size)
+            own_size = None
+            self.notes.append(
+                f"{self._built.batch_size_home} was set to {asked} and the training loader gives batches of {size} all "
+                "the same: it is taken for granted that the module forms its batches from them"
+            )
         return _map_loaders(loaders, functools.partial(self._training_loader, main=main, own_size=own_size))
 
     def validation(self, loaders: Any) -> Any:
@@ -144,25 +153,26 @@ class DataControl:
         """
         formed = _map_loaders(loaders, self._validation_loader)
         first = _first_loader(formed)
-        batches = None if first is None else first.batch_sampler
+        batches = None if first is None else first.batch_sampler or first.sampler
         self.on_validation_known(batches.sizes if isinstance(batches, FixedBatches) else None)
         return formed
 
     def _training_loader(self, loader: Any, main: Any, own_size: int | None) -> Any:
-        layout = self._layout
+        layout = self._forward_layout
         if not isinstance(loader, DataLoader):
             return self._custom_loader(loader)
         if loader is not main and isinstance(loader.batch_size, int):
             # Loaders beside the first keep their ratio to it, so that "labelled 16, unlabelled 64" stays 1 to 4.
             size = loader.batch_size
             if own_size:
-                size = max(1, round(size * layout.per_device_batch_size / own_size))
+                size = max(1, round(size * self._layout.per_device_batch_size / own_size))
             layout = dataclasses.replace(layout, per_device_batch_size=size)
         if is_iterable(loader):
             return self._stream_loader(loader, layout)
-        if has_plain_batches(loader):
+        batches = plain_batches(loader)
+        if batches is not None:
             left_out = self._left_out(loader) if self._hold_back else frozenset()
-            order = ExampleOrder(loader, self._seed, left_out)
+            order = ExampleOrder(batches.sampler, loader.dataset, self._seed, left_out)
             if loader is main:
                 self.source, self.training_examples = "examples", len(order)
             require_whole_batch(len(order), layout)
@@ -172,8 +182,8 @@ class DataControl:
         self.source = "batches"
         if isinstance(loader.dataset, Sized):
             self.training_examples = len(loader.dataset)
-        dealt = DealtBatches(loader.batch_sampler, layout, self._rank, self._seed)
-        check_per_device_share(dealt, layout, self._built.batch_size_home)
+        dealt = DealtBatches(loader.batch_sampler, self._layout, self._rank, self._seed)
+        check_per_device_share(dealt, self._layout, self._built.batch_size_home)
         self._require_home("its batch sampler forms the batches")
         return with_batches(loader, dealt)
 
@@ -207,27 +217,31 @@ class DataControl:
             )
 
     def _validation_loader(self, loader: Any) -> Any:
-        if not isinstance(loader, DataLoader) or not isinstance(loader.batch_size, int):
+        if not isinstance(loader, DataLoader):
             return loader
-        follows = bool(self._built.batch_size_home) and loader.batch_size == self._layout.per_device_batch_size
-        size = (self._built.own_batch_size or DEFAULT_VALIDATION_BATCH) if follows else loader.batch_size
+        batches = plain_batches(loader)
+        own = loader.batch_size if batches is None else batches.batch_size
+        if own is None:
+            return loader
+        follows = bool(self._built.batch_size_home) and own == self._layout.per_device_batch_size
+        size = (self._built.own_batch_size or DEFAULT_VALIDATION_BATCH) if follows else own
         if is_iterable(loader):
             return with_batches(loader, BatchSampler(loader.sampler, size, False))
-        if not has_plain_batches(loader):
+        if batches is None:
             return loader
-        whole_set = isinstance(loader.sampler, (RandomSampler, DistributedSampler))
-        indices = range(len(loader.dataset)) if whole_set else list(loader.sampler)  # type: ignore[arg-type]  # map-style
+        whole_set = isinstance(batches.sampler, (RandomSampler, DistributedSampler))
+        indices = range(len(loader.dataset)) if whole_set else list(batches.sampler)  # type: ignore[arg-type]  # map-style
         return with_batches(loader, FixedBatches(indices, size))
 
     def _left_out(self, loader: DataLoader[Any]) -> frozenset[int]:
-        size = len(loader.dataset)  # type: ignore[arg-type]  # has_plain_batches: a map-style set has a length
+        size = len(loader.dataset)  # type: ignore[arg-type]  # a map-style set has a length
         count = max(1, round(HELD_BACK * size))
         chosen = np.random.default_rng(HELD_BACK_SEED).permutation(size)[:count]
         return frozenset(int(index) for index in chosen)
 
     def _held_back_loader(self) -> Any:
         main = _first_loader(self._train_source)
-        if main is None or not has_plain_batches(main):
+        if main is None or plain_batches(main) is None:
             self.has_validation = False
             return []
         note = f"the task has no validation data: {HELD_BACK:.0%} of the training examples are held back for it"
@@ -236,6 +250,11 @@ class DataControl:
         batches = FixedBatches(sorted(self._left_out(main)), self._built.own_batch_size or DEFAULT_VALIDATION_BATCH)
         self.on_validation_known(batches.sizes)
         return with_batches(main, batches)
+
+
+def _size_of(loader: DataLoader[Any]) -> int | None:
+    batches = plain_batches(loader)
+    return loader.batch_size if batches is None else batches.batch_size
 
 
 def _nothing() -> None:

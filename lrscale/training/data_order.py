@@ -27,17 +27,19 @@ class ExampleOrder:
 
     Parameters
     ----------
-    loader : DataLoader
-        The user's loader; its sampler decides the kind of order.
+    sampler : Sampler
+        The user's; it decides the kind of order.
+    dataset : Dataset
+        What it draws from.
     seed : int
         With the epoch, it determines the order.
     left_out : frozenset of int, optional
         Indices that are held back for validation.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, left_out: frozenset[int] = frozenset()) -> None:
-        self._sampler = loader.sampler
-        self._dataset_size = len(loader.dataset) if isinstance(loader.dataset, Sized) else 0
+    def __init__(self, sampler: Any, dataset: Any, seed: int, left_out: frozenset[int] = frozenset()) -> None:
+        self._sampler = sampler
+        self._dataset_size = len(dataset) if isinstance(dataset, Sized) else 0
         self._seed = seed
         self._epoch = 0
         self._left_out = left_out
@@ -186,9 +188,13 @@ def with_batches(loader: DataLoader[Any], batches: Any) -> DataLoader[Any]:
     it may not have kept; so the copy's dictionary is changed.
     """
     changed = copy.copy(loader)
+    changed.__dict__["_iterator"] = None
+    if loader.batch_sampler is None:
+        # Its sampler draws whole batches, and its data set takes them whole.
+        changed.__dict__["sampler"] = batches
+        return changed
     changed.__dict__["batch_sampler"] = batches
     changed.__dict__["batch_size"] = getattr(batches, "batch_size", None)
-    changed.__dict__["_iterator"] = None
     if isinstance(batches, (GlobalBatches, DealtBatches)):
         changed.__dict__["sampler"] = batches.sampler
     if hasattr(batches, "drop_last"):
@@ -202,9 +208,12 @@ def is_iterable(loader: DataLoader[Any]) -> bool:
     return isinstance(loader.dataset, IterableDataset)
 
 
-def has_plain_batches(loader: DataLoader[Any]) -> bool:
-    """Whether batches are runs of a sampler's indices, so that they can be formed anew."""
-    return type(loader.batch_sampler) is BatchSampler and not is_iterable(loader)
+def plain_batches(loader: DataLoader[Any]) -> BatchSampler | None:
+    """Return what forms the batches, where they are runs of a sampler's indices, so that they can be formed anew."""
+    if is_iterable(loader):
+        return None
+    batches = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    return batches if type(batches) is BatchSampler else None
 
 
 def require_whole_batch(size: int, layout: Layout) -> None:

@@ -185,7 +185,7 @@ def test_a_loader_of_ones_own_without_a_length_runs(trials: Trials) -> None:
     assert ran.warned("the global batch is 8, not 16")
 
 
-@pytest.mark.parametrize("data", ["Cached", "HardCoded", "Weighted"])
+@pytest.mark.parametrize("data", ["Cached", "HardCoded", "Weighted", "Batched"])
 def test_batches_are_formed_anew_wherever_the_examples_are_known(trials: Trials, data: str) -> None:
     one, two = train(trials, task("Plain", data)), train(trials, task("Plain", data), TWO)
     assert one.record.facts["data_source"] == "examples"

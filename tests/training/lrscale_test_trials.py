@@ -17,7 +17,12 @@ from lrscale.store import ScheduleSpec, StudyFolder, Trajectory, TrialRecord, Tr
 from lrscale.units import Layout
 
 TESTS = Path(__file__).resolve().parent.parent
-PRELOADED = ("trial_modules", "stranger_modules", "stranger_data", "lightning.pytorch.cli", "pytorch_lightning.cli")
+PRELOADED = (
+    "trial_modules",
+    "stranger_modules",
+    "lightning.pytorch.cli",
+    "pytorch_lightning.cli",
+)
 PROBE = {"class_path": "trial_modules.Probe", "init_args": {}}
 POINTS = {"class_path": "trial_modules.Points", "init_args": {}}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from hypothesis import HealthCheck, settings
 # Set before torch or a trial starts: two ranks with a thread pool each would fight for the cores of a small machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A run in the background of a shell, or under nohup, inherits these as ignored, and so would every process that a test
+# starts in order to interrupt it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Machines that run tests are shared: a deadline would measure them and not the code.
 settings.register_profile("lrscale", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])

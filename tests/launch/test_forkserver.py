@@ -216,7 +216,7 @@ def test_nothing_outlives_a_driver(tmp_path: Path, number: int) -> None:
     pids = descendants(process.pid)
     assert len(pids) >= 5
     os.killpg(process.pid, number)
-    process.wait()
+    process.wait(timeout=30)
     assert eventually(lambda: not any(is_running(pid) for pid in pids), within=10)
     assert eventually(lambda: not (tmp_path / "scratch").exists())
 

@@ -5,6 +5,7 @@ Fit a slice (`fit_lr_slice`), the best LR against the batch size (`fit_optimal_l
 (`noise_floor`). A fit that the data cannot support is a result with a status and a reason, never an exception.
 """
 
+from lrscale.laws import batch_laws as batch_laws
 from lrscale.laws.base import OPTIMAL_LR_LAWS as OPTIMAL_LR_LAWS
 from lrscale.laws.base import AbstractLaw as AbstractLaw
 from lrscale.laws.base import FitStatus as FitStatus

@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import chdtrc, fdtrc, fdtri
 
 from lrscale.errors import LrscaleError
-from lrscale.laws.base import AbstractLaw, FitStatus, FloatArray, Interval, check_confidence
-from lrscale.laws.batch_laws import OPTIMAL_LR_LAWS
+from lrscale.laws.base import OPTIMAL_LR_LAWS, AbstractLaw, FitStatus, FloatArray, Interval, check_confidence
 from lrscale.laws.law_fit import LawEstimates, Vertices, chi_squared, fit_law, leave_one_out
 from lrscale.laws.optimal_lr_fit import LawRow, OptimalLRFit, Verdict
 from lrscale.laws.slice_fit import LRSliceFit

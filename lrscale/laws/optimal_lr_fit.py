@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lrscale.errors import LrscaleError
-from lrscale.laws.base import FitStatus, FloatArray, Interval, finite_or_none
-from lrscale.laws.batch_laws import OPTIMAL_LR_LAWS
+from lrscale.laws.base import OPTIMAL_LR_LAWS, FitStatus, FloatArray, Interval, finite_or_none
 
 Verdict = Literal["consistent", "ruled out", "cannot tell"]
 

@@ -1,6 +1,6 @@
 """Laws of the best LR against the batch size. A new law is one file here and one line below."""
 
-from lrscale.laws.base import OPTIMAL_LR_LAWS as OPTIMAL_LR_LAWS
+from lrscale.laws.base import OPTIMAL_LR_LAWS
 from lrscale.laws.batch_laws.constant import ConstantLaw as ConstantLaw
 from lrscale.laws.batch_laws.linear import LinearLaw as LinearLaw
 from lrscale.laws.batch_laws.power import PowerLaw as PowerLaw

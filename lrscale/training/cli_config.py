@@ -17,6 +17,10 @@ from lrscale.training.flavour import PACKAGES, Flavour, flavour_of
 from lrscale.training.instantiate import build_value, import_object
 from lrscale.training.paths import get_in_config, lr_paths, set_in_config, tied_values
 
+_NOISE = ("Does not validate", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
+"""First words of lines that jsonargparse prints for values of optional types."""
+LONGEST = 400
+"""Characters kept of what a CLI says."""
 _BATCH_PATHS = ("data.batch_size", "model.batch_size")
 
 
@@ -113,9 +117,23 @@ def _read_by_cli(plain: Mapping[str, Any], path: Path) -> Any:
                 raise TaskError(f"task.cli {plain['cli']} built no LightningCLI")
             return made[-1]
     except SystemExit as error:
-        said = [line.strip() for line in printed.getvalue().splitlines() if line.strip()]
-        words = next((line for line in said if "error" in line.lower()), said[-1] if said else "no message")
-        raise TaskError(f"task.config {plain['config']} is refused by its CLI: {words}") from error
+        raise TaskError(
+            f"task.config {plain['config']} is refused by its CLI: {_words_of(printed.getvalue())}"
+        ) from error
+
+
+def _words_of(printed: str) -> str:
+    r"""Return what a parser said, without its usage and its account of every type that a value could have had.
+
+    Examples
+    --------
+    >>> _words_of('usage: x\nerror: Parser key "model":\n  Does not validate\n  - Option b is not accepted\n')
+    'Parser key "model": Option b is not accepted'
+    """
+    said = [line.strip().removeprefix("- ") for line in printed.splitlines() if line.strip()]
+    start = next((index for index, line in enumerate(said) if line.startswith("error:")), len(said) - 1)
+    words = [line.removeprefix("error: ") for line in said[max(0, start) :] if not line.startswith(_NOISE)]
+    return " ".join(words)[:LONGEST] or "no message"
 
 
 def _stock_cli(path: Path) -> Any:

@@ -24,6 +24,7 @@ from lrscale.training.data_order import (
     require_whole_batch,
     with_batches,
 )
+from lrscale.training.methods import replace_method
 from lrscale.units import Layout
 
 HELD_BACK = 0.1
@@ -100,7 +101,7 @@ class DataControl:
         self.has_validation = can_validate
         original = owner.train_dataloader
         if not can_validate:
-            _replace(owner, "train_dataloader", original, lambda: self.training(original()))
+            replace_method(owner, "train_dataloader", lambda: self.training(original()))
             return
         own_validation = owner.val_dataloader if overridden("val_dataloader", owner) else _nothing
 
@@ -123,8 +124,8 @@ class DataControl:
                 self._train_source = original()
             return self._held_back_loader()
 
-        _replace(owner, "train_dataloader", original, train_loader)
-        _replace(owner, "val_dataloader", own_validation, val_loader)
+        replace_method(owner, "train_dataloader", train_loader)
+        replace_method(owner, "val_dataloader", val_loader, adds=True)
 
     def training(self, loaders: Any) -> Any:
         """Return training loaders that follow the trial's layout and seed."""
@@ -264,15 +265,6 @@ def _nothing() -> None:
 def _holds_loader(loaders: Any) -> bool:
     # A module's `val_dataloader` may return None or an empty list to say that there is none.
     return loaders is not None and not (isinstance(loaders, (list, tuple, dict)) and not loaders)
-
-
-def _replace(owner: Any, name: str, original: Callable[[], Any], function: Callable[[], Any]) -> None:
-    def replaced() -> Any:
-        return function()
-
-    functools.update_wrapper(replaced, original)
-    # On the instance: the class stays as the user wrote it. An nn.Module takes a function like any attribute.
-    object.__setattr__(owner, name, replaced)
 
 
 def _first_loader(loaders: Any) -> DataLoader[Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from lrscale.training.batches import hash_batch
 from lrscale.training.flavour import Flavour
 from lrscale.training.lr_control import LRControl
+from lrscale.training.methods import replace_method
 from lrscale.training.monitor import loss_of
 from lrscale.training.recorder import Recorder
 from lrscale.training.seeding import seed_rank
@@ -226,8 +226,7 @@ def prepare_module(
         settle_length(trainer_of(), horizon, forwards)
         return original()
 
-    functools.update_wrapper(configure_optimizers, original)
-    object.__setattr__(module, "configure_optimizers", configure_optimizers)
+    replace_method(module, "configure_optimizers", configure_optimizers)
     own_callbacks = module.configure_callbacks
 
     def configure_callbacks() -> Any:
@@ -236,8 +235,7 @@ def prepare_module(
         notes.extend(f"callback {name} does not run in trials" for name in dropped)
         return kept
 
-    functools.update_wrapper(configure_callbacks, own_callbacks)
-    object.__setattr__(module, "configure_callbacks", configure_callbacks)
+    replace_method(module, "configure_callbacks", configure_callbacks)
 
 
 def validation_metrics(trainer: Any) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class LRControl:
         self._base_lrs = [group_base_lr(group) for group in self._groups]
         self._reference = self._base_lrs[0]
         scaled_lrs(self._base_lrs, self._reference, self._peak_lr, 1.0)
-        if self._told and abs(self._reference / self._peak_lr - 1) > SAME_LR:
+        if self._told and self._schedule is not None and abs(self._reference / self._peak_lr - 1) > SAME_LR:
             self.notes.append(
                 f"{self._told} was set to {self._peak_lr:.4g} and the first parameter group came out with "
                 f"{self._reference:.4g}: LRs of this study are those of the first group"
@@ -128,7 +128,8 @@ class LRControl:
         return self.notes
 
     def _scale_schedulers(self, scheduler_configs: list[Any]) -> None:
-        ratio = self._peak_lr / self._reference
+        # A module that was told the peak has built its schedule to it already: a warm-up may start at a tenth of it.
+        ratio = 1.0 if self._told else self._peak_lr / self._reference
         for group in self._groups:
             for key in _GROUP_KEYS:
                 if isinstance(group.get(key), (int, float)) or hasattr(group.get(key), "fill_"):

@@ -11,6 +11,8 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from lrscale.training.methods import replace_method
+
 DATA_SEED = 20260101
 """Seed under which data are built and split: the task's own, so that all trials of all seeds validate on one set."""
 _LARGEST = 2**32
@@ -67,7 +69,7 @@ def _before(owner: Any, name: str, action: Callable[[], None]) -> None:
         action()
         return original(*args, **kwargs)
 
-    object.__setattr__(owner, name, hooked)
+    replace_method(owner, name, hooked)
 
 
 @final

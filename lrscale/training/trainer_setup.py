@@ -54,6 +54,10 @@ DROPPED_CALLBACKS = (
 """Callbacks that would end a trial, write files or change what a trial sets; all others are kept."""
 
 
+UNMISSED = frozenset({"ModelSummary", "TQDMProgressBar", "RichProgressBar", "SaveConfigCallback"})
+"""Of those, the ones that Lightning puts in by itself and that change nothing."""
+
+
 def trainer_arguments(
     config: Mapping[str, Any],
     flavour: Flavour,
@@ -97,7 +101,7 @@ def trainer_arguments(
     callbacks = kept.pop("callbacks", None) or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     callbacks, dropped = sort_callbacks(callbacks, flavour)
-    notes += [f"callback {name} does not run in trials" for name in dropped]
+    notes += [f"callback {name} does not run in trials" for name in dropped if name not in UNMISSED]
     forwards = layout.accumulate
     ours: dict[str, Any] = {
         "accelerator": accelerator,

@@ -39,7 +39,7 @@ def chemprop_mpnn(lr: float, batch_size: int, seed: int) -> Any:
 
 
 def scvi_vae(lr: float, batch_size: int, seed: int) -> Any:
-    """A variational autoencoder of counts per gene and cell; its KL term is annealed, its loader draws whole batches."""
+    """A variational autoencoder of gene counts; its KL term is annealed, its loader draws whole batches."""
     import anndata
     import scvi
 
@@ -47,6 +47,8 @@ def scvi_vae(lr: float, batch_size: int, seed: int) -> Any:
     kinds = generator.integers(3, size=240)
     means = generator.gamma(1.0, 2.0, size=(3, 50))
     cells = anndata.AnnData(generator.poisson(means[kinds]).astype(np.float32))
+    # Its split is drawn from a generator of its own, which is seeded from the clock unless this is set.
+    scvi.settings.seed = seed
     scvi.model.SCVI.setup_anndata(cells)
     model = scvi.model.SCVI(cells, n_hidden=16, n_latent=4)
     plan = scvi.train.TrainingPlan(model.module, lr=lr, n_steps_kl_warmup=20, n_epochs_kl_warmup=None)

@@ -82,7 +82,7 @@ def get_in_config(config: Mapping[str, Any], path: str) -> Any:
 
 
 def set_in_object(owner: Any, path: str, value: Any, where: str) -> None:
-    """Set an attribute, item or nested config node of a built object.
+    """Set an attribute, item or nested config node of a built object; a number counts into a list.
 
     Raises
     ------
@@ -95,6 +95,8 @@ def set_in_object(owner: Any, path: str, value: Any, where: str) -> None:
     _member(owner, last, where)
     if isinstance(owner, MutableMapping):
         owner[last] = value
+    elif isinstance(owner, list):
+        owner[int(last)] = value
     else:
         setattr(owner, last, value)
 
@@ -111,6 +113,10 @@ def _member(owner: Any, name: str, where: str) -> Any:
         if name in owner:
             return owner[name]
         known = [str(key) for key in owner]
+    elif isinstance(owner, (list, tuple)):
+        if name.isdigit() and int(name) < len(owner):
+            return owner[int(name)]
+        known = [str(index) for index in range(len(owner))]
     else:
         if hasattr(owner, name):
             return getattr(owner, name)

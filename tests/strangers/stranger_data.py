@@ -126,6 +126,21 @@ class Decoy(Blobs):
         return OwnLoader(self.windows)
 
 
+class InKwargs(Blobs):
+    """Keeps its batch sizes in dictionaries, a list of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.batch_size
+        self.splits = [{"size": 24}, {"size": 48}]
+
+    def train_dataloader(self) -> Any:
+        return OwnLoader(self.splits[0]["size"])
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(blobs(seed=1), batch_size=self.splits[1]["size"])
+
+
 class Cached(Blobs):
     """Gives the same loader at every call."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lrscale_test_trials import Ran, Trials, make_spec, make_task, read_lines
+from lrscale_test_trials import TESTS, Ran, Trials, make_spec, make_task
 
 from lrscale.errors import TaskError
 from lrscale.schedules import build_schedule
@@ -236,6 +235,15 @@ def test_a_decoy_of_a_batch_size_is_found_before_any_trial(trials: Trials) -> No
     assert ran.record.facts["own_batch_size"] == 8
 
 
+def test_a_batch_size_is_set_wherever_it_lives(trials: Trials) -> None:
+    with pytest.raises(TaskError, match="batch size of the training data cannot be set"):
+        train(trials, task("Plain", "InKwargs"))
+    ran = train(trials, task("Plain", "InKwargs", batch_size="datamodule.splits.0.size"))
+    assert ran.record.facts["own_batch_size"] == 24
+    plain = train(trials, task("Plain", "WithOwnLoader"))
+    assert ran.train_losses == plain.train_losses
+
+
 @pytest.mark.parametrize(
     ("model", "monitor"),
     [("ReturnsOnly", "returned loss"), ("Silent", "train_loss"), ("OtherName", "ptl/val_loss")],
@@ -319,12 +327,12 @@ def test_loading_in_worker_processes_changes_nothing(trials: Trials) -> None:
     assert train(trials, task("Plain", "Workers")).train_losses == train(trials, task()).train_losses
 
 
-def test_nothing_is_written_outside_the_study_folder(trials: Trials, tmp_path: Path) -> None:
-    before = _files(Path.cwd()) | _files(Path(os.environ.get("TMPDIR", "/tmp")), own=trials.root)
+def test_nothing_is_written_outside_the_study_folder(trials: Trials) -> None:
     ran = train(trials, task("UsesItsLogger"), TWO, horizon=14)
-    after = _files(Path.cwd()) | _files(Path(os.environ.get("TMPDIR", "/tmp")), own=trials.root)
-    marks = ("lrscale-", "lightning_logs", "checkpoints", ".lr_find")
-    assert not {path for path in after - before if path.name.startswith(marks)}
+    assert not list(trials.temporary.iterdir())
+    strays = ("lightning_logs", "checkpoints", "figure.txt", "scratch-*", ".lr_find*", "lrscale-*")
+    for folder in (Path.cwd(), TESTS, TESTS / "strangers"):
+        assert not [path for pattern in strays for path in folder.glob(pattern)]
     assert {path.name for path in ran.folder.iterdir()} == {
         "spec.json",
         "record.json",
@@ -335,8 +343,4 @@ def test_nothing_is_written_outside_the_study_folder(trials: Trials, tmp_path: P
         "rank-0.log",
         "rank-1.log",
     }
-    assert read_lines(ran.folder / "rank-0.log") == []
-
-
-def _files(folder: Path, own: Path | None = None) -> set[Path]:
-    return {path for path in folder.iterdir() if path != own}
+    assert (ran.folder / "rank-0.log").read_text() == ""

@@ -23,8 +23,6 @@ PRELOADED = (
     "lightning.pytorch.cli",
     "pytorch_lightning.cli",
 )
-PROBE = {"class_path": "trial_modules.Probe", "init_args": {}}
-POINTS = {"class_path": "trial_modules.Points", "init_args": {}}
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,8 @@ class Trials:
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="lrscale-tests-"))
         self.studies = 0
+        self.temporary = self.root / "tmp"
+        self.temporary.mkdir()
         self.launcher = LocalLauncher(
             LaunchSettings(
                 root=TESTS,
@@ -66,7 +66,7 @@ class Trials:
                 accelerator="cpu",
                 trials_at_once=2,
                 timeout=240.0,
-                environment={"OMP_NUM_THREADS": "1"},
+                environment={"OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)},
             )
         )
         self.progress = SilentProgress()

@@ -188,6 +188,13 @@ class TestPaths:
         with pytest.raises(TaskError, match=r"task.lr: dict has no iner; did you mean inner"):
             get_in_object(owner, "kwargs.iner", "task.lr")
 
+    def test_numbers_count_into_lists(self) -> None:
+        owner = SimpleNamespace(batch_sizes=[8, 16])
+        set_in_object(owner, "batch_sizes.1", 4, "task.batch_size")
+        assert owner.batch_sizes == [8, 4]
+        with pytest.raises(TaskError, match=r"list has no 2; known: 0, 1"):
+            get_in_object(owner, "batch_sizes.2", "task.batch_size")
+
     def test_tied_values_keep_their_ratio_to_the_first(self) -> None:
         values = {"max": "1e-2", "start": 1e-3, "end": None}
         assert tied_values(list(values), values.__getitem__, 0.5) == pytest.approx(

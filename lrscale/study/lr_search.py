@@ -51,47 +51,46 @@ class LRSearch:
         missing = [index for index in ladder if index not in first]
         if missing:
             return [(float(index), 0) for index in missing]
-        for proposal in (self._extended(first), self._neighbours(first)):
+        # Where several seeds are known their mean decides: a lucky first seed must not end the search elsewhere.
+        means = _means(losses, first)
+        for proposal in (self._extended(means), self._neighbours(means)):
             if proposal:
                 return [(index, 0) for index in proposal[: max(0, self.most - len(first))]]
         return self._replicates(losses, first)
 
-    def _extended(self, first: Mapping[float, float]) -> list[float]:
-        finite = {index: loss for index, loss in first.items() if math.isfinite(loss)}
+    def _extended(self, means: Mapping[float, float]) -> list[float]:
+        finite = {index: loss for index, loss in means.items() if math.isfinite(loss)}
         if not finite:
-            return self._allowed([min(first) - 2], first)
+            return self._allowed([min(means) - 2], means)
         best = min(finite, key=lambda index: finite[index])
         proposal = []
-        if best == min(first):
+        if best == min(means):
             proposal.append(best - 2)
-        if best == max(first):
+        if best == max(means):
             proposal.append(best + 2)
-        return self._allowed(proposal, first)
+        return self._allowed(proposal, means)
 
-    def _neighbours(self, first: Mapping[float, float]) -> list[float]:
-        finite = {index: loss for index, loss in first.items() if math.isfinite(loss)}
+    def _neighbours(self, means: Mapping[float, float]) -> list[float]:
+        finite = {index: loss for index, loss in means.items() if math.isfinite(loss)}
         if not finite:
             return []
         best = min(finite, key=lambda index: finite[index])
-        beside = self._allowed([best - 1, best + 1], first)
+        beside = self._allowed([best - 1, best + 1], means)
         if beside:
             return beside
         below = sum(index < best for index in finite)
         above = sum(index > best for index in finite)
-        blown = [index for index in first if index > best and not math.isfinite(first[index])]
+        blown = [index for index in means if index > best and not math.isfinite(means[index])]
         proposal = []
         if below < 2:
             proposal.append(min(finite) - 1)
         if above + min(1, len(blown)) < 2:
             # Half a step below divergence says more about the upper side than another diverged run.
             proposal.append(min(blown) - 0.5 if blown else max(finite) + 1)
-        return self._allowed(proposal, first)
+        return self._allowed(proposal, means)
 
     def _replicates(self, losses: Losses, first: Mapping[float, float]) -> list[tuple[float, int]]:
-        means = {}
-        for index in first:
-            seen = [loss for (at, _), loss in losses.items() if at == index]
-            means[index] = sum(seen) / len(seen)
+        means = _means(losses, first)
         finite = sorted(index for index, loss in means.items() if math.isfinite(loss))
         if not finite:
             return []
@@ -100,7 +99,13 @@ class LRSearch:
         chosen = finite[max(0, place - 1) : place + 2]
         return [(index, seed) for seed in range(1, self.seeds) for index in chosen if (index, seed) not in losses]
 
-    def _allowed(self, proposal: list[float], first: Mapping[float, float]) -> list[float]:
-        if len(first) >= self.most:
+    def _allowed(self, proposal: list[float], known: Mapping[float, float]) -> list[float]:
+        if len(known) >= self.most:
             return []
-        return [index for index in proposal if self.lowest <= index <= self.highest and index not in first]
+        return [index for index in proposal if self.lowest <= index <= self.highest and index not in known]
+
+
+def _means(losses: Losses, indices: Mapping[float, float]) -> dict[float, float]:
+    """Return the mean loss over the seeds known at each index; infinity where one of them diverged."""
+    known = {index: [loss for (at, _), loss in losses.items() if at == index] for index in indices}
+    return {index: sum(seen) / len(seen) for index, seen in known.items()}

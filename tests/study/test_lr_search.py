@@ -78,3 +78,11 @@ def test_seeds_follow_the_best_mean_when_the_first_seed_was_lucky() -> None:
             break
         known.update({key: loss(*key) for key in wanted})
     assert {(1, 2), (2, 2)} <= set(known)
+
+
+def test_when_the_mean_moves_the_optimum_both_sides_are_known_of_the_new_one() -> None:
+    # Seed 0 says index 2, the mean over seeds says 0: below it one LR is not enough.
+    first = {-1.0: 2.639, 0.0: 2.512, 1.0: 2.467, 2.0: 2.913, 3.0: 2.814, 5.0: 2.858}
+    second = {-1.0: 2.657, 0.0: 2.524, 1.0: 2.711, 2.0: 2.657}
+    known = {(index, 0): loss for index, loss in first.items()} | {(index, 1): loss for index, loss in second.items()}
+    assert search(seeds=2).next(known, 3) == [(-2.0, 0)]

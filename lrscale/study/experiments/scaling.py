@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, final
 
 from typing_extensions import override
@@ -17,8 +18,6 @@ from lrscale.study.words import interval_text, number
 
 FALLBACK_START = 1e-3
 """Where a search begins when neither a range test nor the module's own LR says better."""
-BELOW_THE_EDGE = 8.0
-"""A search begins this factor below the edge of stability; it walks from there, so only its cost depends on it."""
 DEFAULT_TOLERANCE = 1e-3
 
 
@@ -96,12 +95,15 @@ def tolerance(recipe: Recipe) -> float:
 
 
 def start_lr(context: Context) -> float:
-    """Return where the first search begins: below the edge of the range test, or at the module's own LR."""
+    """Return where the first search begins: in the middle of the range test's bracket, or at the module's own LR.
+
+    The search walks from there until the optimum is inside, so the start decides its cost only.
+    """
     range_test = context.findings.get("range_test")
     bracket = range_test.data.get("bracket") if range_test is not None else None
     if bracket is not None:
         lo, hi = bracket
-        return float(max(lo, hi / BELOW_THE_EDGE))
+        return math.sqrt(lo * hi)
     own = context.facts.get("reference_lr")
     return float(own) if isinstance(own, (int, float)) and own > 0 else FALLBACK_START
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
-from lrscale.laws import OPTIMAL_LR_LAWS, LRSliceFit, OptimalLRFit, fit_optimal_lr
+from lrscale.laws import OPTIMAL_LR_LAWS, FitStatus, LRSliceFit, OptimalLRFit, fit_optimal_lr
 from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
@@ -261,11 +261,7 @@ def _checks(context: Context, by_batch: dict[int, list[Trial]], fits: dict[int, 
         if fit.best_lr is not None:
             checks.append(Check(name=name, status="PASS", sentence=fit.reason))
         else:
-            remedy = (
-                "widen experiments.scaling.learning_rates"
-                if settings.learning_rates is not None
-                else f"raise experiments.scaling.max_learning_rates above {settings.max_learning_rates}"
-            )
+            remedy = _remedy(fit, settings.learning_rates is not None, settings.seeds, settings.max_learning_rates)
             checks.append(Check(name=name, status="WARNING", sentence=fit.reason, remedy=remedy))
     for size, trials in by_batch.items():
         failed = failed_for_their_own_reason(trials)
@@ -280,6 +276,14 @@ def _checks(context: Context, by_batch: dict[int, list[Trial]], fits: dict[int, 
                 )
             )
     return checks
+
+
+def _remedy(fit: LRSliceFit, own_grid: bool, seeds: int, most: int) -> str:
+    if fit.status in (FitStatus.NOT_IDENTIFIABLE, FitStatus.POOR_FIT):
+        return f"the noise hides the optimum: raise experiments.scaling.seeds above {seeds}, or lengthen the horizon"
+    if own_grid:
+        return "widen experiments.scaling.learning_rates"
+    return f"raise experiments.scaling.max_learning_rates above {most}"
 
 
 EXPERIMENTS.register(Scaling.key)(Scaling())

@@ -121,12 +121,14 @@ def test_the_sizes_that_a_message_offers_do_divide(size: int, devices: int, per_
         offered = str(error.hint).split(", or set")[0].removeprefix("use ").split(" or ")
         for near in offered:
             if size % devices == 0:
-                split_global_batch(int(near), devices=devices, per_device_batch_size=per_device)
+                layout = split_global_batch(int(near), devices=devices, per_device_batch_size=per_device)
             else:
-                split_global_batch(int(near), devices=devices)
+                layout = split_global_batch(int(near), devices=devices)
+            assert layout.global_batch_size == int(near)
         if "set per_device_batch_size" in str(error.hint):
             fits = int(str(error.hint).rsplit(": ", 1)[1])
-            split_global_batch(size, devices=devices, per_device_batch_size=fits)
+            layout = split_global_batch(size, devices=devices, per_device_batch_size=fits)
+            assert layout.global_batch_size == size
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_finished_trial_is_never_begun_again_and_a_lost_one_is(tmp_path: Path)
     folder, done, lost = StudyFolder(tmp_path), spec(0.1), spec(0.2)
     for trial, status in ((done, "diverged"), (lost, "crashed")):
         train(folder, trial)
-        finish(folder, trial, status, retryable=trial is lost)  # type: ignore[arg-type]
+        finish(folder, trial, status, retryable=trial is lost)  # type: ignore[arg-type]  # literals in a tuple
     before = content(folder.trial_path(done.trial_id))
     with pytest.raises(StudyError, match=r"is finished \(diverged\) and is never run again"):
         folder.begin_trial(done)

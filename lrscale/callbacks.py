@@ -95,7 +95,8 @@ class ApplyRecommendation(_Callback):
             # The shape is the module's; only its height is set, in the groups and in the schedulers' own copies.
             from lrscale.training.lr_control import LRControl
 
-            control = LRControl(None, one.peak_lr, one.horizon_steps)
+            first = one.schedule.first_group_lr
+            control = LRControl(None, one.peak_lr if first is None else first, one.horizon_steps)
             control.attach(optimizers, trainer.strategy.lr_scheduler_configs)
             self._horizon = self._job_steps(trainer) or one.horizon_steps
         else:

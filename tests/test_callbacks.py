@@ -373,6 +373,21 @@ def test_a_study_of_the_modules_own_schedule_sets_its_height_only() -> None:
     assert module.lrs() == pytest.approx([0.2 / (step + 1) for step in range(8)])
 
 
+@pytest.mark.parametrize("told", [0.2, 0.7])
+def test_a_module_that_builds_its_schedule_to_the_peak_is_not_raised_above_it(told: float) -> None:
+    def configure(module: Any) -> Any:
+        optimizer = torch.optim.SGD(module.parameters(), lr=told / 10)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(10, 1 + 3 * step))
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    # The schedule climbs to ten times what the group is made with; the trials, which were told the peak, recorded that.
+    one = recommendation(schedule=RecommendedSchedule(name="module", first_group_lr=0.02))
+    module = make("pytorch_lightning", configure)
+    fit("pytorch_lightning", module, apply(one))
+    assert module.lrs()[0] == pytest.approx(0.02)
+    assert max(module.lrs()) == pytest.approx(0.2)
+
+
 def test_the_schedule_runs_over_the_jobs_own_length_and_says_so() -> None:
     one, module = recommendation(steps=8), make("pytorch_lightning")
     with pytest.warns(UserWarning, match="runs for 16 steps, 128 examples, and the recommendation is for 8 steps, 64"):

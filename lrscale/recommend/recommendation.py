@@ -38,6 +38,9 @@ class RecommendedSchedule:
     """Steps of linear warm-up in front of it."""
     warmup_examples: int = 0
     """The same in examples."""
+    first_group_lr: float | None = None
+    """LR that the first parameter group is made with; None: the peak LR. It differs where the module was told the peak
+    LR and builds its own schedule to it, as one-cycle does, which starts at a fraction of the peak."""
 
 
 @final

@@ -244,7 +244,16 @@ def _schedule(recipe: Recipe, setting: _Setting, steps: int, batch_size: int, vi
         settings=dict(settings),
         warmup_steps=warmup,
         warmup_examples=warmup * batch_size,
+        first_group_lr=_first_group_lr(setting, trained) if choice.name == MODULE else None,
     )
+
+
+def _first_group_lr(setting: _Setting, trained: Trial | None) -> float | None:
+    """Return the LR with which a module that was told the recommended peak makes its first group."""
+    if trained is None or setting.cell.lr.value is None or not trained.record.facts.get("lr_home"):
+        return None
+    made = trained.record.facts.get("reference_lr")
+    return None if made is None else float(made) * setting.cell.lr.value / trained.spec.peak_lr
 
 
 def _trained(setting: _Setting, view: StudyView) -> Trial | None:

@@ -415,8 +415,19 @@ def test_a_study_of_the_modules_own_schedule_recommends_it() -> None:
     own = recipe(task={"model": {"class_path": "shop.Net"}, "schedule": "module"})
     one = made(scaling(), recipe_=own)
     assert (one.schedule.name, one.schedule.warmup_steps) == ("module", 0)
+    assert one.schedule.first_group_lr is None
     with pytest.raises(LrscaleError, match="only the module can compute"):
         one.lr_factor(0)
+
+
+def test_what_the_module_makes_of_the_peak_that_it_was_told_is_recommended_with_it() -> None:
+    own = recipe(task={"model": {"class_path": "shop.Net"}, "schedule": "module"})
+    told = trial(64, 0.02, 0, schedule="module")
+    told.record.facts.update(lr_home="task.lr model.init_args.lr", reference_lr=0.002)
+    one = recommend(own, view([told]), [scaling(trials=[told])])
+    assert isinstance(one, Recommendation)
+    assert one.lr.value is not None
+    assert one.schedule.first_group_lr == pytest.approx(one.lr.value / 10)
 
 
 def test_a_faster_split_of_the_batch_is_taken_when_it_was_measured() -> None:

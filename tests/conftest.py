@@ -6,6 +6,8 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def repository() -> Path:
     """The folder that holds ``lrscale/``, ``tests/`` and ``recipes/``."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def trials() -> Iterator[object]:
+    """Real trials through one launcher; the server starts at the first trial."""
+    import lrscale_test_trials
+
+    yield lrscale_test_trials.shared()
+
+
+def pytest_sessionfinish() -> None:
+    module = sys.modules.get("lrscale_test_trials")
+    if module is not None:
+        module.close_shared()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,8 @@ class Trajectory:
 def read_trajectory(folder: Path) -> Trajectory:
     """Read a trial's trajectory, finished or not; an absent one is empty.
 
-    A torn last line, left by a kill in the middle of a write, is cut at the last newline and never read as a number.
+    A torn last line, left by a kill in the middle of a write, is cut at the last newline and never read as a number; a
+    line that a power cut left unreadable is left out.
     """
     parquet = folder / PARQUET_NAME
     if parquet.exists():
@@ -91,7 +93,15 @@ def read_trajectory(folder: Path) -> Trajectory:
     whole, newline, _ = lines.read_bytes().rpartition(b"\n")
     if not newline:
         return Trajectory()
-    return Trajectory.from_rows([json.loads(line) for line in whole.splitlines() if line])
+    return Trajectory.from_rows([row for line in whole.split(b"\n") if (row := _row(line)) is not None])
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def pack_trajectory(folder: Path) -> None:
@@ -111,6 +121,10 @@ def pack_trajectory(folder: Path) -> None:
             return
         partial = folder / f".{PARQUET_NAME}.partial"
         # NaN is the mark of an empty cell in memory and on disk alike, so a round trip changes no bit.
-        pq.write_table(pa.table(dict(trajectory.columns)), partial, compression="zstd")
+        with partial.open("wb") as stream:
+            pq.write_table(pa.table(dict(trajectory.columns)), stream, compression="zstd")
+            stream.flush()
+            # The lines go next: the table must be on the disk before, whatever happens to the machine.
+            os.fsync(stream.fileno())
         partial.replace(folder / PARQUET_NAME)
     lines.unlink()

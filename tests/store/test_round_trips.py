@@ -197,6 +197,14 @@ def test_a_torn_last_line_is_cut_and_never_read_as_a_number(rows: list[dict[str,
         np.testing.assert_array_equal(found[column], expected[column] if column in expected.columns else np.nan)
 
 
+@pytest.mark.parametrize("junk", [b"\x00" * 64, b'{"step": 2, "exa', b"[1, 2]", b"7", b""])
+def test_a_line_that_a_power_cut_damaged_is_left_out(tmp_path: Path, junk: bytes) -> None:
+    good = [b'{"step": 1, "examples": 8, "train_loss": 2.0}', b'{"step": 3, "examples": 24, "train_loss": 1.0}']
+    (tmp_path / LINES_NAME).write_bytes(good[0] + b"\n" + junk + b"\n" + good[1] + b"\n")
+    steps, losses = read_trajectory(tmp_path).points("train_loss")
+    assert (steps.tolist(), losses.tolist()) == ([1.0, 3.0], [2.0, 1.0])
+
+
 def test_points_are_the_rows_that_carry_a_value() -> None:
     rows = [
         {"step": 1, "examples": 8, "train_loss": 2.0},

@@ -123,6 +123,8 @@ class Parameter:
     upper: float
     unit: str
     meaning: str
+    linear: bool = False
+    """Whether the law is linear in it, so that a fit solves for it instead of searching."""
 
 
 class AbstractLaw(ABC):

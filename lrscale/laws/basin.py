@@ -14,10 +14,12 @@ sampling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr, stdtr
 
 from lrscale.laws.base import FloatArray
@@ -28,9 +30,11 @@ from lrscale.laws.base import FloatArray
 LOW_EXPONENTS = (0.25, 0.5, 1.0)
 HIGH_EXPONENTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 
+IntArray = NDArray[np.int_]
+
 _LOW = np.array(LOW_EXPONENTS)
 _HIGH = np.array(HIGH_EXPONENTS)
-_EXPONENTS = np.array([(p, q) for p in LOW_EXPONENTS for q in HIGH_EXPONENTS])
+EXPONENTS = np.array([(p, q) for p in LOW_EXPONENTS for q in HIGH_EXPONENTS])
 _CELLS = 120
 _TAIL = 1e-5
 _MAX_PASSES = 10
@@ -52,6 +56,12 @@ def basin(u: FloatArray, p: FloatArray | float, q: FloatArray | float) -> FloatA
     p, q = np.asarray(p, dtype=np.float64), np.asarray(q, dtype=np.float64)
     value: FloatArray = (_term(-u, p) + _term(u, q)) / (p + q)
     return value
+
+
+def basin_terms(x: FloatArray, vertices: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the terms in p and in q of basins at `vertices`, shapes (g, exponents p, k) and (g, exponents q, k)."""
+    offset = x[None, None, :] - vertices[:, None, None]
+    return _term(-offset, _LOW[None, :, None]), _term(offset, _HIGH[None, :, None])
 
 
 def _term(u: FloatArray, exponent: FloatArray) -> FloatArray:
@@ -79,11 +89,16 @@ class Whitened:
     """Maps losses minus the basin to block levels by generalised least squares, shape (blocks, n)."""
     level_covariance: FloatArray
     """Covariance of the block levels in units of the noise variance, shape (blocks, blocks)."""
+    log_scale: float
+    """Log of the factor between the density of the whitened losses and that of the losses, levels integrated out."""
+    blur: float
+    """Standard deviation of the vertex, in ln(LR), that this covariance leaves to the shape of the model."""
 
 
-def whiten(x: FloatArray, loss: FloatArray, blocks: FloatArray, covariance: FloatArray) -> Whitened:
+def whiten(x: FloatArray, loss: FloatArray, blocks: FloatArray, covariance: FloatArray, blur: float = 0.0) -> Whitened:
     """Prepare a regression with covariance (relative, n by n) and one free level for each column of `blocks`."""
-    inverse = np.linalg.inv(np.linalg.cholesky(covariance))
+    factor = np.linalg.cholesky(covariance)
+    inverse = np.linalg.inv(factor)
     columns = inverse @ blocks
     basis, _ = np.linalg.qr(columns, mode="complete")
     operator = basis[:, blocks.shape[1] :].T @ inverse
@@ -97,6 +112,8 @@ def whiten(x: FloatArray, loss: FloatArray, blocks: FloatArray, covariance: Floa
         distinct_operator=operator @ np.eye(distinct.size)[place],
         leveller=level_covariance @ columns.T @ inverse,
         level_covariance=level_covariance,
+        log_scale=float(-np.sum(np.log(np.diag(factor))) + 0.5 * np.linalg.slogdet(level_covariance)[1]),
+        blur=blur,
     )
 
 
@@ -117,21 +134,22 @@ class BasinPosterior:
     """Edges of the cells of x0, shape (g + 1,)."""
     vertices: FloatArray
     """Centres of the cells, shape (g,)."""
+    exponents: FloatArray
+    """The pairs (p, q), once for each covariance, shape (columns, 2)."""
+    model: IntArray
+    """Index of the covariance of each column, shape (columns,)."""
+    blur: FloatArray
+    """Standard deviation of the vertex that the shape of the model leaves open, shape (columns,)."""
     mass: FloatArray
-    """Posterior mass, shape (g, exponents), sums to 1."""
+    """Posterior mass, shape (g, columns), sums to 1."""
     curvature: FloatArray
-    """Least-squares curvature, shape (g, exponents)."""
+    """Least-squares curvature, shape (g, columns)."""
     curvature_se: FloatArray
-    """Its standard error, shape (g, exponents)."""
+    """Its standard error, shape (g, columns)."""
     variance: FloatArray
-    """Noise variance, shape (g, exponents)."""
+    """Noise variance, shape (g, columns)."""
     df: float
     """Degrees of freedom of the variance at a grid point."""
-
-    @property
-    def exponents(self) -> FloatArray:
-        """The pairs (p, q), shape (exponents, 2)."""
-        return _EXPONENTS
 
     @property
     def vertex_mass(self) -> FloatArray:
@@ -139,14 +157,19 @@ class BasinPosterior:
         total: FloatArray = self.mass.sum(axis=1)
         return total
 
-    def vertex_quantile(self, probability: FloatArray | float, blur: float = 0.0) -> FloatArray:
-        """Return quantiles of x0, convolved with a normal density of standard deviation `blur`."""
-        if blur <= 0:
+    def vertex_quantile(self, probability: FloatArray | float, *, blurred: bool = False) -> FloatArray:
+        """Return quantiles of x0; blurred, each covariance's share is convolved with a normal density of its `blur`."""
+        if not blurred:
             edges = self.edges
             cumulative = np.concatenate([[0.0], np.cumsum(self.vertex_mass)])
         else:
-            edges = np.linspace(self.vertices[0] - 5 * blur, self.vertices[-1] + 5 * blur, 401)
-            cumulative = ndtr((edges[:, None] - self.vertices[None, :]) / blur) @ self.vertex_mass
+            widths = np.unique(self.blur)
+            reach = 5 * float(widths[-1])
+            edges = np.union1d(self.edges, np.linspace(self.vertices[0] - reach, self.vertices[-1] + reach, 121))
+            cumulative = np.zeros(edges.size)
+            for width in widths:
+                mass = self.mass[:, self.blur == width].sum(axis=1)
+                cumulative += ndtr((edges[:, None] - self.vertices[None, :]) / max(width, _FINEST)) @ mass
         return np.asarray(np.interp(probability, cumulative / cumulative[-1], edges), dtype=np.float64)
 
     def plug_in(self, vertex: float) -> tuple[int, int]:
@@ -156,16 +179,17 @@ class BasinPosterior:
 
 
 def posterior(
-    data: Whitened, lower: float, upper: float, *, noise_variance: float = 0.0, noise_df: float = 0.0
+    models: Sequence[Whitened], lower: float, upper: float, *, noise_variance: float = 0.0, noise_df: float = 0.0
 ) -> BasinPosterior:
-    """Evaluate the posterior of the basin for x0 in [lower, upper].
+    """Evaluate the posterior of the basin for x0 in [lower, upper], mixed over covariances of equal prior weight.
 
     The grid is refined until no cell holds more than 3 % of the mass, so that exact data give an exact vertex. An
     outside estimate of the noise enters as a scaled inverse chi-squared prior of `noise_df` degrees.
     """
     edges = np.linspace(lower, upper, _CELLS + 1)
+    reduced = [_reduce(data) for data in models]
     for _ in range(_MAX_PASSES):
-        result = _on_grid(data, edges, noise_variance, noise_df)
+        result = _on_grid(models, reduced, edges, noise_variance, noise_df)
         mass = result.vertex_mass
         if mass.max() < _FULL_CELL or np.diff(edges)[np.argmax(mass)] < _FINEST:
             break
@@ -177,31 +201,57 @@ def posterior(
     return result
 
 
-def _on_grid(data: Whitened, edges: FloatArray, noise_variance: float, noise_df: float) -> BasinPosterior:
+def _reduce(data: Whitened) -> tuple[FloatArray, FloatArray, float]:
+    """Return operator, target and residual sum of squares in the space that the distinct LRs span.
+
+    What replicates differ among themselves is orthogonal to every basin, and is summed once.
+    """
+    rows, columns = data.distinct_operator.shape
+    total = float(data.target @ data.target)
+    if rows <= columns:
+        return data.distinct_operator, data.target, 0.0
+    basis, operator = np.linalg.qr(data.distinct_operator)
+    target = basis.T @ data.target
+    return operator, target, max(total - float(target @ target), 0.0)
+
+
+def _on_grid(
+    models: Sequence[Whitened],
+    reduced: Sequence[tuple[FloatArray, FloatArray, float]],
+    edges: FloatArray,
+    noise_variance: float,
+    noise_df: float,
+) -> BasinPosterior:
     vertices = (edges[1:] + edges[:-1]) / 2
     # The basin is a sum of a term in p and a term in q, and takes one value for each distinct LR: each term is whitened
     # once for all pairs and all replicates.
-    offset = data.distinct[None, None, :] - vertices[:, None, None]
-    low = _term(-offset, _LOW[None, :, None]) @ data.distinct_operator.T
-    high = _term(offset, _HIGH[None, :, None]) @ data.distinct_operator.T
-    columns = low[:, :, None, :] + high[:, None, :, :]
-    columns = columns.reshape(vertices.size, len(_EXPONENTS), -1) / _EXPONENTS.sum(axis=1)[None, :, None]
-    power = np.einsum("gmn,gmn->gm", columns, columns)
-    curvature = (columns @ data.target) / power
-    total = float(data.target @ data.target)
-    # Rounding leaves a residual of about 1e-15 of the losses; the floor keeps logarithms finite on exact data.
-    residual = np.maximum(total - curvature**2 * power, 1e-24 * total + 1e-300)
-    df = data.target.size - 1 + noise_df
-    variance = (residual + noise_df * noise_variance) / df
-    se = np.sqrt(variance / power)
-    t = curvature / se
-    # Integral over D > 0 of D times a density of scale se around the estimate, by the normal partial expectation.
-    positive = np.maximum(t, 0.0) * stdtr(df, t) + np.exp(-0.5 * np.minimum(t * t, 1400.0)) / np.sqrt(2 * np.pi)
-    log_mass = -0.5 * df * np.log(variance) - np.log(power) + np.log(positive * np.sqrt(variance) + 1e-300)
+    low_term, high_term = basin_terms(models[0].distinct, vertices)
+    df = models[0].target.size - 1 + noise_df
+    parts = []
+    for data, (operator, target, apart) in zip(models, reduced, strict=True):
+        low, high = low_term @ operator.T, high_term @ operator.T
+        columns = low[:, :, None, :] + high[:, None, :, :]
+        columns = columns.reshape(vertices.size, len(EXPONENTS), -1) / EXPONENTS.sum(axis=1)[None, :, None]
+        power = np.einsum("gmn,gmn->gm", columns, columns)
+        curvature = (columns @ target) / power
+        total = float(data.target @ data.target)
+        # Rounding leaves a residual of about 1e-15 of the losses; the floor keeps logarithms finite on exact data.
+        residual = np.maximum(apart + float(target @ target) - curvature**2 * power, 1e-24 * total + 1e-300)
+        variance = (residual + noise_df * noise_variance) / df
+        se = np.sqrt(variance / power)
+        t = curvature / se
+        # Integral over D > 0 of D times a density of scale se around the estimate, by the normal partial expectation.
+        positive = np.maximum(t, 0.0) * stdtr(df, t) + np.exp(-0.5 * np.minimum(t * t, 1400.0)) / np.sqrt(2 * np.pi)
+        log_mass = -0.5 * df * np.log(variance) - np.log(power) + np.log(positive * np.sqrt(variance) + 1e-300)
+        parts.append((log_mass + data.log_scale, curvature, se, variance))
+    log_mass, curvature, se, variance = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     mass = np.exp(log_mass - log_mass.max()) * np.diff(edges)[:, None]
     return BasinPosterior(
         edges=edges,
         vertices=vertices,
+        exponents=np.tile(EXPONENTS, (len(models), 1)),
+        model=np.repeat(np.arange(len(models)), len(EXPONENTS)),
+        blur=np.repeat([data.blur for data in models], len(EXPONENTS)),
         mass=mass / mass.sum(),
         curvature=curvature,
         curvature_se=se,

@@ -13,10 +13,16 @@ from lrscale.laws.basin import BasinPosterior, Whitened, basin, posterior, white
 from lrscale.laws.noise import decompose, variance_ratio_p
 from lrscale.laws.runs import Runs, SeedLabel
 
-# Relative accuracy to which the three-parameter shape describes the excess over the minimum, as a standard deviation.
-# In simulations over nine shapes (benchmarks/coverage.py), 0.1 gave the shortest intervals with nominal coverage; 0
-# lets the wall before divergence pull the vertex (coverage below 50 % at 0.1 % noise), 0.2 and more throws data away.
-MODEL_ERROR = 0.1
+MODEL_ERRORS = (0.01, 0.03, 0.1)
+"""Relative errors of the excess over the minimum, as standard deviations, between which the runs decide.
+
+With 0.1 alone, intervals at low noise with replicates were three times too wide and covered 99.7 % (benchmarks/
+coverage.py); with 0 the wall before divergence pulls the vertex (coverage below 50 % at 0.1 % noise).
+"""
+BLUR = 0.3
+"""Standard deviation of the vertex, in grid steps for each unit of relative error, that the model's shape leaves."""
+# Without noise the fourth best LR sets a floor under the noise that the weights assume, this part of its excess.
+_FLOOR_ERROR = 0.1
 # The relative error grows once the excess is larger than that of the five best LRs and than five times the noise.
 _NEAR = 4
 _NOISE_MULTIPLE = 5.0
@@ -38,7 +44,10 @@ class BasinFit:
     """The basin of a slice and what later steps need of it. LRs are in ln units."""
 
     posterior: BasinPosterior
+    models: tuple[Whitened, ...]
+    """The runs under each covariance that was tried."""
     whitened: Whitened
+    """The same under the most probable one."""
     lower: float
     """Lowest ln(LR) at which the optimum was looked for."""
     upper: float
@@ -63,8 +72,6 @@ class BasinFit:
     """(seed, minimum loss of its runs)."""
     min_loss: float
     """Mean of the block levels."""
-    level_se: float
-    """Standard error of the mean level at fixed seeds."""
     expected_regret: float
     """Posterior mean of the loss at the vertex minus the lowest loss."""
     fitted: FloatArray
@@ -83,7 +90,8 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
     """Fit the basin: equal weights first, then weights from the fitted excess, then again without gross outliers.
 
     The relative covariance of two runs at LRs i and j of noise s is ``[same run] + [i = j] (d_i / s)^2`` with
-    ``d = 0.1 excess sqrt(1 + (excess / near)^2)``: the error of the model is shared by all runs at an LR, so replicates
+    ``d = e excess sqrt(1 + (excess / near)^2)``, mixed over the relative errors e of `MODEL_ERRORS` by their marginal
+    likelihood: the error of the model is shared by all runs at an LR, so replicates
     do not average it away. Only one reweighting: with few runs, iterating weights on the noise that those weights
     produce shrinks both (90 instead of 95 % coverage at seven LRs and one seed).
     """
@@ -95,6 +103,7 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
     bounded = bound is not None and math.log(bound) < upper
     if bound is not None and bounded:
         upper = math.log(bound)
+    spacing = float(np.median(np.diff(distinct)))
     spare = loss.size - len(labels) - 2
     # Losses are centred: a large common offset would only cost digits.
     centre = float(loss.mean())
@@ -111,8 +120,8 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
         excess = parts.lr_means - parts.lr_means.min()
         known_variance, known_df, note = 0.0, 0.0, ""
         extra = np.diag(inflation - 1)
-        data = whiten(x, target, blocks, _first_covariance(excess, place) + extra)
-        first = posterior(data, lower, upper)
+        data = whiten(x, target, blocks, first_covariance(excess, place) + extra)
+        first = posterior([data], lower, upper)
         if noise_sd is not None:
             own = pure_variance if pure_variance is not None else _plug_in_variance(first)
             own_df = pure_df if pure_variance is not None else max(spare, 1)
@@ -121,13 +130,18 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
             else:
                 known_variance, known_df = noise_sd**2, noise_df
         scale = math.sqrt(pure_variance or known_variance or _plug_in_variance(first))
-        covariance = _covariance(first, excess, distinct, place, scale) + extra
-        data = whiten(x, target, blocks, covariance)
-        result = posterior(data, lower, upper, noise_variance=known_variance, noise_df=known_df)
+        covariances = [_covariance(first, excess, distinct, place, scale, error) for error in MODEL_ERRORS]
+        models = [
+            whiten(x, target, blocks, covariance + extra, BLUR * error * spacing)
+            for error, covariance in zip(MODEL_ERRORS, covariances, strict=True)
+        ]
+        result = posterior(models, lower, upper, noise_variance=known_variance, noise_df=known_df)
+        model = int(result.model[result.plug_in(float(result.vertex_quantile(0.5)))[1]])
+        data = models[model]
         if spare < _MIN_OUTLIER_DF:
             break
         residual = _residuals(data, result, target, blocks)
-        previous, inflation = inflation, _outlier_inflation(residual, covariance - extra, spare)
+        previous, inflation = inflation, _outlier_inflation(residual, covariances[model], spare)
         cleaned = loss - np.where(inflation > 1, residual, 0.0)
         if np.all((inflation > 1) == (previous > 1)):
             break
@@ -139,7 +153,6 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
     shape = curvature * basin(x - vertex, p, q)
     levels = data.leveller @ (target - shape)
     variance = float(result.variance[row, column])
-    mean_weight = np.full(len(labels), 1 / len(labels))
     residual_ss = variance * result.df - known_df * known_variance
     lack_p = 1.0
     if pure_variance is not None and not outliers and spare > parts.df:
@@ -151,6 +164,7 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
     )
     return BasinFit(
         posterior=result,
+        models=tuple(models),
         whitened=data,
         lower=lower,
         upper=upper,
@@ -164,7 +178,6 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
         noise_df=float(noise[1]),
         block_levels=tuple((label, float(level) + centre) for label, level in zip(labels, levels, strict=True)),
         min_loss=float(levels.mean()) + centre,
-        level_se=math.sqrt(variance * float(mean_weight @ data.level_covariance @ mean_weight)),
         expected_regret=float(np.sum(result.mass * regret)),
         fitted=blocks @ levels + shape + centre,
         outliers=outliers,
@@ -192,7 +205,7 @@ def _plug_in_variance(result: BasinPosterior) -> float:
     return float(result.variance[result.plug_in(float(result.vertex_quantile(0.5)))])
 
 
-def _first_covariance(excess: FloatArray, place: np.ndarray) -> FloatArray:
+def first_covariance(excess: FloatArray, place: np.ndarray) -> FloatArray:
     """Return equal weights, except for LRs that trained to a loss far above all others.
 
     Runs that collapse without a non-finite loss can end a thousand times further up than the basin is deep; no curve
@@ -210,22 +223,42 @@ def _covariance(
     distinct: FloatArray,
     place: np.ndarray,
     scale: float,
+    model_error: float,
 ) -> FloatArray:
     vertex = float(result.vertex_quantile(0.5))
     row, column = result.plug_in(vertex)
     p, q = result.exponents[column]
     curvature = max(float(result.curvature[row, column]), 0.0)
-    fitted = curvature * basin(distinct - vertex, p, q)
+    return excess_covariance(curvature * basin(distinct - vertex, p, q), observed, place, scale, model_error)
+
+
+def excess_covariance(
+    fitted: FloatArray, observed: FloatArray, place: np.ndarray, scale: float, model_error: float
+) -> FloatArray:
+    """Return the relative covariance of runs whose LRs have a fitted and an observed excess over the minimum.
+
+    Parameters
+    ----------
+    fitted : array of shape (k,)
+        Fitted loss of each distinct LR minus the fitted minimum.
+    observed : array of shape (k,)
+        Mean loss of each distinct LR minus the lowest of them.
+    place : array of shape (n,)
+        Index of the distinct LR of each run.
+    scale : float
+        Standard deviation of a run.
+    model_error : float
+        Relative error of the excess.
+    """
     # Where the runs lie above the curve, theirs is the distance to go by; `observed` is counted from the lowest mean.
     lowest = int(np.argmin(observed))
     excess = np.maximum(fitted, observed + fitted[lowest])
     ordered = np.sort(fitted)
-    # Without noise the best LRs would take all the weight; the fourth best sets a floor.
-    scale = max(scale, MODEL_ERROR * float(ordered[min(3, ordered.size - 1)]) / 2)
+    scale = max(scale, _FLOOR_ERROR * float(ordered[min(3, ordered.size - 1)]) / 2)
     if scale <= 0:
         return np.eye(place.size)
     near = max(float(ordered[min(_NEAR, ordered.size - 1)]), _NOISE_MULTIPLE * scale)
-    model = (MODEL_ERROR * excess / scale) ** 2 * (1 + (excess / near) ** 2)
+    model = (model_error * excess / scale) ** 2 * (1 + (excess / near) ** 2)
     shared: FloatArray = np.eye(place.size) + np.equal.outer(place, place) * model[place][:, None]
     return shared
 

@@ -42,110 +42,85 @@ class Vertices:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LawEstimates:
-    """Maximum-likelihood parameters for each of r replicates of the vertices."""
+class LawEstimate:
+    """Maximum-likelihood parameters."""
 
     params: FloatArray
-    """Shape (r, n_parameters); the first is the amplitude (an LR)."""
-    log_likelihood: FloatArray
-    """Shape (r,)."""
-    at_low_end: NDArray[np.bool_]
-    """The first shape parameter sits at the low end of its line, shape (r,)."""
-    at_high_end: NDArray[np.bool_]
-    """The same at the high end, shape (r,)."""
+    """Shape (n_parameters,); the first is the amplitude (an LR)."""
+    log_likelihood: float
+    at_end: bool
+    """Whether the first shape parameter sits at an end of its line."""
 
 
-def fit_law(law: AbstractLaw, data: Vertices, replicates: FloatArray | None = None) -> LawEstimates:
+def fit_law(law: AbstractLaw, data: Vertices) -> LawEstimate:
     """Fit by maximum likelihood: Gaussian terms for observed vertices, Tobit terms for censored ones.
 
     The amplitude is solved for at every candidate of the law's shape (closed form, or Newton's method with censored
     slices: the likelihood is concave in it), and the maximum along a line of candidates is interpolated by a parabola.
 
-    Parameters
-    ----------
-    law : AbstractLaw
-        The law.
-    data : Vertices
-        The slices.
-    replicates : array of shape (r, n), optional
-        Values to use in place of ``data.y``, one row for each replicate. Defaults to ``data.y`` alone.
-
     References
     ----------
     .. [1] Tobin. "Estimation of Relationships for Limited Dependent Variables." Econometrica 26 (1958).
     """
-    y = data.y[None, :] if replicates is None else replicates
     shapes = law.shape_grid(data.batch)
-    found = _fit_on(law, data, y, shapes, law.line_length)
-    if replicates is None and law.line_length > 1 and not (found.at_low_end[0] or found.at_high_end[0]):
+    found = _fit_on(law, data, shapes, law.line_length)
+    if law.line_length > 1 and not found.at_end:
         line = np.log(shapes[:2, 0]) if law.log_spaced else shapes[:2, 0]
         step = float(line[1] - line[0])
         for _ in range(_REFINEMENTS):
-            centre = math.log(found.params[0, 1]) if law.log_spaced else float(found.params[0, 1])
+            centre = math.log(found.params[1]) if law.log_spaced else float(found.params[1])
             near = centre + step * np.linspace(-1, 1, 2 * _FINER + 1)
-            finer = np.repeat(found.params[:, 1:], near.size, axis=0)
+            finer = np.repeat(found.params[None, 1:], near.size, axis=0)
             finer[:, 0] = np.exp(near) if law.log_spaced else near
-            found = _fit_on(law, data, y, finer, near.size)
+            found = _fit_on(law, data, finer, near.size)
             step /= _FINER
     return found
 
 
-def _fit_on(law: AbstractLaw, data: Vertices, y: FloatArray, shapes: FloatArray, length: int) -> LawEstimates:
-    offset, likelihood = _profile(y, law.log_shape(shapes, data.batch), data)
-    best = np.argmax(likelihood, axis=1)
-    rows = np.arange(len(y))
+def _fit_on(law: AbstractLaw, data: Vertices, shapes: FloatArray, length: int) -> LawEstimate:
+    offset, likelihood = _profile(law.log_shape(shapes, data.batch), data)
+    best = int(np.argmax(likelihood))
     if length == 1:
-        no = np.zeros(len(y), dtype=bool)
-        params = np.column_stack([np.exp(offset[rows, best]), shapes[best]])
-        return LawEstimates(params=params, log_likelihood=likelihood[rows, best], at_low_end=no, at_high_end=no)
+        params = np.concatenate([[math.exp(offset[best])], shapes[best]])
+        return LawEstimate(params=params, log_likelihood=float(likelihood[best]), at_end=False)
     place = best % length
     low, high = place == 0, place == length - 1
-    centre = best + low - high.astype(int)
-    left, middle, right = (likelihood[rows, centre + step] for step in (-1, 0, 1))
+    centre = best + low - high
+    left, middle, right = (float(likelihood[centre + step]) for step in (-1, 0, 1))
     bend = left - 2 * middle + right
-    shift = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
-    shift = np.where(low | high, np.where(low, -1.0, 1.0), np.clip(shift, -1.0, 1.0))
-    params = np.empty((len(y), law.n_parameters))
-    neighbours = np.stack([offset[rows, centre + step] for step in (-1, 0, 1)])
-    params[:, 0] = np.exp(_parabola(neighbours, shift))
-    params[:, 1:] = shapes[centre]
+    shift = min(max(0.5 * (left - right) / bend, -1.0), 1.0) if bend < 0 else 0.0
+    if low or high:
+        shift = -1.0 if low else 1.0
+    params = np.concatenate([[math.exp(_parabola(offset[centre - 1 : centre + 2], shift))], shapes[centre]])
     line = np.log(shapes[:, 0]) if law.log_spaced else shapes[:, 0]
-    moved = line[centre] + shift * (line[1] - line[0])
-    params[:, 1] = np.exp(moved) if law.log_spaced else moved
-    top = _parabola(np.stack([left, middle, right]), shift)
-    return LawEstimates(params=params, log_likelihood=top, at_low_end=low, at_high_end=high)
+    moved = float(line[centre]) + shift * float(line[1] - line[0])
+    params[1] = math.exp(moved) if law.log_spaced else moved
+    top = _parabola(likelihood[centre - 1 : centre + 2], shift)
+    return LawEstimate(params=params, log_likelihood=top, at_end=low or high)
 
 
-def _parabola(values: FloatArray, at: FloatArray) -> FloatArray:
-    left, middle, right = values
-    value: FloatArray = middle + 0.5 * (right - left) * at + 0.5 * (left - 2 * middle + right) * at * at
-    return value
+def _parabola(values: FloatArray, at: float) -> float:
+    left, middle, right = (float(value) for value in values)
+    return middle + 0.5 * (right - left) * at + 0.5 * (left - 2 * middle + right) * at * at
 
 
-def _profile(y: FloatArray, log_shape: FloatArray, data: Vertices) -> tuple[FloatArray, FloatArray]:
-    """Return the best log amplitude and its log-likelihood, each of shape (replicates, candidates)."""
+def _profile(log_shape: FloatArray, data: Vertices) -> tuple[FloatArray, FloatArray]:
+    """Return the best log amplitude and its log-likelihood, each of shape (candidates,)."""
     seen = data.side == 0
     weight = np.where(seen, 1 / data.variance, 0.0)
-    total = weight.sum()
-    offset = (y @ weight)[:, None] / total - (log_shape @ weight)[None, :] / total
+    total = float(weight.sum())
+    offset = (data.y - log_shape) @ weight / total
     censored = np.flatnonzero(~seen)
     if censored.size:
         sd = np.sqrt(data.variance[censored])
         side = data.side[censored].astype(np.float64)
-        gap = log_shape[None, :, censored] - y[:, None, censored]
+        gap = log_shape[:, censored] - data.y[censored]
         offset = _with_censored(offset, total, gap, side, sd)
-    # Sums of squares from moments: no array of shape (replicates, candidates, slices) is needed.
-    squares = (
-        (y**2 @ weight)[:, None]
-        - 2 * (y * weight) @ log_shape.T
-        + (log_shape**2 @ weight)[None, :]
-        - 2 * offset * ((y @ weight)[:, None] - (log_shape @ weight)[None, :])
-        + offset**2 * total
-    )
+    residual = data.y - offset[:, None] - log_shape
     constant = -0.5 * float(np.sum(_LOG_2PI + np.log(data.variance[seen])))
-    likelihood = constant - 0.5 * np.maximum(squares, 0.0)
+    likelihood = constant - 0.5 * residual**2 @ weight
     if censored.size:
-        likelihood = likelihood + np.sum(log_ndtr(side * (offset[..., None] + gap) / sd), axis=-1)
+        likelihood = likelihood + np.sum(log_ndtr(side * (offset[:, None] + gap) / sd), axis=-1)
     return offset, likelihood
 
 
@@ -173,6 +148,11 @@ def _with_censored(start: FloatArray, total: float, gap: FloatArray, side: Float
     return offset
 
 
+def best_log_amplitude(log_shape: FloatArray, data: Vertices) -> FloatArray:
+    """Return the log amplitude of highest likelihood for each row of log shapes, shape (candidates,)."""
+    return _profile(log_shape, data)[0]
+
+
 def chi_squared(law: AbstractLaw, data: Vertices, params: FloatArray) -> float:
     """Return the weighted sum of squared residuals of the observed slices."""
     seen = data.side == 0
@@ -187,6 +167,6 @@ def leave_one_out(law: AbstractLaw, data: Vertices) -> float:
         rest = data.without(int(i))
         if np.sum(rest.side == 0) < min(law.n_parameters, 2):
             continue
-        params = fit_law(law, rest).params[0]
+        params = fit_law(law, rest).params
         errors.append(data.y[i] - float(np.log(law.predict(params, data.batch[i : i + 1])[0])))
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else float("nan")

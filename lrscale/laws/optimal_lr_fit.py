@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, final
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from lrscale.errors import LrscaleError
-from lrscale.laws.base import OPTIMAL_LR_LAWS, FitStatus, FloatArray, Interval, finite_or_none
+from lrscale.laws.base import FitStatus, FloatArray, Interval, finite_or_none
+from lrscale.laws.law_mixture import Draws, checked_sizes, median_and_ends, mixed_lr, mixed_slope
 
 Verdict = Literal["consistent", "ruled out", "cannot tell"]
 
@@ -27,7 +27,7 @@ class LawRow:
     aicc: float | None
     """Akaike's criterion with the small-sample correction; None when the data carry too few slices for the law."""
     weight: float
-    """Share in predictions: Akaike weight among the laws that are not ruled out."""
+    """Share in predictions; zero for rules without a free slope, which would assume what is to be predicted."""
     loo_error: float | None
     """Leave-one-out root mean square error in ln(LR)."""
     p_value: float | None
@@ -49,6 +49,38 @@ class LawRow:
             (name, value, Interval.from_dict(interval)) for name, value, interval in data["parameters"]
         )
         return cls(**values)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleRange:
+    """Where a rule of thumb agrees with the data: its slope lies within the interval of the local slope."""
+
+    rule: str
+    """Name of the rule's law."""
+    slope: float
+    """d log LR / d log B of the rule."""
+    lo: float | None
+    """Smallest batch size of the longest such stretch of the measured range; None when there is none."""
+    hi: float | None
+    """Its largest batch size."""
+    whole: bool
+    """Whether the stretch is the whole measured range."""
+
+    def text(self) -> str:
+        """Return the range in words.
+
+        Examples
+        --------
+        >>> RuleRange(rule="linear", slope=1.0, lo=16.0, hi=256.0, whole=False).text()
+        'linear: not excluded from batch 16 to 256, excluded elsewhere'
+        """
+        name = self.rule.replace("_", " ")
+        if self.lo is None or self.hi is None:
+            return f"{name}: excluded everywhere"
+        return (
+            f"{name}: not excluded from batch {self.lo:g} to {self.hi:g}{'' if self.whole else ', excluded elsewhere'}"
+        )
 
 
 @final
@@ -82,10 +114,12 @@ class OptimalLRFit:
     """Status of each slice."""
     fitted: tuple[float | None, ...]
     """LR of the mixture at each batch size."""
-    draws: tuple[tuple[str, tuple[tuple[float, ...], ...]], ...]
+    draws: Draws
     """(law, draws of its parameters): the mixture behind predictions."""
     confidence: float
     """Confidence of every interval."""
+    rules: tuple[RuleRange, ...] = ()
+    """For each rule of thumb the measured batch sizes at which it is not excluded."""
 
     @property
     def ok(self) -> bool:
@@ -100,7 +134,7 @@ class OptimalLRFit:
         raise LrscaleError(f"law {law} was not fitted", hint=f"fitted: {', '.join(row.law for row in self.table)}")
 
     def predict(self, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the best LR at batch sizes and its interval, laws mixed by their Akaike weights.
+        """Return the best LR at batch sizes and its interval, laws mixed by their weights.
 
         Parameters
         ----------
@@ -118,37 +152,18 @@ class OptimalLRFit:
         LrscaleError
             When no law was fitted, or a batch size is not positive.
         """
-        sizes = self._sizes(batch)
-        curves = np.concatenate(
-            [OPTIMAL_LR_LAWS[name].predict(np.asarray(params), sizes) for name, params in self.draws]
-        )
-        return self._quantiles(curves)
+        sizes = checked_sizes(batch, self.draws, self.reason)
+        return median_and_ends(mixed_lr(self.draws, sizes), self.confidence)
 
     def local_slope(self, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return d log LR / d log B at batch sizes and its interval (linear rule 1, square root 1/2, constant 0)."""
-        sizes = self._sizes(batch)
-        slopes = np.concatenate(
-            [OPTIMAL_LR_LAWS[name].local_slope(np.asarray(params)[:, 1:], sizes) for name, params in self.draws]
-        )
-        return self._quantiles(slopes)
+        sizes = checked_sizes(batch, self.draws, self.reason)
+        return median_and_ends(mixed_slope(self.draws, sizes), self.confidence)
 
     def inside(self, batch: float) -> bool:
         """Return whether a batch size lies within the measured range."""
         used = [size for size, lr in zip(self.batch_sizes, self.best_lrs, strict=True) if lr is not None]
         return bool(used) and min(used) <= batch <= max(used)
-
-    def _sizes(self, batch: ArrayLike) -> FloatArray:
-        if not self.draws:
-            raise LrscaleError(f"no law was fitted: {self.reason}", hint="look at the status first")
-        sizes = np.atleast_1d(np.asarray(batch, dtype=np.float64))
-        if not np.all(np.isfinite(sizes) & (sizes > 0)):
-            raise LrscaleError(f"batch sizes must be positive numbers, not {sizes}", hint="check the argument")
-        return sizes
-
-    def _quantiles(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        tail = 50 * (1 - self.confidence)
-        lo, middle, hi = np.percentile(values, [tail, 50, 100 - tail], axis=0)
-        return middle, lo, hi
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-safe mapping from which `from_dict` rebuilds an equal object."""
@@ -159,13 +174,16 @@ class OptimalLRFit:
         plain["knee_interval"] = None if self.knee_interval is None else self.knee_interval.to_dict()
         for name in ("batch_sizes", "best_lrs", "slice_status", "fitted"):
             plain[name] = list(plain[name])
+        plain["rules"] = [{one.name: getattr(row, one.name) for one in fields(row)} for row in self.rules]
         plain["draws"] = [[law, [list(row) for row in rows]] for law, rows in self.draws]
         return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> OptimalLRFit:
         """Rebuild the fit that `to_dict` wrote."""
-        values = {field.name: data[field.name] for field in fields(cls)}
+        # Fits written before rules had a range lack that field.
+        values = {field.name: data[field.name] for field in fields(cls) if field.name != "rules"}
+        values["rules"] = tuple(RuleRange(**row) for row in data.get("rules", ()))
         values["status"] = FitStatus(data["status"])
         values["table"] = tuple(LawRow.from_dict(row) for row in data["table"])
         if data["knee_interval"] is not None:
@@ -187,4 +205,5 @@ class OptimalLRFit:
                 lines.append(f"      {name:<10} {value:.4g} ({interval.text()})")
         if self.knee_interval is not None:
             lines.append(f"  knee of the saturating law: {self.knee_interval.text()}")
+        lines += [f"  {row.text()}" for row in self.rules]
         return "\n".join(lines)

@@ -19,10 +19,6 @@ from lrscale.laws.slice_draws import draw_curves, equivalent_lrs, parabola_verte
 from lrscale.laws.slice_fit import LRSliceFit
 
 MIN_DISTINCT_LRS = 4
-# A minimum between two grid points is known only through the model. Over the nine simulated shapes of
-# benchmarks/coverage.py the model's error was up to 0.1 of ln(LR) at grid ratio 2; 6 % of the grid spacing, as a
-# standard deviation, restores the coverage of intervals at noise so small that nothing else would widen them.
-STRUCTURAL_SD = 0.06
 _POOR_FIT_P = 1e-3
 # With one degree of freedom the free exponents can fit noise exactly, and the noise is then taken for nothing.
 _MIN_SPARE = 2
@@ -86,7 +82,7 @@ def fit_lr_slice(
     Notes
     -----
     Points far above the minimum are modelled less well and are noisier, so their variance is taken as that of the noise
-    plus the square of a tenth of their fitted excess (see `fit_basin`).
+    plus the square of a part of their fitted excess: 1, 3 or 10 %, mixed by what the runs say (see `fit_basin`).
 
     References
     ----------
@@ -139,13 +135,12 @@ def _conclude(
     x = np.log(runs.lr[runs.kept])
     distinct = np.unique(x)
     tail = (1 - confidence) / 2
-    blur = STRUCTURAL_SD * float(np.median(np.diff(distinct)))
-    ends = core.posterior.vertex_quantile(np.array([tail, 1 - tail]), blur)
+    ends = core.posterior.vertex_quantile(np.array([tail, 1 - tail]), blurred=True)
     lower, upper = np.clip(ends, None, core.upper)
     t = float(stdtrit(core.spare_df, 1 - tail))
     curvature = Interval(core.curvature - t * core.curvature_se, core.curvature + t * core.curvature_se, confidence)
     status, reason = _status(runs, core, (float(lower), float(upper)), curvature, distinct)
-    draws, shape_se = draw_curves(core, runs, resamples, blur, np.random.default_rng(random_seed))
+    draws, shape_se = draw_curves(core, runs, resamples, np.random.default_rng(random_seed))
     quadratic, quadratic_half = parabola_vertex(core, t)
     ok = status is FitStatus.OK
     distance = abs(quadratic - core.vertex) if quadratic is not None else math.inf

@@ -14,9 +14,7 @@ from lrscale.laws.basin_fit import BasinFit
 from lrscale.laws.runs import Runs
 
 
-def draw_curves(
-    core: BasinFit, runs: Runs, count: int, blur: float, rng: np.random.Generator
-) -> tuple[FloatArray, float]:
+def draw_curves(core: BasinFit, runs: Runs, count: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
     """Draw (ln best LR, p, q, curvature, minimum loss) from the posterior, shape (count, 5), in random order.
 
     The second value is the standard error of the minimum loss at fixed seeds: half the central 68 % of its draws.
@@ -25,13 +23,15 @@ def draw_curves(
     almost no Monte Carlo error in it. With two or more seed blocks the level also gets the t-distributed error of a
     mean over seeds; with one block only the noise within it.
     """
-    result, data = core.posterior, core.whitened
+    result = core.posterior
     cumulative = np.cumsum(result.mass.ravel())
     share = (np.arange(count) + rng.random(count)) / count
     cell = np.minimum(np.searchsorted(cumulative, share * cumulative[-1]), cumulative.size - 1)
     row, column = np.divmod(cell, result.mass.shape[1])
     width = np.diff(result.edges)[row]
-    vertex = result.vertices[row] + width * rng.uniform(-0.5, 0.5, count) + blur * rng.standard_normal(count)
+    vertex = (
+        result.vertices[row] + width * rng.uniform(-0.5, 0.5, count) + result.blur[column] * rng.standard_normal(count)
+    )
     vertex = np.minimum(vertex, core.upper)
     p, q = result.exponents[column].T
     estimate, se = result.curvature[row, column], result.curvature_se[row, column]
@@ -41,9 +41,14 @@ def draw_curves(
 
     kept = runs.kept
     loss = runs.loss[kept]
-    shapes = curvature[:, None] * basin(data.x - vertex[:, None], p[:, None], q[:, None])
-    level = (loss - shapes) @ data.leveller.mean(axis=0)
-    level_error = level + core.level_se * rng.standard_t(result.df, count)
+    shapes = curvature[:, None] * basin(core.whitened.x - vertex[:, None], p[:, None], q[:, None])
+    # Each covariance has its own idea of how sure the level is.
+    levellers = np.array([data.leveller.mean(axis=0) for data in core.models])
+    spreads = np.array([math.sqrt(float(data.level_covariance.mean())) for data in core.models])
+    model = result.model[column]
+    level = np.sum((loss - shapes) * levellers[model], axis=1)
+    level_se = np.sqrt(result.variance[row, column]) * spreads[model]
+    level_error = level + level_se * rng.standard_t(result.df, count)
     low, high = np.percentile(level_error, [15.87, 84.13])
     levels = np.array([value for _, value in core.block_levels])
     if levels.size > 1:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ TRUTHS = {
     "power": (0.001, 0.7),
     "saturating": (0.02, 200.0),
     "saturating_free": (0.02, 200.0, 0.6),
+    "surge": (0.02, 1000.0),
 }
 
 
@@ -51,7 +53,7 @@ def test_every_law_describes_itself_and_predicts_positive_lrs(name):
     guesses = law.initial_guesses(np.array(BATCHES), np.full(5, 0.01))
     assert np.all(law.predict(guesses, np.array(BATCHES)) > 0)
     slope = law.local_slope(np.array([TRUTHS[name][1:]]).reshape(1, -1), np.array(BATCHES))
-    assert np.all((slope >= -1e-9) & (slope <= 1 + 1e-9))
+    assert np.all((slope >= -0.5 - 1e-6) & (slope <= 1 + 1e-6))
 
 
 @pytest.mark.parametrize("name", list(OPTIMAL_LR_LAWS))
@@ -61,7 +63,7 @@ def test_exact_vertices_give_the_law_back_to_1e_4(name):
     data = Vertices(
         batch=batch, y=np.log(law.predict(params, batch)), variance=np.full(5, 0.01), side=np.zeros(5, dtype=int)
     )
-    found = fit_law(law, data).params[0]
+    found = fit_law(law, data).params
     np.testing.assert_allclose(law.predict(found, batch), law.predict(params, batch), rtol=1e-4)
     np.testing.assert_allclose(found, params, rtol=1e-2)
 
@@ -96,7 +98,7 @@ def test_a_saturating_truth_beats_every_power_law():
 def test_wide_slices_cannot_tell_the_rules_apart():
     rng = np.random.default_rng(2)
     batches = (210.0, 256.0, 310.0)
-    fit = fit_optimal_lr(batches, slices_of("square_root", (0.001,), rng, 0.02, batches))
+    fit = fit_optimal_lr(batches, slices_of("square_root", (0.001,), rng, 0.03, batches))
     assert {fit.row(rule).verdict for rule in ("constant", "square_root", "linear")} == {"cannot tell"}
 
 
@@ -206,6 +208,86 @@ def test_a_fit_survives_json_exactly():
     assert again == fit
     np.testing.assert_array_equal(again.predict([100]), fit.predict([100]))
     assert "saturating" in fit.summary()
+
+
+def surge_slices(rng, batches, knee):
+    return slices_of("surge", (0.02, knee), rng, 0.003, batches)
+
+
+def test_a_decline_past_the_knee_is_told_as_a_surge():
+    batches = (16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0)
+    fit = fit_optimal_lr(batches, surge_slices(np.random.default_rng(9), batches, 400.0))
+    assert fit.law == "surge"
+    assert fit.row("surge").parameters[1][2].contains(400)
+    slope, lo, hi = fit.local_slope([16, 16384])
+    assert lo[0] > 0.2
+    assert hi[1] < -0.2
+    assert np.all((lo <= slope) & (slope <= hi))
+
+
+@pytest.mark.parametrize(("name", "params"), [("power", (0.001, 0.5)), ("saturating", (0.02, 300.0))])
+def test_noise_does_not_choose_the_surge(name, params):
+    rng = np.random.default_rng(10)
+    for _ in range(4):
+        fit = fit_optimal_lr(BATCHES, slices_of(name, params, rng, 0.02), resamples=100)
+        assert fit.law != "surge"
+        assert fit.row("surge").weight == 0
+
+
+def test_the_range_of_each_rule_is_said():
+    fit = fit_optimal_lr(BATCHES, slices_of("saturating", (0.02, 300.0), np.random.default_rng(11), 0.003))
+    rules = {row.rule: row for row in fit.rules}
+    # The local slope of the truth is 300 / (300 + batch): linear far below the knee, constant far above it.
+    assert rules["linear"].lo == pytest.approx(16)
+    assert rules["linear"].hi < 300
+    assert rules["constant"].lo > 300
+    assert rules["constant"].hi == pytest.approx(4096)
+    assert rules["square_root"].lo < 300 < rules["square_root"].hi
+    assert not any(row.whole for row in fit.rules)
+    assert "linear: not excluded from batch 16 to" in fit.summary()
+
+
+def test_a_rule_that_holds_everywhere_is_said_to():
+    fit = fit_optimal_lr(BATCHES, slices_of("square_root", (0.001,), np.random.default_rng(12), 0.003))
+    rules = {row.rule: row for row in fit.rules}
+    assert rules["square_root"].whole
+    assert rules["linear"].lo is None
+    assert rules["linear"].text() == "linear: excluded everywhere"
+
+
+def test_a_fit_written_before_rules_had_ranges_is_still_read():
+    fit = fit_optimal_lr(BATCHES, slices_of("linear", (1e-4,)))
+    data = fit.to_dict()
+    del data["rules"]
+    assert OptimalLRFit.from_dict(data) == replace(fit, rules=())
+
+
+def test_many_censored_slices_take_less_than_a_second():
+    rng = np.random.default_rng(13)
+    lr = np.geomspace(1e-4, 6e-2, 14)
+    batches = 16.0 * 4.0 ** np.arange(8)
+    slices = [
+        fit_lr_slice(lr, 3 + 0.05 * np.log(lr / (1e-4 * batch)) ** 2 + 0.01 * rng.standard_normal(14), resamples=200)
+        for batch in batches
+    ]
+    assert sum(own.status is FitStatus.CENSORED_HIGH for own in slices) == 5
+    start = time.process_time()
+    assert fit_optimal_lr(batches, slices).ok
+    # 0.2 s where it was measured; 6 s before the grid.
+    assert time.process_time() - start < 1.5
+
+
+def test_a_missing_batch_size_leaves_the_law_where_it_was():
+    slices = slices_of("saturating", (0.02, 300.0), np.random.default_rng(14), 0.005)
+    whole = fit_optimal_lr(BATCHES, slices)
+    holed = fit_optimal_lr([*BATCHES[:2], *BATCHES[3:]], [*slices[:2], *slices[3:]])
+    truth = 0.02 / (1 + 300 / 256)
+    for fit in (whole, holed):
+        _, lo, hi = fit.predict([256])
+        assert lo[0] <= truth <= hi[0]
+    lo, hi = holed.predict([256])[1:]
+    assert 0.8 * (whole.predict([256])[0][0]) < holed.predict([256])[0][0] < 1.25 * whole.predict([256])[0][0]
+    assert hi[0] / lo[0] >= 0.9 * whole.predict([256])[2][0] / whole.predict([256])[1][0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lrscale.errors import LrscaleError
 from lrscale.laws import FitStatus, LRSliceFit, fit_lr_slice
 from lrscale.laws.basin import HIGH_EXPONENTS, LOW_EXPONENTS, basin
-from lrscale.laws.slice import STRUCTURAL_SD
+from lrscale.laws.basin_fit import BLUR, MODEL_ERRORS
 
 LRS = np.geomspace(1e-3, 6.4e-2, 7)
 
@@ -336,10 +336,26 @@ def test_the_equivalent_lrs_hold_the_best_one_and_obey_the_margin():
     np.testing.assert_allclose(bowl([lo, hi]) - 3, 6e-3, rtol=1e-3)
 
 
-def test_the_interval_of_exact_data_is_the_structural_floor():
+def test_the_interval_of_exact_data_is_not_narrower_than_the_shape_is_known():
     fit = fit_lr_slice(LRS, bowl(LRS))
     half = math.log(fit.interval.hi / fit.best_lr)
-    assert half == pytest.approx(1.96 * STRUCTURAL_SD * math.log(2), rel=0.05)
+    floor = 1.96 * BLUR * math.log(2)
+    assert 0.9 * floor * min(MODEL_ERRORS) < half < 1.1 * floor * max(MODEL_ERRORS)
+
+
+def test_replicates_at_low_noise_narrow_the_interval_when_the_basin_fits():
+    # The error of the shape is learned: a basin of the model's own shape leaves a tenth of it, a foreign one does not.
+    rng = np.random.default_rng(16)
+    lr, seed = np.tile(LRS, 3), np.repeat([0, 1, 2], 7)
+    noise = 0.001 * rng.standard_normal(21)
+    u = np.log(lr / 1e-2)
+    own = fit_lr_slice(lr, bowl(lr) + noise, seed=seed)
+    foreign = fit_lr_slice(lr, 3 + np.where(u < 0, 0.15 * (1 - np.exp(-(u**2) / 3)), 0.05 * u**2) + noise, seed=seed)
+    width_of_own = math.log(own.interval.hi / own.interval.lo)
+    assert width_of_own < 0.1
+    assert math.log(foreign.interval.hi / foreign.interval.lo) > 1.5 * width_of_own
+    assert own.interval.contains(1e-2)
+    assert foreign.interval.contains(1e-2)
 
 
 def test_more_seeds_narrow_the_interval():

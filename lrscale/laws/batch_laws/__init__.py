@@ -7,6 +7,15 @@ from lrscale.laws.batch_laws.power import PowerLaw as PowerLaw
 from lrscale.laws.batch_laws.saturating import SaturatingLaw as SaturatingLaw
 from lrscale.laws.batch_laws.saturating_free import SaturatingFreeLaw as SaturatingFreeLaw
 from lrscale.laws.batch_laws.square_root import SquareRootLaw as SquareRootLaw
+from lrscale.laws.batch_laws.surge import SurgeLaw as SurgeLaw
 
-for _law in (ConstantLaw(), SquareRootLaw(), LinearLaw(), PowerLaw(), SaturatingLaw(), SaturatingFreeLaw()):
+for _law in (
+    ConstantLaw(),
+    SquareRootLaw(),
+    LinearLaw(),
+    PowerLaw(),
+    SaturatingLaw(),
+    SaturatingFreeLaw(),
+    SurgeLaw(),
+):
     OPTIMAL_LR_LAWS.register(_law.name)(_law)

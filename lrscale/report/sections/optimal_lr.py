@@ -46,7 +46,7 @@ class OptimalLRSection(AbstractSection):
         finding = context.finding("scaling")
         if finding is None:
             return "No scaling experiment was run in this study (experiments.scaling)."
-        held = [row for row in _measured(finding.data) if finite(row["best_lr"])]
+        held = [row for row in measured_optima(finding.data) if finite(row["best_lr"])]
         if len(held) < 2:
             return (
                 "An LR against batch size needs two batch sizes with their optimum inside the grid; there is "
@@ -59,9 +59,9 @@ class OptimalLRSection(AbstractSection):
     def compute(self, context: ReportContext) -> Card:
         finding = context.finding("scaling")
         assert finding is not None
-        rows = _measured(finding.data)
+        rows = measured_optima(finding.data)
         law = finding.data.get("law")
-        anchor = _anchor(rows, context.recommended("global_batch_size"))
+        anchor = anchor_of(rows, context.recommended("global_batch_size"))
         target = context.recommended("global_batch_size")
         span = [float(row["batch_size"]) for row in rows] + ([float(target)] if finite(target) else [])
         grid = np.geomspace(min(span), max(span), 60)
@@ -70,7 +70,7 @@ class OptimalLRSection(AbstractSection):
             "law",
             (
                 Panel(
-                    draw=partial(_draw, rows=rows, curve=curve, anchor=anchor, target=target),
+                    draw=partial(draw_law, rows=rows, curve=curve, anchor=anchor, target=target),
                     wide=(720, 380),
                     narrow=(350, 330),
                 ),
@@ -83,7 +83,7 @@ class OptimalLRSection(AbstractSection):
             ),
             legend=(
                 LegendEntry(mark="dot", label="measured optimum"),
-                LegendEntry(mark="fit", label=f"chosen law{_law_name(law)} with its 95 % band"),
+                LegendEntry(mark="fit", label=f"chosen law{law_name(law)} with its 95 % band"),
                 *(LegendEntry(mark=role, label=meaning) for _, _, role, meaning in COMPETING),
             ),
             points={"measured": rows, "anchor": anchor},
@@ -102,7 +102,7 @@ class OptimalLRSection(AbstractSection):
             status="cannot_tell" if finding.status == "cannot_tell" else "ok",
             facts=facts,
             figures=(figure,),
-            tables=(Table(key="laws", caption="Laws compared", columns=LAW_COLUMNS, rows=tuple(_law_rows(laws))),)
+            tables=(Table(key="laws", caption="Laws compared", columns=LAW_COLUMNS, rows=tuple(law_table_rows(laws))),)
             if laws
             else (),
             method=(
@@ -137,7 +137,8 @@ def slope_words(slope: tuple[float, float, float], batch_size: float) -> str:
     )
 
 
-def _measured(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def measured_optima(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the best LR of each batch size with its interval, ascending; of a censored one the ends of its grid."""
     rows = []
     for cell in data.get("cells", ()):
         fit = cell.get("slice") or {}
@@ -145,7 +146,7 @@ def _measured(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         rates = [float(lr) for lr in fit.get("lr") or () if finite(lr)]
         rows.append(
             {
-                "batch_size": int(cell["batch_size"]),
+                "batch_size": cell["batch_size"],
                 "best_lr": fit.get("best_lr"),
                 "lo": lo,
                 "hi": hi,
@@ -157,13 +158,14 @@ def _measured(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["batch_size"])
 
 
-def _anchor(rows: Sequence[Mapping[str, Any]], target: Any) -> Mapping[str, Any]:
+def anchor_of(rows: Sequence[Mapping[str, Any]], target: Any) -> Mapping[str, Any]:
     """Return the measured optimum that the rules start from: the smallest batch, as people apply them."""
     del target
     return next(row for row in rows if finite(row["best_lr"]))
 
 
-def _law_rows(laws: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def law_table_rows(laws: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the table of laws, with names and parameters as text."""
     rows = []
     for law in laws:
         parameters = law.get("parameters")
@@ -180,14 +182,21 @@ def _parameter(name: Any, value: Any, interval: Any) -> str:
     return f"{short(name, 24)} {with_interval(number, *pair(interval))}"
 
 
-def _law_name(law: Any) -> str:
+def law_name(law: Any) -> str:
+    """Return the name of the chosen law in brackets, or nothing."""
     name = law.get("law") if isinstance(law, Mapping) else None
     return f" ({name.replace('_', ' ')})" if isinstance(name, str) else ""
 
 
-def _draw(
-    canvas: Canvas, rows: Sequence[Mapping[str, Any]], curve: Curve | None, anchor: Mapping[str, Any], target: Any
+def draw_law(
+    canvas: Canvas,
+    rows: Sequence[Mapping[str, Any]],
+    curve: Curve | None,
+    anchor: Mapping[str, Any],
+    target: Any,
+    batch_label: str = "global batch size (examples)",
 ) -> None:
+    """Draw the best LR against the batch size: measured optima, the law's band, the competing rules."""
     axes = canvas.axes
     canvas.margins(right=84 if not canvas.is_narrow else 76, left=56)
     held = [row for row in rows if finite(row["best_lr"])]
@@ -201,7 +210,7 @@ def _draw(
     x_limits = padded(sizes, log=True, share=0.05)
     canvas.scale("x", *x_limits, log=True, label_width=38, at=sizes)
     canvas.scale("y", *limits, log=True)
-    canvas.axis_labels("global batch size (examples)", "best peak LR")
+    canvas.axis_labels(batch_label, "best peak LR")
     _draw_rules(canvas, anchor, x_limits, limits)
     if curve is not None:
         axes.fill_between(curve.x, curve.lo, curve.hi, color=color("accent"), alpha=0.2, lw=0)

@@ -1,0 +1,187 @@
+"""The likelihood of a curve of best LRs from all runs of several batch sizes: one basin shape, free levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from scipy.special import ndtr
+
+from lrscale.laws.base import FloatArray
+from lrscale.laws.basin import EXPONENTS, Whitened, basin_terms
+from lrscale.laws.basin_fit import EXTENSION
+from lrscale.laws.runs import Runs
+
+_POINTS = 256
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """The finished runs of one batch size."""
+
+    batch: float
+    runs: Runs
+    x: FloatArray
+    """ln(LR) of the kept runs, shape (n,)."""
+    loss: FloatArray
+    """Their losses, shape (n,)."""
+    blocks: FloatArray
+    """One column for each free level, shape (n, blocks)."""
+    lower: float
+    """Lowest ln(best LR) that is considered."""
+    upper: float
+    """Highest, at most ln of the LR from which upwards runs diverged."""
+    bounded_by_divergence: bool
+
+    @property
+    def spare(self) -> int:
+        """Number of losses beyond the levels."""
+        return int(self.x.size - self.blocks.shape[1])
+
+
+def read_cell(batch: float, runs: Runs) -> Cell | None:
+    """Return the cell of one batch size, or None when no run finished."""
+    if not runs.kept.any():
+        return None
+    x = np.log(runs.lr[runs.kept])
+    blocks, _ = runs.blocks()
+    bound = runs.diverged_above()
+    lower, upper = float(x.min()) - EXTENSION, float(x.max()) + EXTENSION
+    bounded = bound is not None and math.log(bound) < upper
+    return Cell(
+        batch=batch,
+        runs=runs,
+        x=x,
+        loss=runs.loss[runs.kept],
+        blocks=blocks,
+        lower=lower,
+        upper=math.log(bound) if bound is not None and bounded else upper,
+        bounded_by_divergence=bounded,
+    )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the runs say at candidates for the best LRs, each of shape (c, columns).
+
+    Columns are pairs of exponents, once for each covariance.
+    """
+
+    curvature: FloatArray
+    """Least-squares curvature, common to all batch sizes."""
+    power: FloatArray
+    """Sum of squares of the whitened basin."""
+    variance: FloatArray
+    """Noise variance."""
+    log_mass: FloatArray
+    """Log of the posterior density up to a constant."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurfaceLikelihood:
+    """Log-likelihood of ln(best LR) at each batch size, levels, curvature and noise integrated out.
+
+    ``loss = level of the batch (and seed) + curvature basin(ln LR - ln best LR(batch); p, q) + noise``. The blocks are
+    orthogonal, so the sums over runs that a basin needs are a function of the best LR at one batch size each: they are
+    tabulated once for each batch size and looked up for every candidate law.
+    """
+
+    models: tuple[tuple[Whitened, ...], ...]
+    """The cells under each covariance; the covariances have the same prior weight."""
+    lower: FloatArray
+    """Lowest ln(best LR) of each batch size, shape (n,)."""
+    upper: FloatArray
+    """Highest, shape (n,)."""
+
+    @property
+    def df(self) -> int:
+        """Degrees of freedom of the noise given the curvature."""
+        return sum(cell.target.size for cell in self.models[0]) - 1
+
+    def cells(self, column: int) -> tuple[Whitened, ...]:
+        """Return the cells under the covariance of a column."""
+        return self.models[column // len(EXPONENTS)]
+
+    def total(self, column: int) -> float:
+        """Return the sum of squares about the levels under the covariance of a column."""
+        return sum(float(cell.target @ cell.target) for cell in self.cells(column))
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Return the log-likelihood of `x`, shape (c, n), for each column, shape (c, columns)."""
+        outside = np.any((x < self.lower) | (x > self.upper), axis=1)
+        found = self.evidence(np.clip(x, self.lower, self.upper)).log_mass
+        found[outside] = -np.inf
+        return found
+
+    def evidence(self, x: FloatArray) -> Evidence:
+        """Return curvature, noise and posterior density at `x`, shape (c, n)."""
+        parts = [self._under(model, x) for model in self.models]
+        return Evidence(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
+
+    def _under(self, model: tuple[Whitened, ...], x: FloatArray) -> tuple[FloatArray, ...]:
+        power = np.zeros((len(x), len(EXPONENTS)))
+        dot = np.zeros_like(power)
+        total = log_scale = 0.0
+        for j, cell in enumerate(model):
+            own_power, own_dot = _tabulated(cell, x[:, j])
+            power += own_power
+            dot += own_dot
+            total += float(cell.target @ cell.target)
+            log_scale += cell.log_scale
+        curvature = dot / power
+        variance = np.maximum(total - curvature * dot, 1e-24 * total + 1e-300) / self.df
+        t = curvature / np.sqrt(variance / power)
+        # Integral over D > 0 of D times a normal density, as for one slice (see `BasinPosterior`).
+        positive = t * ndtr(t) + np.exp(-0.5 * np.minimum(t * t, 1400.0)) / math.sqrt(2 * math.pi)
+        log_mass = (
+            log_scale
+            - 0.5 * self.df * np.log(variance)
+            - np.log(power)
+            + np.log(np.maximum(positive, 0.0) * np.sqrt(variance) + 1e-300)
+        )
+        return curvature, power, variance, log_mass
+
+    def separate(self, x: FloatArray, column: int) -> tuple[float, int]:
+        """Return the residual sum of squares with a curvature for each batch size, and how many there are."""
+        left, count = self.total(column), 0
+        for cell, value in zip(self.cells(column), x, strict=True):
+            power, dot = (float(part[0, column % len(EXPONENTS)]) for part in _sums(cell, np.array([value])))
+            if power > 0:
+                left -= dot**2 / power
+                count += 1
+        return max(left, 0.0), count
+
+
+def _sums(cell: Whitened, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    low, high = basin_terms(cell.distinct, x)
+    columns = (low @ cell.distinct_operator.T)[:, :, None, :] + (high @ cell.distinct_operator.T)[:, None, :, :]
+    columns = columns.reshape(x.size, len(EXPONENTS), -1) / EXPONENTS.sum(axis=1)[None, :, None]
+    return np.einsum("gmn,gmn->gm", columns, columns), columns @ cell.target
+
+
+def _tabulated(cell: Whitened, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the sums at `x` by linear interpolation between points that span it, so that a narrow range is exact."""
+    if x.size <= _POINTS:
+        return _sums(cell, x)
+    first, last = float(x.min()), float(x.max())
+    step = max((last - first) / (_POINTS - 1), 1e-12)
+    power, dot = _sums(cell, first + step * np.arange(_POINTS + 1, dtype=np.float64))
+    place = (x - first) / step
+    left = np.minimum(place.astype(np.intp), _POINTS - 1)
+    part = (place - left)[:, None]
+    return (1 - part) * power[left] + part * power[left + 1], (1 - part) * dot[left] + part * dot[left + 1]
+
+
+def likelihood_of(cells: Sequence[Cell], models: Sequence[Sequence[Whitened]]) -> SurfaceLikelihood:
+    """Return the likelihood of cells under given covariances."""
+    return SurfaceLikelihood(
+        models=tuple(tuple(model) for model in models),
+        lower=np.array([cell.lower for cell in cells]),
+        upper=np.array([cell.upper for cell in cells]),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lrscale"
 
-LIGHT = ("laws", "schedules", "recipe", "store", "study", "report", "recommend", "launch", "cli", "zoo")
+LIGHT = ("laws", "schedules", "recipe", "store", "study", "sweep", "report", "recommend", "launch", "cli", "zoo")
 HEAVY = ("torch", "lightning", "pytorch_lightning", "lightning_fabric", "torchmetrics")
 NOT_FOR_HELP = (*HEAVY, "numpy", "pandas", "matplotlib", "scipy", "seaborn", "pyarrow", "sklearn")
 

@@ -27,13 +27,15 @@ ALLOWED: dict[str, set[str]] = {
     # The launcher starts the worker by module name.
     "launch": FACTS,
     "study": FACTS | {"launch"},
+    # Tables of runs made elsewhere; findings are the words that a study and a table share.
+    "sweep": BASE | {"laws", "store", "study"},
     "recommend": FACTS | {"study"},
     # The recommendation stands on top of the report.
-    "report": FACTS | {"study", "recommend"},
+    "report": FACTS | {"study", "recommend", "sweep"},
     "callbacks": FORMULAS | {"recommend", "training"},
     "zoo": BASE,
     "testing": FACTS | {"training", "launch", "study", "recommend", "report", "zoo"},
-    "cli": FACTS | {"training", "launch", "study", "recommend", "report", "zoo", "callbacks"},
+    "cli": FACTS | {"training", "launch", "study", "recommend", "report", "sweep", "zoo", "callbacks"},
     "__main__": {"cli"},
     # Resolves the public names on first use.
     "__init__": {"callbacks", "recipe", "recommend", "store", "study", "laws", "schedules", "units", "errors"},

@@ -102,6 +102,75 @@ _add_experiment("scaling", "Find the best learning rate at each batch size.")
 _add_experiment("throughput", "Measure examples per second for each layout.")
 
 
+@app.command("fit")
+def fit(
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE|STUDY", help="CSV, TSV, JSON lines or Parquet, or a study folder.")
+    ],
+    lr: Annotated[str | None, typer.Option("--lr", metavar="COL", help="Column of the peak learning rate.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", metavar="COL", help="Column of the batch size.")] = None,
+    loss: Annotated[str | None, typer.Option("--loss", metavar="COL", help="Column of the final loss.")] = None,
+    seed: Annotated[str | None, typer.Option("--seed", metavar="COL", help="Column of the seed.")] = None,
+    status: Annotated[str | None, typer.Option("--status", metavar="COL", help="Column of the status.")] = None,
+    params: Annotated[str | None, typer.Option("--params", metavar="COL", help="Column of the model size.")] = None,
+    tokens: Annotated[
+        str | None, typer.Option("--tokens", metavar="COL", help="Column of the training tokens.")
+    ] = None,
+    examples: Annotated[
+        str | None, typer.Option("--examples", metavar="COL", help="Column of the training examples.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option("--steps", metavar="COL", help="Column of the optimizer steps.")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", metavar="COL", help="Column of the schedule.")] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="COL", help="Column of the task.")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", metavar="COL,...", help="Fit each value of these columns on its own. Repeatable."),
+    ] = None,
+    batch_unit: Annotated[
+        str | None,
+        typer.Option("--batch-unit", metavar="UNIT", help="What a batch counts: examples, sequences or tokens."),
+    ] = None,
+    drop_bad: Annotated[
+        bool, typer.Option("--drop-bad", help="Leave out rows without a positive LR and batch size.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML report.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where the fits go. Default: fits.json by the table.")
+    ] = None,
+    holdout: Annotated[
+        str | None, typer.Option("--holdout", metavar="largest", help="Fit without the largest, and report the miss.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", metavar="P", help="Of all intervals. Default: 0.95.")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", metavar="T", help="Relative loss called equal. Default: 0.001.")
+    ] = None,
+) -> None:
+    """Fit the laws to a table of finished runs, or to a study anew.
+
+    Columns are guessed from their names unless a flag names them, and every guess is printed. The exit code is 1 when
+    nothing could be fitted.
+    """
+    from lrscale.cli.fit import TableRequest, fit_path
+
+    names = ("lr", "batch", "loss", "seed", "status", "params", "tokens", "examples", "steps", "schedule", "task")
+    columns = (lr, batch, loss, seed, status, params, tokens, examples, steps, schedule, task)
+    request = TableRequest(
+        path=table,
+        columns={name: column for name, column in zip(names, columns, strict=True) if column is not None},
+        by=tuple(name.strip() for group in by or () for name in group.split(",") if name.strip()),
+        batch_unit=batch_unit,
+        drop_bad=drop_bad,
+        report=report,
+        out=out,
+        holdout=holdout,
+        confidence=confidence,
+        tolerance=tolerance,
+    )
+    _end(fit_path(request))
+
+
 @app.command("report")
 def report(
     study: StudyArgument,

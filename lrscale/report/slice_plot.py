@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +35,14 @@ class SlicePoint:
     loss: float | None
     """None unless the trial completed."""
     status: str
-    seed: int
+    seed: int | str | None
     trial_id: str
+
+    @property
+    def who(self) -> str:
+        """Seed and trial as far as they are known, with a comma before each."""
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{seed}, {self.trial_id}" if self.trial_id else seed
 
 
 @final
@@ -58,10 +65,13 @@ class SliceData:
             for trial in trials
         )
         if not points:
-            pairs = zip(fit.get("lr") or (), fit.get("loss") or (), strict=False)
+            seeds = fit.get("seeds") or itertools.repeat(None)
+            rows = zip(fit.get("lr") or (), fit.get("loss") or (), seeds, strict=False)
             points = tuple(
-                SlicePoint(float(lr), float(y) if finite(y) else None, "completed" if finite(y) else "diverged", 0, "")
-                for lr, y in pairs
+                SlicePoint(
+                    float(lr), float(y) if finite(y) else None, "completed" if finite(y) else "diverged", seed, ""
+                )
+                for lr, y, seed in rows
                 if finite(lr) and lr > 0
             )
         return cls(title, points, fit, slice_curve(fit))
@@ -84,13 +94,17 @@ class SliceLimits:
     """Whether any trial has a loss; without one the axis has no numbers."""
 
     @classmethod
-    def of(cls, slices: Sequence[SliceData]) -> SliceLimits | None:
-        """Return limits that hold every trial, or None when there is none."""
+    def of(cls, slices: Sequence[SliceData], *, fence: float | None = None) -> SliceLimits | None:
+        """Return limits that hold every trial, or None when there is none.
+
+        With `fence`, losses whose excess over the lowest is more than that many times the median excess lie above the
+        axis: runs that all but diverged would press the slices flat.
+        """
         rates = [point.lr for data in slices for point in data.points]
         if not rates:
             return None
         known = [value for data in slices for value in data.losses]
-        losses = known or [0.0, 1.0]
+        losses = (known if fence is None else _fenced(known, fence)) or [0.0, 1.0]
         log = wants_log(losses)
         lo, hi = padded(losses, log=log, share=0.05)
         # Room above the highest loss for the trials that gave none.
@@ -102,6 +116,13 @@ class SliceLimits:
         """Where trials without a loss are drawn."""
         lo, hi = self.loss
         return float(hi / (hi / lo) ** 0.03) if self.log_loss else hi - 0.03 * (hi - lo)
+
+
+def _fenced(losses: Sequence[float], fence: float) -> list[float]:
+    lowest = min(losses, default=0.0)
+    excess = sorted(value - lowest for value in losses)
+    most = fence * excess[len(excess) // 2] if excess else 0.0
+    return [value for value in losses if value - lowest <= most] if most > 0 else list(losses)
 
 
 def draw_slice(
@@ -134,7 +155,8 @@ def draw_slice(
         best, lo, hi = chosen
     if lo is not None and hi is not None:
         band = axes.axvspan(max(lo, limits.lr[0]), min(hi, limits.lr[1]), color=color("accent"), alpha=0.13, lw=0)
-        canvas.hover(band, f"95 % interval of the best LR: {rate(lo)} to {rate(hi)}")
+        share = 100 * float(data.fit.get("confidence") or 0.95)
+        canvas.hover(band, f"{share:g} % interval of the best LR: {rate(lo)} to {rate(hi)}")
     _draw_equivalence(canvas, data, limits)
     if data.curve is not None:
         axes.fill_between(data.curve.x, data.curve.lo, data.curve.hi, color=color("accent"), alpha=0.2, lw=0)
@@ -165,7 +187,9 @@ def _draw_equivalence(canvas: Canvas, data: SliceData, limits: SliceLimits) -> N
 def _draw_points(canvas: Canvas, data: SliceData, limits: SliceLimits) -> None:
     import seaborn as sns
 
-    held = [point for point in data.points if point.loss is not None and math.isfinite(point.loss)]
+    known = [point for point in data.points if point.loss is not None and math.isfinite(point.loss)]
+    held = [point for point in known if point.loss is not None and point.loss <= limits.loss[1]]
+    above = [point for point in known if point.loss is not None and point.loss > limits.loss[1]]
     lost = [point for point in data.points if point.loss is None or not math.isfinite(point.loss)]
     if held:
         sns.scatterplot(
@@ -180,8 +204,21 @@ def _draw_points(canvas: Canvas, data: SliceData, limits: SliceLimits) -> None:
         )
         canvas.hover(
             canvas.axes.collections[-1],
-            [f"LR {rate(point.lr)}, loss {loss(point.loss)}, seed {point.seed}, {point.trial_id}" for point in held],
+            [f"LR {rate(point.lr)}, loss {loss(point.loss)}{point.who}" for point in held],
         )
+    if above:
+        marks = canvas.axes.scatter(
+            [point.lr for point in above],
+            [limits.ceiling] * len(above),
+            marker="^",
+            s=22,
+            color=color("ink"),
+            alpha=0.6,
+            linewidths=0,
+            zorder=4,
+            clip_on=False,
+        )
+        canvas.hover(marks, [f"LR {rate(point.lr)}, loss {loss(point.loss)}{point.who}, above" for point in above])
     if lost:
         marks = canvas.axes.scatter(
             [point.lr for point in lost],
@@ -193,6 +230,4 @@ def _draw_points(canvas: Canvas, data: SliceData, limits: SliceLimits) -> None:
             zorder=4,
             clip_on=False,
         )
-        canvas.hover(
-            marks, [f"LR {rate(point.lr)}: {point.status}, seed {point.seed}, {point.trial_id}" for point in lost]
-        )
+        canvas.hover(marks, [f"LR {rate(point.lr)}: {point.status}{point.who}" for point in lost])

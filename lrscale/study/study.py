@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 from lrscale import __version__
@@ -127,6 +128,13 @@ class Study:
             context = Context(recipe=self.recipe, view=view, facts=facts, findings=findings)
             findings[experiment.key] = experiment.analyse(context)
         return tuple(findings.values())
+
+    def write_fits(self, findings: Iterable[Finding]) -> Path:
+        """Write ``fits.json`` anew from findings, and return its path; trials and findings stay as they are."""
+        path = self.folder.path / "fits.json"
+        with self.folder.locked():
+            write_atomically(path, to_json(_fits({one.key: one.to_dict() for one in findings}), indent=1))
+        return path
 
     def _asked(self, experiments: Sequence[str] | None) -> list[AbstractExperiment]:
         for key in experiments or ():
@@ -260,13 +268,16 @@ class Study:
             earlier = {key: value for key, value in read_json(path).items() if key not in found}
         whole = {key: (found.get(key) or earlier.get(key)) for key in EXPERIMENTS if key in found or key in earlier}
         write_atomically(path, to_json(whole, indent=1))
-        fits = {
-            key: {name: value["data"][name] for name in ("law", "cells", "schedules") if name in value["data"]}
-            for key, value in whole.items()
-            if value is not None
-        }
-        write_atomically(self.folder.path / "fits.json", to_json(fits, indent=1))
+        write_atomically(self.folder.path / "fits.json", to_json(_fits(whole), indent=1))
         self.folder.write_plan(plan)
+
+
+def _fits(findings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: {name: value["data"][name] for name in ("law", "cells", "schedules") if name in value["data"]}
+        for key, value in findings.items()
+        if value is not None
+    }
 
 
 def read_findings(folder: StudyFolder) -> tuple[Finding, ...]:

@@ -17,6 +17,12 @@ OPTIONS = {
     "schedules": RECIPE_OPTIONS,
     "scaling": RECIPE_OPTIONS,
     "throughput": RECIPE_OPTIONS,
+    "fit": [
+        "TABLE|STUDY",
+        *("--lr", "--batch", "--loss", "--seed", "--status", "--params", "--tokens", "--examples", "--steps"),
+        *("--schedule", "--task", "--by", "--batch-unit", "--drop-bad", "--report", "--out", "--holdout"),
+        *("--confidence", "--tolerance"),
+    ],
     "report": ["STUDY", "--open"],
     "recommend": ["STUDY", "--batch-size", "--horizon", "--format"],
     "status": ["STUDY"],

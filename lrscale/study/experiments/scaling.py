@@ -7,14 +7,14 @@ from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
-from lrscale.laws import OPTIMAL_LR_LAWS, FitStatus, LRSliceFit, OptimalLRFit, fit_optimal_lr
+from lrscale.laws import FitStatus, LRSliceFit, OptimalLRFit, fit_optimal_lr
 from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.experiments.range_test import middle
-from lrscale.study.finding import Check, Finding, Quantity
-from lrscale.study.words import interval_text, number
+from lrscale.study.finding import Check, Finding
+from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch, law_rows, slice_rows
 
 FALLBACK_START = 1e-3
 """Where a search begins when neither a range test nor the module's own LR says better."""
@@ -128,8 +128,7 @@ def _finding(
     settings = context.recipe.experiments.scaling
     assert settings is not None
     trials = [trial for some in by_batch.values() for trial in some]
-    known = {size: fit for size, fit in fits.items() if fit.min_loss is not None and fit.best_lr is not None}
-    best = min(known, key=lambda size: known[size].min_loss or 0.0) if known else None
+    best = best_batch(fits)
     data: dict[str, Any] = {
         "horizon_examples": max((trial.spec.examples for trial in trials), default=None),
         "schedule": settings.schedule.name,
@@ -142,114 +141,22 @@ def _finding(
         "law": law.to_dict(),
         "best_batch_size": best,
     }
-    numbers: dict[str, Quantity] = {}
-    if best is not None:
-        fit = known[best]
-        lo, hi = bounds(fit.interval)
-        loss_lo, loss_hi = bounds(fit.min_loss_interval)
-        numbers["best_lr"] = Quantity(value=fit.best_lr, lo=lo, hi=hi)
-        numbers["loss"] = Quantity(value=fit.min_loss, lo=loss_lo, hi=loss_hi)
-        numbers["best_batch_size"] = Quantity(value=float(best), unit="examples")
-        if law.law is not None:
-            slope, slope_lo, slope_hi = _slope_at(law, best)
-            numbers["local_slope"] = Quantity(value=slope, lo=slope_lo, hi=slope_hi)
+    examples = data["horizon_examples"]
+    scope = f"{settings.seeds} seeds, {examples:,} examples" if best is not None else ""
     return Finding(
         key=experiment.key,
         title=experiment.title,
-        status="ok" if known else "cannot_tell",
-        sentence=_sentence(fits, known, law, best, settings.seeds, data["horizon_examples"]),
-        numbers=numbers,
-        tables={"slices": tuple(_slice_rows(fits, by_batch)), "laws": tuple(law_rows(law))},
+        status="ok" if best is not None else "cannot_tell",
+        sentence=answer_sentence(fits, law, scope=scope),
+        numbers=answer_numbers(fits, law, unit="examples"),
+        tables={
+            "slices": slice_rows(fits, {size: len(some) for size, some in by_batch.items()}),
+            "laws": law_rows(law),
+        },
         checks=tuple(_checks(context, by_batch, fits)),
         data=data,
         trial_ids=tuple(trial.trial_id for trial in trials),
     )
-
-
-def _sentence(
-    fits: dict[int, LRSliceFit],
-    known: dict[int, LRSliceFit],
-    law: OptimalLRFit,
-    best: int | None,
-    seeds: int,
-    examples: int | None,
-) -> str:
-    if best is None:
-        first = next(iter(fits.values()), None)
-        why = first.reason if first is not None else "no trial has finished"
-        return f"No batch size has an optimum inside its learning rates: {why}"
-    fit = known[best]
-    sentence = (
-        f"At batch {best} the best peak LR is {number(fit.best_lr)} ({interval_text(*bounds(fit.interval))}; "
-        f"{seeds} seeds, {examples:,} examples)"
-    )
-    open_ended = [size for size in fits if size not in known]
-    if open_ended:
-        sentence += f"; at batch {', '.join(map(str, open_ended))} the optimum is not inside the learning rates tried"
-    if law.law is not None and len(known) > 1:
-        slope, lo, hi = _slope_at(law, best)
-        sentence += (
-            f". Around it the best LR grows as batch to the power {number(slope)} ({interval_text(lo, hi)}), "
-            f"by the {law.law.replace('_', ' ')} law"
-        )
-    elif len(known) > 1:
-        sentence += f". Which law links the batch sizes cannot be told: {law.reason.rstrip('.')}"
-    return sentence + "."
-
-
-def bounds(interval: Any) -> tuple[float | None, float | None]:
-    """Return the ends of an interval or pair; both None when there is none."""
-    if interval is None:
-        return None, None
-    return (interval[0], interval[1]) if isinstance(interval, tuple) else (interval.lo, interval.hi)
-
-
-def _slice_rows(fits: dict[int, LRSliceFit], by_batch: dict[int, list[Trial]]) -> list[dict[str, Any]]:
-    rows = []
-    for size, fit in fits.items():
-        lo, hi = bounds(fit.interval)
-        equal_lo, equal_hi = bounds(fit.equivalence)
-        loss_lo, loss_hi = bounds(fit.min_loss_interval)
-        rows.append(
-            {
-                "batch_size": size,
-                "best_lr": fit.best_lr,
-                "lo": lo,
-                "hi": hi,
-                "equivalent_lo": equal_lo,
-                "equivalent_hi": equal_hi,
-                "loss": fit.min_loss,
-                "loss_lo": loss_lo,
-                "loss_hi": loss_hi,
-                "diverged_above": fit.diverged_above,
-                "trials": len(by_batch[size]),
-                "status": fit.status.value,
-            }
-        )
-    return rows
-
-
-def law_rows(law: OptimalLRFit) -> list[dict[str, Any]]:
-    """Return the table of competing laws."""
-    return [
-        {
-            "law": row.law,
-            "formula": OPTIMAL_LR_LAWS[row.law].formula,
-            "aicc": row.aicc,
-            "loo": row.loo_error,
-            "verdict": row.verdict,
-            "parameters": ", ".join(
-                f"{name} {number(value)} ({interval_text(interval.lo, interval.hi)})"
-                for name, value, interval in row.parameters
-            ),
-        }
-        for row in law.table
-    ]
-
-
-def _slope_at(law: OptimalLRFit, batch_size: int) -> tuple[float, float, float]:
-    slope, lo, hi = law.local_slope(batch_size)
-    return float(slope[0]), float(lo[0]), float(hi[0])
 
 
 def _checks(context: Context, by_batch: dict[int, list[Trial]], fits: dict[int, LRSliceFit]) -> list[Check]:

@@ -13,8 +13,9 @@ from lrscale.store import Trial, TrialSpec
 from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.experiments.range_test import middle, range_test_batch
-from lrscale.study.experiments.scaling import bounds, start_lr, tolerance
+from lrscale.study.experiments.scaling import start_lr, tolerance
 from lrscale.study.finding import Check, Finding, Quantity
+from lrscale.study.lr_answer import bounds
 from lrscale.study.words import interval_text, number
 from lrscale.units import Duration
 

@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lrscale.callbacks import ApplyRecommendation as ApplyRecommendation
+    from lrscale.callbacks_noise_scale import GradientNoiseScale as GradientNoiseScale
     from lrscale.recipe import Recipe as Recipe
     from lrscale.recipe import load_recipe as load_recipe
     from lrscale.recommend import Recommendation as Recommendation
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "ApplyRecommendation": "lrscale.callbacks",
+    "GradientNoiseScale": "lrscale.callbacks_noise_scale",
     "Recipe": "lrscale.recipe",
     "load_recipe": "lrscale.recipe",
     "Recommendation": "lrscale.recommend",

@@ -1,0 +1,1 @@
+"""Measurements that ride along with training and leave it untouched."""

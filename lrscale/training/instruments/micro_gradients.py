@@ -1,0 +1,240 @@
+"""Reads the norm of every micro-gradient: what one backward of one rank adds, before any exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+HELD_BYTES = 64 * 2**20
+"""Gradients that hooks see are held until this many bytes are together, then reduced to norms in one call. A held
+gradient is copied by autograd instead of handed over, so this bounds the extra memory of a backward."""
+LEAST_ADAM_STEPS = 5
+"""Optimizer steps before the second moments of Adam are used; the first ones are single squared gradients."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """Norms of the gradients of one backward."""
+
+    places: tuple[int, ...]
+    """Of the parameters that have a gradient; the norm of the others is 0."""
+    plain: Tensor
+    """Shape (places,)."""
+    preconditioned: Tensor | None
+    """The same of the gradients divided by Adam's denominators."""
+
+
+@final
+class MicroGradients:
+    """Reads the gradients of each backward of this rank.
+
+    There are two ways. With `direct`, ``grad`` holds nothing but this backward: a callback that is queued when the
+    backward begins runs when all gradients are there, and before DistributedDataParallel, whose own callback is queued
+    later, writes the average of the ranks over them. Otherwise a hook on every leaf sees the gradient of this backward
+    alone, summed over all uses of the leaf, before it is accumulated into ``grad`` and before it enters a bucket.
+    Neither returns anything, so autograd goes on with the same numbers.
+
+    Parameters
+    ----------
+    parameters : sequence of Tensor
+        Distinct leaves that require a gradient, at least one.
+    denominators : AdamDenominators or None, optional
+        What Adam divides their gradients by. Default None.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], denominators: AdamDenominators | None = None) -> None:
+        self.parameters = list(parameters)
+        self._denominators = denominators
+        self._all = tuple(range(len(self.parameters)))
+        self._float32 = all(leaf.dtype is torch.float32 for leaf in self.parameters)
+        self._handles: list[Any] = []
+        self._held: dict[int, Tensor] = {}
+        self._held_bytes = 0
+        self._done: list[Norms] = []
+        self._open = False
+        self._precondition = False
+        self.pieces = 0
+        """Gradients that came in several pieces within one backward, as reentrant checkpointing makes them."""
+
+    def listen(self, on: bool) -> None:
+        """Put the hooks on the leaves, or take them off."""
+        if on and not self._handles:
+            self._handles = [
+                leaf.register_hook(self._hook(place))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                for place, leaf in enumerate(self.parameters)
+            ]
+        elif not on and self._handles:
+            for handle in self._handles:
+                handle.remove()
+            self._handles = []
+            self._held.clear()
+
+    def open(self, loss: Tensor, *, direct: bool, precondition: bool) -> None:
+        """Take the gradients of the backward that begins at `loss`."""
+        self._held.clear()
+        self._held_bytes = 0
+        self._done = []
+        self._precondition = precondition
+        if direct:
+            loss.register_hook(self._queue)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        else:
+            self._open = True
+
+    def close(self) -> Norms | None:
+        """Return the norms of the backward that ended, None where no gradient came."""
+        self._open = False
+        self._reduce()
+        done, self._done = self._done, []
+        if len(done) < 2:
+            return done[0] if done else None
+        own = [part.preconditioned for part in done if part.preconditioned is not None]
+        places = tuple(place for part in done for place in part.places)
+        return Norms(places, torch.cat([part.plain for part in done]), torch.cat(own) if own else None)
+
+    def accumulated(self, *, precondition: bool) -> Norms | None:
+        """Return the norms of what stands in ``grad``."""
+        return self.norms([leaf.grad for leaf in self.parameters], precondition=precondition)
+
+    def norms(self, gradients: list[Tensor | None], *, precondition: bool) -> Norms | None:
+        """Return the norms of gradients in the order of the parameters, None where there is none."""
+        present = [gradient for gradient in gradients if gradient is not None]
+        if len(present) == len(gradients):
+            return self._norms(self._all, present, precondition)
+        places = tuple(place for place in self._all if gradients[place] is not None)
+        return self._norms(places, present, precondition) if present else None
+
+    def _queue(self, gradient: Tensor) -> None:
+        del gradient
+        # FullyShardedDataParallel uses the same function for what it does at the end of a backward.
+        torch.autograd.Variable._execution_engine.queue_callback(self._read)
+
+    def _read(self) -> None:
+        norms = self.accumulated(precondition=self._precondition)
+        if norms is not None:
+            self._done.append(norms)
+
+    def _hook(self, place: int) -> Callable[[Tensor], None]:
+        leaf, held = self.parameters[place], self._held
+        size = leaf.numel() * leaf.element_size()
+
+        def hook(gradient: Tensor) -> None:
+            # A penalty inside of the training step may ask for the gradient too; only a backward counts.
+            if not self._open:
+                return
+            if place in held:
+                self.pieces += 1
+            held[place] = gradient
+            self._held_bytes += size
+            if self._held_bytes > HELD_BYTES:
+                self._reduce()
+
+        return hook
+
+    def _reduce(self) -> None:
+        if self._held:
+            self._done.append(self._norms(tuple(self._held), list(self._held.values()), self._precondition))
+            self._held.clear()
+            self._held_bytes = 0
+
+    def _norms(self, places: tuple[int, ...], gradients: list[Tensor], precondition: bool) -> Norms:
+        # What autograd hands over, and what stands in `grad`, requires no gradient unless a second one will be taken.
+        if gradients[0].requires_grad:
+            gradients = [one.detach() for one in gradients]
+        plain = self._norms_of(gradients)
+        if not precondition or self._denominators is None:
+            return Norms(places, plain, None)
+        dense = [one.to_dense() if one.is_sparse else one for one in gradients]
+        divided = torch._foreach_div([one.float() for one in dense], self._denominators.of(places))
+        return Norms(places, plain, norms_of(divided))
+
+    def _norms_of(self, gradients: list[Tensor]) -> Tensor:
+        if self._float32:
+            try:
+                return torch.stack(torch._foreach_norm(gradients))
+            except (RuntimeError, NotImplementedError):
+                # Sparse gradients, which the slower way takes too.
+                self._float32 = False
+        return norms_of(gradients)
+
+
+def norms_of(gradients: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Return the Euclidean norms of tensors, shape (tensors,)."""
+    if any(one.dtype is not torch.float32 or one.is_sparse for one in gradients):
+        gradients = [_plain(one) for one in gradients]
+    return torch.stack(torch._foreach_norm(gradients))
+
+
+def _plain(gradient: Tensor) -> Tensor:
+    if gradient.is_sparse:
+        gradient = gradient.coalesce().values()
+    # The norm of a half-precision tensor comes back in half precision, where 65504 is the end.
+    return gradient if gradient.dtype in (torch.float32, torch.float64) else gradient.float()
+
+
+@final
+class AdamDenominators:
+    """``sqrt(v_hat) + eps`` of each parameter, as it stood before the step (Kingma and Ba 2015, arXiv:1412.6980).
+
+    Not to use the present gradient keeps the preconditioned estimates unbiased.
+
+    Parameters
+    ----------
+    parameters : sequence of Tensor
+        In the order that places refer to.
+    optimizers : sequence of Optimizer
+        Those that own them.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], optimizers: Sequence[Any]) -> None:
+        owners = {
+            id(leaf): (optimizer, group)
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for leaf in group["params"]
+        }
+        self._rows = [(leaf, *owners[id(leaf)]) for leaf in parameters]
+        self._values: dict[int, Tensor] = {}
+
+    @property
+    def possible(self) -> bool:
+        """Whether every parameter belongs to an optimizer of Adam's kind."""
+        return all("betas" in group and "eps" in group for _, _, group in self._rows)
+
+    def ready(self) -> bool:
+        """Whether every parameter that has been stepped has the second moments of some steps."""
+        states = [optimizer.state.get(leaf) for leaf, optimizer, _ in self._rows]
+        found = [state for state in states if state]
+        return bool(found) and all(
+            "exp_avg_sq" in state and float(state.get("step", 0)) >= LEAST_ADAM_STEPS for state in found
+        )
+
+    def refresh(self) -> None:
+        """Compute them from the optimizers' present state; they hold for the step that is under way."""
+        known = [place for place, (leaf, optimizer, _) in enumerate(self._rows) if optimizer.state.get(leaf)]
+        squares, corrections, epsilons = [], [], []
+        for place in known:
+            leaf, optimizer, group = self._rows[place]
+            state = optimizer.state[leaf]
+            squares.append(state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"].float())
+            corrections.append(1 - float(group["betas"][1]) ** float(state["step"]))
+            epsilons.append(float(group["eps"]))
+        with torch.no_grad():
+            roots = torch._foreach_sqrt(torch._foreach_div(squares, corrections))
+            torch._foreach_add_(roots, epsilons)
+        self._values = dict(zip(known, roots, strict=True))
+
+    def of(self, places: Sequence[int]) -> list[Tensor]:
+        """Return those of the parameters in `places`; 1 for a parameter that was never stepped."""
+        return [
+            self._values[place] if place in self._values else torch.ones((), device=self._rows[place][0].device)
+            for place in places
+        ]
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._values = {}

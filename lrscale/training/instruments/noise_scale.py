@@ -1,0 +1,401 @@
+"""The instrument that measures the gradient noise scale while a Trainer trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrscale.errors import LrscaleError
+from lrscale.laws.base import check_confidence
+from lrscale.laws.noise_scale.estimate import noise_scale, noise_scale_course
+from lrscale.laws.noise_scale.gradient_sums import GradientSums
+from lrscale.laws.noise_scale.result import NoiseScale, RunNoiseScale
+from lrscale.training.instruments.batch_examples import BatchExamples
+from lrscale.training.instruments.batch_split import CannotSplitError, part_gradients, split_batch, untouched
+from lrscale.training.instruments.gradient_table import GradientTable, MeasuredStep
+from lrscale.training.instruments.layout_refusal import refusal
+from lrscale.training.instruments.micro_gradients import AdamDenominators, MicroGradients, Norms
+
+EXCHANGE_EVERY = 100
+"""Measured steps between exchanges with the other ranks; an exchange waits for the slowest of them."""
+LOGGED_STEPS = 500
+"""Last measured steps that a logged noise scale stands on."""
+
+
+@final
+@dataclass(slots=True)
+class _Fit:
+    """State of one fit on this rank."""
+
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    names: list[str] = field(default_factory=list)
+    """Of the parameter groups."""
+    trained: list[tuple[str, int]] = field(default_factory=list)
+    """(group, identity) of every parameter that is measured."""
+    denominators: AdamDenominators | None = None
+    batch_examples: float = 1.0
+    """Of the micro-batch that is under way."""
+    listening: bool = False
+    """Whether steps have several micro-gradients; otherwise batches are cut into parts now and then."""
+    bucket_view: bool = False
+    """Whether DDP lets ``grad`` be a view into its buckets."""
+    direct: bool = False
+    """Whether ``grad`` holds one backward when it ends."""
+    precondition: bool = False
+    """Whether the step that is under way is measured with preconditioning too."""
+    turns: int = 0
+    """Steps that might have been."""
+    backwards: list[tuple[float, Norms]] = field(default_factory=list)
+    """(examples, norms) of the backwards of the step that is under way."""
+    odd_steps: int = 0
+    refused_split: str | None = None
+    """Why a batch was not measured part by part, the last time that it was not."""
+    gave_up: bool = False
+    """Whether no further batch is tried."""
+    notes: list[str] = field(default_factory=list)
+
+
+class NoiseScaleInstrument:
+    """What happens at each hook of a Trainer; `lrscale.GradientNoiseScale` is its callback and documents it."""
+
+    def __init__(
+        self,
+        *,
+        preconditioned_every: int | None = 20,
+        split_every: int = 32,
+        parts: int = 8,
+        examples: int | Callable[[Any], int] | None = None,
+        confidence: float = 0.95,
+        log: bool = False,
+    ) -> None:
+        for name, value, least in (
+            ("preconditioned_every", 1 if preconditioned_every is None else preconditioned_every, 1),
+            ("split_every", split_every, 1),
+            ("parts", parts, 2),
+            ("examples", examples if isinstance(examples, int) else 1, 1),
+        ):
+            if value < least:
+                raise LrscaleError(f"{name} is {value}", hint=f"use at least {least}")
+        self._confidence = check_confidence(confidence)
+        self._preconditioned_every = preconditioned_every
+        self._split_every = split_every
+        self._parts = parts
+        self._examples = BatchExamples(examples)
+        self._log = log
+        self._reader: MicroGradients | None = None
+        self._tables: list[GradientTable] = []
+        self._reason: str | None = "no fit has begun"
+        self._fit = _Fit()
+
+    def result(self) -> RunNoiseScale:
+        """Return what the last fit said of its gradient noise; while it runs, up to the last exchange.
+
+        Returns
+        -------
+        RunNoiseScale
+            Equal on every rank. Where nothing could be measured its status is ``not_measured``, with the reason.
+        """
+        plain, preconditioned = (*self._tables, None, None)[:2]
+        missing = "no optimizer of Adam's kind had taken 5 steps when a step was measured"
+        sums = self.sums
+        own = {}
+        if preconditioned is not None and preconditioned.sums() is not None:
+            own = {name: self._estimate(preconditioned, place, missing) for place, name in enumerate(self._fit.names)}
+        return RunNoiseScale(
+            total=self._estimate(plain, None),
+            groups={name: self._estimate(plain, place) for place, name in enumerate(self._fit.names)},
+            preconditioned=self._estimate(preconditioned, None, missing),
+            preconditioned_groups=own,
+            course=() if sums is None else noise_scale_course(sums, confidence=self._confidence),
+            notes=tuple(self._closing_notes()),
+        )
+
+    @property
+    def sums(self) -> GradientSums | None:
+        """The measured steps, all parameters together; None where none was measured."""
+        return self._tables[0].sums() if self._tables else None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin a measurement; the one of an earlier fit is forgotten."""
+        self._take_off()
+        self._fit = _Fit()
+        self._tables = []
+        self._reason = refusal(trainer, pl_module)
+        if self._reason is None:
+            self._fit.world_size = int(trainer.world_size)
+            self._fit.device = trainer.strategy.root_device
+            wrapped = getattr(trainer.strategy, "model", None)
+            self._fit.bucket_view = bool(getattr(wrapped, "gradient_as_bucket_view", False))
+            self._attach(trainer)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the loader, and at whether parameters were frozen, thawed or added since."""
+        del pl_module
+        self._examples.read(trainer.train_dataloader)
+        if self._reader is not None and _trained(trainer) != self._fit.trained:
+            if self.sums is not None or any(len(table) for table in self._tables):
+                self._fit.notes.append(
+                    f"the trained parameters changed at step {trainer.global_step}; what came before is left out"
+                )
+            self._attach(trainer)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Measure the parts of the batch where the step itself will have but one micro-gradient."""
+        if self._reader is None:
+            return
+        examples = self._examples.of(batch, batch_idx)
+        if examples is None:
+            self._reason = "the loader does not say how many examples a batch holds; pass examples="
+            self._take_off()
+            return
+        self._fit.batch_examples = examples
+        accumulate = int(trainer.accumulate_grad_batches)
+        alone = self._fit.world_size == 1 and accumulate == 1
+        # Behind buckets that are views, `grad` is overwritten while the backward still runs.
+        self._fit.direct = accumulate == 1 and not self._fit.bucket_view
+        self._reader.listen(not alone and not self._fit.direct)
+        self._fit.listening = not alone
+        if alone and not self._fit.gave_up and int(trainer.global_step) % self._split_every == 0:
+            self._measure_parts(self._reader, trainer, pl_module, batch, batch_idx)
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
+        """Take the gradients of this backward."""
+        del trainer, pl_module
+        if self._reader is None or not self._fit.listening:
+            return
+        if not self._fit.backwards:
+            self._fit.precondition = self._wants_preconditioned()
+        self._reader.open(loss, direct=self._fit.direct, precondition=self._fit.precondition)
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        """Keep their norms."""
+        del trainer, pl_module
+        if self._reader is not None and self._fit.listening:
+            norms = self._reader.close()
+            if norms is not None:
+                self._fit.backwards.append((self._fit.batch_examples, norms))
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Complete the step with the norm of its mean gradient: unscaled by now, and not clipped yet."""
+        del pl_module
+        if self._reader is None or not self._fit.listening:
+            return
+        backwards, self._fit.backwards = self._fit.backwards, []
+        accumulate = int(trainer.accumulate_grad_batches)
+        if not 1 <= len(backwards) <= accumulate or self._reader.pieces:
+            self._fit.odd_steps += 1
+            self._reader.pieces = 0
+            backwards = []
+        mean = self._reader.accumulated(precondition=self._fit.precondition)
+        if mean is None or not backwards:
+            # Every rank adds a row for every step, or the ranks could not put their tables together.
+            nothing = torch.full((1,), torch.nan, device=self._fit.device)
+            mean = Norms((0,), nothing, nothing if self._fit.precondition else None)
+            backwards = [(1.0, mean)]
+        scale = _amp_scale(trainer)
+        # Lightning divides the loss by `accumulate` also where an epoch ends on fewer backwards.
+        mean_factor: float | Tensor = accumulate / len(backwards)
+        if getattr(optimizer, "_step_supports_amp_scaling", False):
+            # Such an optimizer unscales inside of its step.
+            mean_factor = mean_factor / scale
+        self._add(int(trainer.global_step), backwards, mean, accumulate / scale, mean_factor)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Exchange with the other ranks when it is time."""
+        del trainer, outputs, batch, batch_idx
+        due = [table for table in self._tables if len(table) >= (EXCHANGE_EVERY if self._fit.listening else 1)]
+        for table in due:
+            table.exchange(self._fit.device)
+        if not due:
+            return
+        sums = self.sums
+        if self._log and sums is not None:
+            found = noise_scale(sums[-LOGGED_STEPS:], confidence=self._confidence)
+            if found.value is not None:
+                pl_module.log("noise_scale", found.value)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Exchange the last steps."""
+        del trainer, pl_module
+        self._exchange()
+        self._take_off()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Leave the module as it was; the other ranks cannot be asked any more."""
+        del trainer, pl_module, exception
+        if self._fit.world_size == 1:
+            self._exchange()
+        self._take_off()
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Leave the module as it was, whatever ended the fit."""
+        del trainer, pl_module, stage
+        self._take_off()
+
+    def _attach(self, trainer: Any) -> None:
+        self._take_off()
+        self._tables = []
+        self._fit.trained, self._fit.denominators = _trained(trainer), None
+        if not self._fit.trained:
+            self._reason = "no optimizer has a parameter that requires a gradient"
+            return
+        self._fit.names = list(dict.fromkeys(name for name, _ in self._fit.trained))
+        membership = np.zeros((len(self._fit.trained), len(self._fit.names)))
+        for row, (name, _) in enumerate(self._fit.trained):
+            membership[row, self._fit.names.index(name)] = 1
+        by_identity = {id(leaf): leaf for _, leaves in _groups(trainer) for leaf in leaves}
+        leaves = [by_identity[identity] for _, identity in self._fit.trained]
+        denominators = AdamDenominators(leaves, trainer.optimizers)
+        self._tables = [GradientTable(membership, self._fit.world_size)]
+        if self._preconditioned_every is not None and denominators.possible:
+            self._fit.denominators = denominators
+            self._tables.append(GradientTable(membership, self._fit.world_size))
+        self._reader = MicroGradients(leaves, self._fit.denominators)
+
+    def _take_off(self) -> None:
+        if self._reader is not None:
+            self._reader.listen(False)
+            self._reader = None
+        self._fit.backwards = []
+        for table in self._tables:
+            table.forget()
+
+    def _exchange(self) -> None:
+        for table in self._tables:
+            table.exchange(self._fit.device)
+
+    def _wants_preconditioned(self) -> bool:
+        own = self._fit.denominators
+        if own is None or self._preconditioned_every is None:
+            return False
+        self._fit.turns += 1
+        # Parts are measured rarely, and each time is worth both.
+        due = not self._fit.listening or self._fit.turns % self._preconditioned_every == 0
+        if not due or not own.ready():
+            own.clear()
+            return False
+        own.refresh()
+        return True
+
+    def _add(
+        self,
+        step: int,
+        backwards: list[tuple[float, Norms]],
+        mean: Norms,
+        micro_factor: float | Tensor,
+        mean_factor: float | Tensor,
+    ) -> None:
+        examples = tuple(size for size, _ in backwards)
+        plain = [(norms.places, norms.plain) for _, norms in backwards]
+        own = [(norms.places, norms.preconditioned) for _, norms in backwards if norms.preconditioned is not None]
+        means = (mean.plain, mean.preconditioned)
+        for table, rows, whole in zip(self._tables, (plain, own), means, strict=False):
+            if rows and whole is not None:
+                table.add(
+                    MeasuredStep(
+                        step=step,
+                        examples=examples,
+                        norms=tuple(rows),
+                        mean_norms=(mean.places, whole),
+                        micro_factor=micro_factor,
+                        mean_factor=mean_factor,
+                    )
+                )
+
+    def _measure_parts(self, reader: MicroGradients, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        precondition = self._wants_preconditioned()
+        found: list[tuple[float, Norms]] = []
+        total: list[Tensor | None] = [None] * len(reader.parameters)
+        try:
+            rows = self._fit.batch_examples if self._examples.by_loader else None
+            parts = split_batch(batch, self._parts, rows)
+        except CannotSplitError as error:
+            # The next batch may be another matter, and trying costs nothing.
+            self._fit.refused_split = str(error)
+            return
+        try:
+            pieces = [piece for piece, _ in parts]
+            # An example weighs more in the mean of a part than in that of the batch, which the scaler's scale suits;
+            # a step that is lost because large gradients overflow would bias the average.
+            scale = float(_amp_scale(trainer)) / len(parts)
+            with untouched(trainer, module):
+                every = part_gradients(trainer, module, pieces, batch_idx, reader.parameters, scale)
+                for (_, share), gradients in zip(parts, every, strict=True):
+                    examples = self._fit.batch_examples * share
+                    norms = reader.norms(gradients, precondition=precondition)
+                    if norms is None:
+                        raise CannotSplitError("a part of a batch brings no gradient")
+                    found.append((examples, norms))
+                    total = [_sum(so_far, gradient) for so_far, gradient in zip(total, gradients, strict=True)]
+        except CannotSplitError as error:
+            self._fit.refused_split, self._fit.gave_up = str(error), True
+            return
+        except Exception as error:  # whatever a stranger's training_step does with a part of a batch
+            self._fit.refused_split = f"training_step fails on a part of a batch, {type(error).__name__}: {error}"
+            self._fit.gave_up = True
+            return
+        mean = reader.norms(total, precondition=precondition)
+        if mean is not None:
+            self._add(int(trainer.global_step), found, mean, 1.0, 1 / len(parts))
+
+    def _estimate(self, table: GradientTable | None, group: int | None, missing: str | None = None) -> NoiseScale:
+        sums = None if table is None else table.sums(group)
+        if sums is not None:
+            return noise_scale(sums, confidence=self._confidence)
+        reason = self._reason or self._fit.refused_split or missing or "no step with two micro-gradients ended"
+        return NoiseScale.not_measured(reason, confidence=self._confidence)
+
+    def _closing_notes(self) -> list[str]:
+        notes = list(self._fit.notes)
+        infinite = self._tables[0].skipped - self._fit.odd_steps if self._tables else 0
+        if infinite > 0:
+            notes.append(f"{infinite} steps with a gradient that is not finite are left out")
+        if self._fit.odd_steps:
+            notes.append(
+                f"{self._fit.odd_steps} steps are left out: they had more backwards than accumulate_grad_batches, or "
+                "none, or a gradient came in pieces, as with reentrant checkpointing"
+            )
+        if self._fit.refused_split is not None and self.sums is not None:
+            stopped = "measuring stopped" if self._fit.gave_up else "some batches are left out"
+            notes.append(f"{stopped}: {self._fit.refused_split}")
+        return notes
+
+
+def _groups(trainer: Any) -> list[tuple[str, list[Tensor]]]:
+    """Return (name, trained parameters) of every parameter group."""
+    found: list[tuple[str, list[Tensor]]] = []
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            name = str(group.get("name") or f"group {len(found)}")
+            found.append((name, [leaf for leaf in group["params"] if leaf.requires_grad]))
+    return found
+
+
+def _trained(trainer: Any) -> list[tuple[str, int]]:
+    """Return (group, identity) of every trained parameter, each once."""
+    named: dict[int, str] = {}
+    for name, leaves in _groups(trainer):
+        for leaf in leaves:
+            named.setdefault(id(leaf), name)
+    return [(name, identity) for identity, name in named.items()]
+
+
+def _sum(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    if total is None or gradient is None:
+        return gradient if total is None else total
+    return total + gradient
+
+
+def _amp_scale(trainer: Any) -> float | Tensor:
+    """Return what the AMP scaler multiplies losses by now, without waiting for the device."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None or not scaler.is_enabled():
+        return 1.0
+    scale = getattr(scaler, "_scale", None)
+    return float(scaler.get_scale()) if scale is None else scale.detach().clone()

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrscale.laws import LRSliceFit, fit_lr_slice, fit_optimal_lr
-from lrscale.laws.basin import basin
-from lrscale.laws.surface import fit_lr_surface
+from lrscale.laws.lr_slice.basin import basin
+from lrscale.laws.surface.surface import fit_lr_surface
 
 FloatArray = NDArray[np.float64]
 Row = tuple[str, int, int, float]

@@ -12,7 +12,7 @@ from scipy.special import stdtr, stdtrit
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus, Interval, check_confidence, finite_or_none
-from lrscale.laws.slice_fit import LRSliceFit
+from lrscale.laws.lr_slice.slice_fit import LRSliceFit
 
 Verdict = Literal["lower", "higher", "equivalent", "cannot tell"]
 

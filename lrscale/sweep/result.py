@@ -8,7 +8,7 @@ from typing import Any, final
 
 from lrscale.errors import LrscaleError
 from lrscale.laws import LRSliceFit, OptimalLRFit
-from lrscale.laws.surface_fit import LRSurfaceFit
+from lrscale.laws.surface.surface_fit import LRSurfaceFit
 from lrscale.study.finding import Finding
 from lrscale.sweep.holdout import Miss
 from lrscale.sweep.scale import ScaleLaws

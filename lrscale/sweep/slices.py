@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lrscale.laws import FitStatus, LawRow, LRSliceFit, OptimalLRFit, fit_lr_slice
-from lrscale.laws.surface import fit_lr_surface
-from lrscale.laws.surface_fit import LRSurfaceFit
+from lrscale.laws.surface.surface import fit_lr_surface
+from lrscale.laws.surface.surface_fit import LRSurfaceFit
 
 FloatArray = npt.NDArray[np.float64]
 

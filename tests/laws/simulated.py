@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from lrscale.laws.basin import basin
+from lrscale.laws.lr_slice.basin import basin
 
 FloatArray = NDArray[np.float64]
 

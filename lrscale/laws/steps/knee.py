@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import chdtrc, log_ndtr, ndtri, stdtrit
 
 from lrscale.laws.base import FloatArray
-from lrscale.laws.law_fit import Vertices, best_log_amplitude
+from lrscale.laws.optimal_lr.law_fit import Vertices, best_log_amplitude
 from lrscale.laws.steps.steps_data import Points, StepsData
 
 # Beyond this distance from the measured batch sizes the curve is straight in logarithms to 1e-6.

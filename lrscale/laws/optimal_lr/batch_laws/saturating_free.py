@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from lrscale.laws.base import AbstractLaw, FloatArray, Parameter
-from lrscale.laws.batch_laws.saturating import knee_grid
+from lrscale.laws.optimal_lr.batch_laws.saturating import knee_grid
 
 _KNEES = 49
 _ALPHAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

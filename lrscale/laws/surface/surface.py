@@ -12,15 +12,15 @@ from scipy.special import fdtri, ndtri, stdtrit
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import OPTIMAL_LR_LAWS, AbstractLaw, FitStatus, FloatArray, Interval, check_confidence
-from lrscale.laws.basin import EXPONENTS, Whitened, basin, whiten
-from lrscale.laws.basin_fit import BLUR, excess_covariance, first_covariance
-from lrscale.laws.law_mixture import mixed_draws, mixed_lr
-from lrscale.laws.law_posterior import LawPosterior, law_posterior, parameter_interval
+from lrscale.laws.lr_slice.basin import EXPONENTS, Whitened, basin, whiten
+from lrscale.laws.lr_slice.basin_fit import BLUR, excess_covariance, first_covariance
 from lrscale.laws.noise import decompose, variance_ratio_p
+from lrscale.laws.optimal_lr.law_mixture import mixed_draws, mixed_lr
+from lrscale.laws.optimal_lr.law_posterior import LawPosterior, law_posterior, parameter_interval
 from lrscale.laws.runs import Runs, read_runs
-from lrscale.laws.surface_ends import interval_at, sided
-from lrscale.laws.surface_fit import LRSurfaceFit, SurfaceLaw
-from lrscale.laws.surface_likelihood import Cell, SurfaceLikelihood, likelihood_of, read_cell
+from lrscale.laws.surface.surface_ends import interval_at, sided
+from lrscale.laws.surface.surface_fit import LRSurfaceFit, SurfaceLaw
+from lrscale.laws.surface.surface_likelihood import Cell, SurfaceLikelihood, likelihood_of, read_cell
 
 # Relative errors of the basin's shape between which the runs decide, as for a single slice.
 _MODEL_ERRORS = (0.02, 0.1)

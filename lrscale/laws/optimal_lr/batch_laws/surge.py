@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from lrscale.laws.base import AbstractLaw, FloatArray, Parameter
-from lrscale.laws.batch_laws.saturating import knee_grid
+from lrscale.laws.optimal_lr.batch_laws.saturating import knee_grid
 
 _STEPS = 81
 

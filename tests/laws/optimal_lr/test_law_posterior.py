@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lrscale.laws import OPTIMAL_LR_LAWS
-from lrscale.laws.law_posterior import law_posterior, parameter_interval
+from lrscale.laws.optimal_lr.law_posterior import law_posterior, parameter_interval
 
 BATCH = np.array([16.0, 64.0, 256.0, 1024.0, 4096.0])
 

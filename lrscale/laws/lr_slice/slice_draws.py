@@ -9,8 +9,8 @@ from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
 from lrscale.laws.base import FloatArray
-from lrscale.laws.basin import basin
-from lrscale.laws.basin_fit import BasinFit
+from lrscale.laws.lr_slice.basin import basin
+from lrscale.laws.lr_slice.basin_fit import BasinFit
 from lrscale.laws.runs import Runs
 
 

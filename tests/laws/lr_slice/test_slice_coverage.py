@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from lrscale.laws import fit_lr_slice
 
-from .simulated import study
+from ..simulated import study
 
 STUDIES = 80
 

@@ -10,9 +10,9 @@ import pytest
 
 from lrscale.errors import LrscaleError
 from lrscale.laws import OPTIMAL_LR_LAWS, FitStatus, OptimalLRFit, fit_lr_slice, fit_optimal_lr
-from lrscale.laws.law_fit import Vertices, fit_law
+from lrscale.laws.optimal_lr.law_fit import Vertices, fit_law
 
-from .simulated import grid
+from ..simulated import grid
 
 BATCHES = (16.0, 64.0, 256.0, 1024.0, 4096.0)
 TRUTHS = {

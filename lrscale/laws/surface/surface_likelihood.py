@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from lrscale.laws.base import FloatArray
-from lrscale.laws.basin import EXPONENTS, Whitened, basin_terms
-from lrscale.laws.basin_fit import EXTENSION
+from lrscale.laws.lr_slice.basin import EXPONENTS, Whitened, basin_terms
+from lrscale.laws.lr_slice.basin_fit import EXTENSION
 from lrscale.laws.runs import Runs
 
 _POINTS = 256

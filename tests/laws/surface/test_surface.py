@@ -9,9 +9,9 @@ from scipy.stats import binom
 
 from lrscale.errors import LrscaleError
 from lrscale.laws import FitStatus, fit_lr_slice
-from lrscale.laws.basin import basin
-from lrscale.laws.surface import fit_lr_surface
-from lrscale.laws.surface_fit import LRSurfaceFit
+from lrscale.laws.lr_slice.basin import basin
+from lrscale.laws.surface.surface import fit_lr_surface
+from lrscale.laws.surface.surface_fit import LRSurfaceFit
 
 BATCHES = (16.0, 64.0, 256.0, 1024.0, 4096.0)
 

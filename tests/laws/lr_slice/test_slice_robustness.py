@@ -12,7 +12,7 @@ from scipy.stats import binom
 from lrscale.laws import fit_lr_slice
 from lrscale.laws.noise import noise_floor
 
-from .simulated import grid, study
+from ..simulated import grid, study
 
 STUDIES = 60
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrscale.laws.base import FitStatus, FloatArray, Interval
-from lrscale.laws.surface_likelihood import Cell
+from lrscale.laws.surface.surface_likelihood import Cell
 
 
 def sided(status: FitStatus, curves: FloatArray, tail: float) -> tuple[FloatArray, FloatArray]:

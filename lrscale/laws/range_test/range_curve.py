@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus, FloatArray, finite_or_none
-from lrscale.laws.range_rules import (
+from lrscale.laws.range_test.range_rules import (
     check_curve,
     kernel_weights,
     minimum_over_ten,

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import log_ndtr
 
 from lrscale.laws.base import FloatArray
-from lrscale.laws.law_fit import Vertices
+from lrscale.laws.optimal_lr.law_fit import Vertices
 
 SCATTERS = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Standard deviations in ln(LR) of the slices' optima about the law that are tried."""

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from lrscale.laws.base import FloatArray
-from lrscale.laws.basin import BasinPosterior, Whitened, basin, posterior, whiten
+from lrscale.laws.lr_slice.basin import BasinPosterior, Whitened, basin, posterior, whiten
 from lrscale.laws.noise import decompose, variance_ratio_p
 from lrscale.laws.runs import Runs, SeedLabel
 

@@ -12,12 +12,19 @@ from scipy.special import chdtrc, fdtrc, fdtri
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import OPTIMAL_LR_LAWS, AbstractLaw, FitStatus, FloatArray, Interval, check_confidence
-from lrscale.laws.law_fit import LawEstimate, Vertices, best_log_amplitude, chi_squared, fit_law, leave_one_out
-from lrscale.laws.law_mixture import mixed_draws
-from lrscale.laws.law_posterior import LawPosterior, law_posterior, parameter_interval
-from lrscale.laws.optimal_lr_fit import LawRow, OptimalLRFit, RuleRange, Verdict
-from lrscale.laws.slice_fit import LRSliceFit
-from lrscale.laws.vertex_density import VertexDensity, vertex_density
+from lrscale.laws.lr_slice.slice_fit import LRSliceFit
+from lrscale.laws.optimal_lr.law_fit import (
+    LawEstimate,
+    Vertices,
+    best_log_amplitude,
+    chi_squared,
+    fit_law,
+    leave_one_out,
+)
+from lrscale.laws.optimal_lr.law_mixture import mixed_draws
+from lrscale.laws.optimal_lr.law_posterior import LawPosterior, law_posterior, parameter_interval
+from lrscale.laws.optimal_lr.optimal_lr_fit import LawRow, OptimalLRFit, RuleRange, Verdict
+from lrscale.laws.optimal_lr.vertex_density import VertexDensity, vertex_density
 
 # A law is not believed to better than 5 % of the LR at one batch size, however small the slices' own errors are.
 LACK_OF_FIT_FLOOR = 0.05
@@ -93,7 +100,7 @@ def fit_optimal_lr(
 
     Examples
     --------
-    >>> from lrscale.laws.slice import fit_lr_slice
+    >>> from lrscale.laws.lr_slice.slice import fit_lr_slice
     >>> lr = [2.0**-k for k in range(12, 4, -1)]
     >>> slices = []
     >>> for batch in (16, 64, 256, 1024):

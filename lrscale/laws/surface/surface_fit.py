@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus, FloatArray, Interval, finite_or_none
-from lrscale.laws.law_mixture import Draws, checked_sizes, median_and_ends, mixed_lr, mixed_slope
+from lrscale.laws.optimal_lr.law_mixture import Draws, checked_sizes, median_and_ends, mixed_lr, mixed_slope
 
 
 @final

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lrscale.errors import LrscaleError
 from lrscale.laws import FitStatus, LRSliceFit, fit_lr_slice
-from lrscale.laws.basin import HIGH_EXPONENTS, LOW_EXPONENTS, basin
-from lrscale.laws.basin_fit import BLUR, MODEL_ERRORS
+from lrscale.laws.lr_slice.basin import HIGH_EXPONENTS, LOW_EXPONENTS, basin
+from lrscale.laws.lr_slice.basin_fit import BLUR, MODEL_ERRORS
 
 LRS = np.geomspace(1e-3, 6.4e-2, 7)
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus, FloatArray, Interval, finite_or_none
-from lrscale.laws.basin import basin
+from lrscale.laws.lr_slice.basin import basin
 from lrscale.laws.runs import SeedLabel
 
 

@@ -12,11 +12,11 @@ from scipy.special import stdtrit
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus, Interval, check_confidence
-from lrscale.laws.basin_fit import BasinFit, fit_basin
+from lrscale.laws.lr_slice.basin_fit import BasinFit, fit_basin
+from lrscale.laws.lr_slice.slice_draws import draw_curves, equivalent_lrs, parabola_vertex
+from lrscale.laws.lr_slice.slice_fit import LRSliceFit
 from lrscale.laws.noise import decompose
 from lrscale.laws.runs import Runs, read_runs
-from lrscale.laws.slice_draws import draw_curves, equivalent_lrs, parabola_vertex
-from lrscale.laws.slice_fit import LRSliceFit
 
 MIN_DISTINCT_LRS = 4
 _POOR_FIT_P = 1e-3

@@ -1,0 +1,1 @@
+"""LR slices: loss against LR at one batch size, and where it is lowest."""

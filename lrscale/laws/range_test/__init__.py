@@ -1,0 +1,1 @@
+"""Range tests: what a ramp of the LR says, and what it cannot say."""

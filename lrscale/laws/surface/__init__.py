@@ -1,0 +1,1 @@
+"""Several thin slices in one stage: the loss over LR and batch size."""

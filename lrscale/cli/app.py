@@ -135,7 +135,8 @@ def fit(
     ] = False,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML report.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where the fits go. Default: fits.json by the table.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where the fits go. Default: fits.json by the report, or here."),
     ] = None,
     holdout: Annotated[
         str | None, typer.Option("--holdout", metavar="largest", help="Fit without the largest, and report the miss.")

@@ -85,7 +85,7 @@ def _fit_table(request: TableRequest) -> int:
     from lrscale.sweep import analyse_table
 
     batch_unit = _unit(request.batch_unit)
-    fits = request.out if request.out is not None else request.path.parent / FITS
+    fits = request.out if request.out is not None else _fits_home(request) / FITS
     # Before minutes of fitting, not after.
     _check_free(fits, request, is_page=False)
     if request.report is not None:
@@ -114,6 +114,11 @@ def _fit_table(request: TableRequest) -> int:
     except StudyError as error:
         raise LrscaleError(error.message, hint="free space, or write elsewhere with --out and --report") from error
     return DONE if fit.ok else NO
+
+
+def _fits_home(request: TableRequest) -> Path:
+    # Beside the table would write into folders that people share and keep read-only.
+    return request.report.parent if request.report is not None else Path()
 
 
 def _unit(name: str | None) -> BatchUnit | None:

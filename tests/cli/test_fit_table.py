@@ -34,6 +34,17 @@ def test_a_table_is_fitted_and_written(lrscale: Lrscale, tmp_path: Path) -> None
         assert absent in page
 
 
+def test_nothing_is_written_beside_a_table_that_lies_elsewhere(lrscale: Lrscale, tmp_path: Path) -> None:
+    for name in ("shared", "mine"):
+        (tmp_path / name).mkdir()
+    write(sweep(batches=(16,)), tmp_path / "shared" / "runs.csv")
+    assert lrscale(tmp_path, "fit", "shared/runs.csv").returncode == 0
+    assert lrscale(tmp_path, "fit", "shared/runs.csv", "--report", "mine/page.html").returncode == 0
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["runs.csv"]
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"page.html", "fits.json"}
+    assert (tmp_path / "fits.json").read_text() == (tmp_path / "mine" / "fits.json").read_text()
+
+
 def test_groups_have_an_overview_and_a_switch(lrscale: Lrscale, tmp_path: Path) -> None:
     write(grid(sizes=(1e8, 4e8), horizons=(4e9, 1.6e10)), tmp_path / "runs.csv")
     ended = lrscale(

@@ -78,9 +78,8 @@ class RuleRange:
         name = self.rule.replace("_", " ")
         if self.lo is None or self.hi is None:
             return f"{name}: excluded everywhere"
-        return (
-            f"{name}: not excluded from batch {self.lo:g} to {self.hi:g}{'' if self.whole else ', excluded elsewhere'}"
-        )
+        elsewhere = "" if self.whole else ", excluded elsewhere"
+        return f"{name}: not excluded from batch {self.lo:.3g} to {self.hi:.3g}{elsewhere}"
 
 
 @final

@@ -47,8 +47,8 @@ def draw_curves(core: BasinFit, runs: Runs, count: int, rng: np.random.Generator
     spreads = np.array([math.sqrt(float(data.level_covariance.mean())) for data in core.models])
     model = result.model[column]
     level = np.sum((loss - shapes) * levellers[model], axis=1)
-    level_se = np.sqrt(result.variance[row, column]) * spreads[model]
-    level_error = level + level_se * rng.standard_t(result.df, count)
+    level_se = np.sqrt(result.variance[row, column]) * spreads[model] * core.level_inflation
+    level_error = level + level_se * rng.standard_t(core.level_df, count)
     low, high = np.percentile(level_error, [15.87, 84.13])
     levels = np.array([value for _, value in core.block_levels])
     if levels.size > 1:

@@ -36,6 +36,19 @@ def test_the_interval_covers_the_true_optimum(shape, design):
     assert covered >= binom.ppf(1e-3, total, 0.92)
 
 
+@pytest.mark.parametrize("lrs", [5, 7])
+def test_the_noise_of_a_single_seed_is_not_read_too_low_from_a_flexible_curve(lrs):
+    rng = np.random.default_rng(22)
+    shares = []
+    for _ in range(60):
+        lr, loss, seed, _ = study("own model", rng, lrs=lrs, seeds=1, noise=0.009, curvature=0.03)
+        fit = fit_lr_slice(lr, loss, seed=seed, resamples=100)
+        if fit.noise_sd is not None:
+            shares.append(fit.noise_sd / 0.009)
+    # Counting only level, curvature and vertex as fitted gave 0.61 and 0.74.
+    assert 0.85 < np.sqrt(np.mean(np.square(shares))) < 1.3
+
+
 def test_ignoring_seed_blocks_would_cost_precision():
     rng = np.random.default_rng(21)
     widths = []

@@ -71,8 +71,8 @@ def test_the_lowest_of_ten_noisy_runs_is_too_low_by_one_and_a_half_sd_and_the_fi
         covered += fit.min_loss_interval.contains(3.0)
     assert np.mean(lowest) == pytest.approx(-1.54, abs=0.25)
     assert abs(np.mean(fitted)) < 0.35
-    # With one seed the level rests on few runs near the minimum: 86 to 91 % covered in simulations.
-    assert covered >= binom.ppf(1e-3, 120, 0.86)
+    # With one seed the level rests on few runs near the minimum: 90 to 96 % covered in simulations.
+    assert covered >= binom.ppf(1e-3, 120, 0.90)
 
 
 def test_noise_that_grows_with_the_lr_is_noticed():

@@ -34,6 +34,15 @@ LAW_COLUMNS = (
 )
 
 
+METHOD = (
+    "Constant, square-root, linear, power, saturating and surge laws are fitted to the optima, each weighted by its "
+    "variance; optima at the edge of their grid enter as bounds. The saturating law has the form of McCandlish et al. "
+    "2018 (arXiv:1812.06162), the surge that of Li et al. 2024 (arXiv:2405.14578). The law is named by AICc and "
+    "leave-one-out error; the band mixes the laws with a free slope by their posterior weights, since a fixed rule "
+    "would assume what is to be predicted. A law says little outside the measured batch sizes."
+)
+
+
 @final
 class OptimalLRSection(AbstractSection):
     """Optimal LR against batch on log axes, with the competing rules and the chosen law."""
@@ -83,34 +92,30 @@ class OptimalLRSection(AbstractSection):
             ),
             legend=(
                 LegendEntry(mark="dot", label="measured optimum"),
-                LegendEntry(mark="fit", label=f"chosen law{law_name(law)} with its 95 % band"),
+                LegendEntry(mark="fit", label=f"laws{law_name(law)} with their 95 % band"),
                 *(LegendEntry(mark=role, label=meaning) for _, _, role, meaning in COMPETING),
             ),
             points={"measured": rows, "anchor": anchor},
         )
         slope = local_slope(law, float(target or anchor["batch_size"]))
         facts = (
-            (Fact(term="Local slope", value=slope_words(slope, float(target or anchor["batch_size"]))),)
-            if slope
-            else ()
+            [Fact(term="Local slope", value=slope_words(slope, float(target or anchor["batch_size"])))] if slope else []
         )
+        rules = rules_words(law)
+        if rules:
+            facts.append(Fact(term="Rules of thumb", value=rules))
         laws = finding.tables.get("laws") or ()
         return Card(
             key=self.key,
             title=self.title,
             finding=finding.sentence,
             status="cannot_tell" if finding.status == "cannot_tell" else "ok",
-            facts=facts,
+            facts=tuple(facts),
             figures=(figure,),
             tables=(Table(key="laws", caption="Laws compared", columns=LAW_COLUMNS, rows=tuple(law_table_rows(laws))),)
             if laws
             else (),
-            method=(
-                "Constant, square-root, linear, power and saturating laws are fitted to the optima, each weighted by "
-                "its variance; optima at the edge of their grid enter as bounds. The saturating law has the form of "
-                "McCandlish et al. 2018 (arXiv:1812.06162). The law is chosen by AICc and leave-one-out error; the "
-                "band mixes the laws that are not ruled out. A law says little outside the measured batch sizes."
-            ),
+            method=METHOD,
         )
 
 
@@ -135,6 +140,21 @@ def slope_words(slope: tuple[float, float, float], batch_size: float) -> str:
         f"At batch {count(batch_size)}, doubling the batch multiplies the best LR by {significant(2**value)} "
         f"({between(2**lo, 2**hi)}): {verdict}."
     )
+
+
+def rules_words(law: Mapping[str, Any] | None) -> str:
+    """Return where each rule of thumb survives, or nothing where no law was fitted.
+
+    Examples
+    --------
+    >>> linear = {"rule": "linear", "slope": 1.0, "lo": 16.0, "hi": 64.0, "whole": False}
+    >>> rules_words({"rules": [linear, {**linear, "rule": "constant", "lo": None, "hi": None}]})
+    'Linear: not excluded from batch 16 to 64, excluded elsewhere. Constant: excluded everywhere.'
+    """
+    from lrscale.laws import RuleRange
+
+    texts = [RuleRange(**row).text() for row in (law or {}).get("rules", ())]
+    return " ".join(f"{text[:1].upper()}{text[1:]}." for text in texts)
 
 
 def measured_optima(data: Mapping[str, Any]) -> list[dict[str, Any]]:

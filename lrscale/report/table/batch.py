@@ -13,6 +13,7 @@ from lrscale.report.fits import law_curve
 from lrscale.report.sections.optimal_lr import (
     COMPETING,
     LAW_COLUMNS,
+    METHOD,
     anchor_of,
     draw_law,
     law_table_rows,
@@ -80,12 +81,7 @@ def law_card(fit: SweepFit) -> Card:
         facts=tuple(_held_out(fit)),
         figures=(figure,),
         tables=(*((rules,) if rules.rows else ()), *((table,) if rows else ())),
-        method=(
-            "Constant, square-root, linear, power and saturating laws are fitted to the optima, each weighted by its "
-            "variance; optima at the edge of their grid enter as bounds. The saturating law has the form of McCandlish "
-            "et al. 2018 (arXiv:1812.06162). The law is chosen by AICc and leave-one-out error; the band mixes the "
-            "laws that are not ruled out. A law says little outside the measured batch sizes."
-        ),
+        method=METHOD,
     )
 
 

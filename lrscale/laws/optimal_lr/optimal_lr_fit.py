@@ -199,7 +199,9 @@ class OptimalLRFit:
             mark = "*" if row.law == self.law else " "
             aicc = "-" if row.aicc is None else f"{row.aicc:.1f}"
             loo = "-" if row.loo_error is None else f"{row.loo_error:.2f}"
-            lines.append(f" {mark}{row.law:<16} AICc {aicc:>7}  LOO {loo:>5}  weight {row.weight:.2f}  {row.verdict}")
+            # A rule without a free slope may be named, and is never predicted with.
+            weight = f"weight {row.weight:.2f}" if row.weight else " " * 11
+            lines.append(f" {mark}{row.law:<16} AICc {aicc:>7}  LOO {loo:>5}  {weight}  {row.verdict}")
             for name, value, interval in row.parameters:
                 lines.append(f"      {name:<10} {value:.4g} ({interval.text()})")
         if self.knee_interval is not None:

@@ -45,8 +45,8 @@ METHODS: tuple[tuple[str | None, str, str], ...] = (
         "scaling",
         "Optimal LR against batch",
         "Constant, square-root, linear, power, saturating and surge laws, fitted to the optima with their variances "
-        "and a common lack of fit; censored optima enter as bounds. Linear: Goyal et al. 2017, arXiv:1706.02677. Square "
-        "root: Krizhevsky 2014, arXiv:1404.5997; Malladi et al. 2022, arXiv:2205.10287 for Adam. Saturating: "
+        "and a common lack of fit; censored optima enter as bounds. Linear: Goyal et al. 2017, arXiv:1706.02677. "
+        "Square root: Krizhevsky 2014, arXiv:1404.5997; Malladi et al. 2022, arXiv:2205.10287 for Adam. Saturating: "
         "McCandlish et al. 2018, arXiv:1812.06162. Surge: Li et al. 2024, arXiv:2405.14578. Named by AICc (Burnham and "
         "Anderson 2002), then by leave-one-out error; predictions mix the laws with a free slope by their posterior "
         "weights.",

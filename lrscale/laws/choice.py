@@ -55,6 +55,11 @@ class Holdout:
     inside: float | None
     """Fraction of them within the prediction interval; None where the fit gave none."""
 
+    def text(self, points: str = "points") -> str:
+        """Return the miss in words; `points` is what one of them is called in the plural."""
+        inside = "" if self.inside is None else f", {100 * self.inside:.0f} % inside the interval"
+        return f"{self.what} ({self.n} {points}): rms error {self.rms_error:.3g}, mean {self.mean_error:+.3g}{inside}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-safe mapping."""
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -56,3 +58,47 @@ def median_and_ends(values: FloatArray, confidence: float) -> tuple[FloatArray, 
     tail = 50 * (1 - confidence)
     lo, middle, hi = np.percentile(values, [tail, 50, 100 - tail], axis=0)
     return middle, lo, hi
+
+
+class _Mixture(Protocol):
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def draws(self) -> Draws: ...
+
+    @property
+    def confidence(self) -> float: ...
+
+
+class PredictsBestLR:
+    """What fits of the best LR against the batch size say of any batch size; they hold `draws` of a mixture of laws."""
+
+    __slots__ = ()
+
+    def predict(self: _Mixture, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the best LR at batch sizes and its interval, laws mixed by their weights.
+
+        Parameters
+        ----------
+        batch : array-like of shape (m,)
+            Positive batch sizes in the unit of the fit, inside or outside the measured range.
+
+        Returns
+        -------
+        lr, lo, hi : arrays of shape (m,)
+            Median and interval of the mixture. Outside the measured range the interval widens, because the parameters
+            are uncertain and because laws that agree inside part ways.
+
+        Raises
+        ------
+        LrscaleError
+            When no law was fitted, or a batch size is not positive.
+        """
+        sizes = checked_sizes(batch, self.draws, self.reason)
+        return median_and_ends(mixed_lr(self.draws, sizes), self.confidence)
+
+    def local_slope(self: _Mixture, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return d log LR / d log B at batch sizes and its interval (linear rule 1, square root 1/2, constant 0)."""
+        sizes = checked_sizes(batch, self.draws, self.reason)
+        return median_and_ends(mixed_slope(self.draws, sizes), self.confidence)

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, final
 
-from numpy.typing import ArrayLike
-
 from lrscale.errors import LrscaleError
-from lrscale.laws.base import FitStatus, FloatArray, Interval, finite_or_none
-from lrscale.laws.optimal_lr.law_mixture import Draws, checked_sizes, median_and_ends, mixed_lr, mixed_slope
+from lrscale.laws.base import FitStatus, Interval, finite_or_none
+from lrscale.laws.optimal_lr.law_mixture import Draws, PredictsBestLR
 
 Verdict = Literal["consistent", "ruled out", "cannot tell"]
 
@@ -84,7 +82,7 @@ class RuleRange:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OptimalLRFit:
+class OptimalLRFit(PredictsBestLR):
     """The best LR as a function of the batch size: chosen law, rivals, predictions. `fit_optimal_lr` makes it."""
 
     status: FitStatus
@@ -131,33 +129,6 @@ class OptimalLRFit:
             if row.law == law:
                 return row
         raise LrscaleError(f"law {law} was not fitted", hint=f"fitted: {', '.join(row.law for row in self.table)}")
-
-    def predict(self, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the best LR at batch sizes and its interval, laws mixed by their weights.
-
-        Parameters
-        ----------
-        batch : array-like of shape (m,)
-            Positive batch sizes in the unit of the fit, inside or outside the measured range.
-
-        Returns
-        -------
-        lr, lo, hi : arrays of shape (m,)
-            Median and interval of the mixture. Outside the measured range the interval widens, because the parameters
-            are uncertain and because laws that agree inside part ways.
-
-        Raises
-        ------
-        LrscaleError
-            When no law was fitted, or a batch size is not positive.
-        """
-        sizes = checked_sizes(batch, self.draws, self.reason)
-        return median_and_ends(mixed_lr(self.draws, sizes), self.confidence)
-
-    def local_slope(self, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return d log LR / d log B at batch sizes and its interval (linear rule 1, square root 1/2, constant 0)."""
-        sizes = checked_sizes(batch, self.draws, self.reason)
-        return median_and_ends(mixed_slope(self.draws, sizes), self.confidence)
 
     def inside(self, batch: float) -> bool:
         """Return whether a batch size lies within the measured range."""

@@ -221,11 +221,6 @@ class OptimumFit:
         if self.group_error is not None:
             lines.append(f"  leave-group-out   {self.group_error:.3g} (ln)")
         if self.holdout is not None:
-            one = self.holdout
-            inside = "" if one.inside is None else f", {100 * one.inside:.0f} % inside the interval"
-            lines.append(
-                f"  held out          {one.what} ({one.n} cells): rms error {one.rms_error:.3g}, "
-                f"mean {one.mean_error:+.3g}{inside}"
-            )
+            lines.append(f"  held out          {self.holdout.text('cells')}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)

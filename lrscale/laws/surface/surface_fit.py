@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, final
 
-from numpy.typing import ArrayLike
-
 from lrscale.errors import LrscaleError
-from lrscale.laws.base import FitStatus, FloatArray, Interval, finite_or_none
-from lrscale.laws.optimal_lr.law_mixture import Draws, checked_sizes, median_and_ends, mixed_lr, mixed_slope
+from lrscale.laws.base import FitStatus, Interval, finite_or_none
+from lrscale.laws.optimal_lr.law_mixture import Draws, PredictsBestLR
 
 
 @final
@@ -45,7 +43,7 @@ class SurfaceLaw:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LRSurfaceFit:
+class LRSurfaceFit(PredictsBestLR):
     """The best LR at each batch size from all runs together. `fit_lr_surface` makes it.
 
     Fields that the status leaves undetermined are None or empty.
@@ -104,32 +102,6 @@ class LRSurfaceFit:
             if row.law == law:
                 return row
         raise LrscaleError(f"law {law} was not fitted", hint=f"fitted: {', '.join(row.law for row in self.table)}")
-
-    def predict(self, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the best LR at batch sizes and its interval, laws mixed by their weights.
-
-        Parameters
-        ----------
-        batch : array-like of shape (m,)
-            Positive batch sizes in the unit of the fit, inside or outside the measured range.
-
-        Returns
-        -------
-        lr, lo, hi : arrays of shape (m,)
-            Median and interval of the mixture.
-
-        Raises
-        ------
-        LrscaleError
-            When no law was fitted, or a batch size is not positive.
-        """
-        sizes = checked_sizes(batch, self.draws, self.reason)
-        return median_and_ends(mixed_lr(self.draws, sizes), self.confidence)
-
-    def local_slope(self, batch: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return d log LR / d log B at batch sizes and its interval (linear rule 1, square root 1/2, constant 0)."""
-        sizes = checked_sizes(batch, self.draws, self.reason)
-        return median_and_ends(mixed_slope(self.draws, sizes), self.confidence)
 
     def inside(self, batch: float) -> bool:
         """Return whether a batch size lies within the measured range."""

@@ -33,11 +33,14 @@ FloatArray = NDArray[np.float64]
 Row = tuple[str, int, int, float]
 """(name, covered studies, studies with an interval, median width)"""
 
-SIBLINGS = {"coverage_steps": 1.0, "coverage_scale": 1.0, "coverage_noise_scale": 1.0, "coverage_curves": 0.1}
-"""Modules beside this one with a function ``rows(studies) -> list[Row]``, and their share of the studies.
-
-A study of loss curves fits whole trajectories several times, which takes seconds.
-"""
+SIBLINGS = {
+    "coverage_steps": ("critical batch, ", 1.0),
+    "coverage_scale": ("", 1.0),
+    "coverage_noise_scale": ("noise scale, ", 1.0),
+    "coverage_curves": ("final loss, ", 0.1),
+}
+"""Modules beside this one with a function ``rows(studies) -> list[Row]``, what they measure, and their share of the
+studies: a study of loss curves fits whole trajectories several times, which takes seconds."""
 NOMINAL = (0.93, 0.97)
 
 # Each has value 0, its minimum at 0 and second derivative 2 there (from below for the kink).
@@ -257,8 +260,8 @@ def sibling_rows(name: str, studies: int) -> list[Row] | str:
     module = importlib.import_module(name)
     if not hasattr(module, "rows"):
         return f"{name}.py has no rows(studies): its rows are left out"
-    rows: list[Row] = list(module.rows(studies))
-    return rows
+    what, share = SIBLINGS[name]
+    return [(f"{what}{own}", *rest) for own, *rest in module.rows(round(share * studies))]
 
 
 def measure(studies: int) -> tuple[list[Row], list[str]]:
@@ -266,7 +269,7 @@ def measure(studies: int) -> tuple[list[Row], list[str]]:
     shares = tasks(studies)
     tallies: dict[str, Tally] = {}
     with ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, 2)) as pool:
-        others = [pool.submit(sibling_rows, name, round(share * studies)) for name, share in SIBLINGS.items()]
+        others = [pool.submit(sibling_rows, name, studies) for name in SIBLINGS]
         results = list(pool.map(work, shares))
         found = [other.result() for other in others]
     for share, parts in zip(shares, results, strict=True):

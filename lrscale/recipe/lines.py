@@ -33,19 +33,43 @@ _Loader.yaml_implicit_resolvers = {
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    f"{_STANDARD}float",
-    re.compile(
-        r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
-        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
-_Loader.add_implicit_resolver(
-    f"{_STANDARD}int",
-    re.compile(r"^(?:[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+|0b[01_]+)$"),
-    list("-+0123456789"),
-)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever text the loader, or plain YAML 1.1, would read as something else, for example ``1e3``."""
+
+
+for _end in (_Loader, _Dumper):
+    _end.add_implicit_resolver(
+        f"{_STANDARD}float",
+        re.compile(
+            r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+            r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN))$"
+        ),
+        list("-+0123456789."),
+    )
+    _end.add_implicit_resolver(
+        f"{_STANDARD}int",
+        re.compile(r"^(?:[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+|0b[01_]+)$"),
+        list("-+0123456789"),
+    )
+
+
+def dump_yaml(value: Any, *, default_flow_style: bool | None = False) -> str:
+    """Return plain values as YAML in their own order, which `read_yaml` reads back equal.
+
+    Numbers keep every digit (Python's shortest exact form).
+
+    Examples
+    --------
+    >>> print(dump_yaml({"device": "1e3", "lr": 1e-05}), end="")
+    device: '1e3'
+    lr: 1.0e-05
+    """
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=110, default_flow_style=default_flow_style
+    )
+    return text
 
 
 @final

@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lrscale.errors import LrscaleError, did_you_mean
-from lrscale.recipe.lines import read_yaml
+from lrscale.recipe.lines import dump_yaml, read_yaml
 from lrscale.recommend.recommendation import FILE_NAME, RECOMMENDATION_VERSION, Recommendation
 from lrscale.store.files import to_json, write_atomically
 
@@ -52,9 +52,7 @@ def write(recommendation: Recommendation, path: Path) -> None:
 
 def dump(plain: Mapping[str, Any]) -> str:
     """Return YAML in the order of the fields; numbers keep every digit (Python's shortest exact form)."""
-    import yaml
-
-    return yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=False, width=110, default_flow_style=None)
+    return dump_yaml(dict(plain), default_flow_style=None)
 
 
 def read(path: Path) -> Recommendation:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from lrscale.errors import TaskError
+from lrscale.recipe.lines import dump_yaml
 from lrscale.training.built import BuiltTask
 from lrscale.training.flavour import PACKAGES, Flavour, flavour_of
 from lrscale.training.instantiate import build_value, import_object
@@ -60,7 +61,7 @@ def build_from_cli(
     # The CLI seeds before it builds; a seed of the file's own would give every replicate the same initialisation.
     config["seed_everything"] = seed
     path = scratch / "config.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    path.write_text(dump_yaml(config), encoding="utf-8")
     cli = _read_by_cli(plain, path)
     flavour = flavour_of(type(cli.model))
     initial = cli.config_init.get("fit", cli.config_init)

@@ -49,7 +49,7 @@ def answer_sentence(fits: Mapping[Size, LRSliceFit], law: OptimalLRFit, *, scope
         slope, lo, hi = slope_at(law, best)
         sentence += (
             f". Around it the best LR grows as batch to the power {number(slope)} "
-            f"({interval_text(lo, hi, law.confidence)}), by the {law.law.replace('_', ' ')} law"
+            f"({interval_text(lo, hi, law.confidence)}); the {law.law.replace('_', ' ')} law describes it"
         )
     elif len(known) > 1:
         sentence += f". Which law links the batch sizes cannot be told: {law.reason.rstrip('.')}"

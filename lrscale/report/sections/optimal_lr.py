@@ -34,6 +34,9 @@ LAW_COLUMNS = (
 )
 
 
+SAME_SLOPE = 0.1
+"""Slopes this near are not told apart, as in the fit: 15 % of the LR when the batch size quadruples."""
+
 METHOD = (
     "Constant, square-root, linear, power, saturating and surge laws are fitted to the optima, each weighted by its "
     "variance; optima at the edge of their grid enter as bounds. The saturating law has the form of McCandlish et al. "
@@ -129,7 +132,7 @@ def slope_words(slope: tuple[float, float, float], batch_size: float) -> str:
     """
     value, lo, hi = slope
     names = {"linear scaling": 1.0, "square-root scaling": 0.5, "no change": 0.0}
-    inside = [name for name, exponent in names.items() if lo <= exponent <= hi]
+    inside = [name for name, exponent in names.items() if lo - SAME_SLOPE <= exponent <= hi + SAME_SLOPE]
     if len(inside) == 1:
         verdict = f"close to {inside[0]}"
     elif inside:
@@ -153,7 +156,13 @@ def rules_words(law: Mapping[str, Any] | None) -> str:
     """
     from lrscale.laws import RuleRange
 
-    texts = [RuleRange(**row).text() for row in (law or {}).get("rules", ())]
+    verdicts = {row["law"]: row["verdict"] for row in (law or {}).get("table", ())}
+    texts = []
+    for row in (law or {}).get("rules", ()):
+        text = RuleRange(**row).text()
+        if row["whole"] and verdicts.get(row["rule"]) == "ruled out":
+            text += " one by one, yet ruled out over that whole range"
+        texts.append(text)
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in texts)
 
 

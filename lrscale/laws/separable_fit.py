@@ -51,6 +51,15 @@ class Estimate:
         return f"{value}{interval}{f' {self.unit}' if self.unit else ''}"
 
 
+def find_estimate(estimates: tuple[Estimate, ...], name: str, reason: str) -> Estimate:
+    """Return the estimate of that name; raise LrscaleError with the fit's reason and the names there are."""
+    for estimate in estimates:
+        if estimate.name == name:
+            return estimate
+    known = ", ".join(one.name for one in estimates)
+    raise LrscaleError(f"the fit has no {name}: {reason}", hint=f"it has {known}" if known else None)
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LawFit:
@@ -100,11 +109,7 @@ class LawFit:
 
     def estimate(self, name: str) -> Estimate:
         """Return a parameter or a derived number; raise LrscaleError when there is none of that name."""
-        for estimate in (*self.estimates, *self.derived):
-            if estimate.name == name:
-                return estimate
-        known = ", ".join(one.name for one in (*self.estimates, *self.derived))
-        raise LrscaleError(f"the fit has no {name}: {self.reason}", hint=f"it has {known}" if known else None)
+        return find_estimate((*self.estimates, *self.derived), name, self.reason)
 
     def predict(self, x: Mapping[str, ArrayLike]) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the law's value at new points and the interval of its expectation.

@@ -15,7 +15,7 @@ from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus, FloatArray
 from lrscale.laws.choice import Holdout
 from lrscale.laws.scale.optimum_law import AbstractOptimumLaw, PowerOptimum, SaturatingOptimum
-from lrscale.laws.separable_fit import Estimate
+from lrscale.laws.separable_fit import Estimate, find_estimate
 
 Quantity = Literal["lr", "batch"]
 
@@ -82,14 +82,10 @@ class OptimumFit:
 
     def estimate(self, name: str) -> Estimate:
         """Return a parameter or a derived number; raise LrscaleError with the reason when there is none."""
-        for one in (*self.estimates, *self.derived):
-            if one.name == name:
-                return one
         for refused, reason in self.refused:
-            if refused == name:
-                raise LrscaleError(f"no exponent of {name}: {reason}", hint=f"vary {name} apart from the others")
-        known = ", ".join(one.name for one in (*self.estimates, *self.derived))
-        raise LrscaleError(f"the fit has no {name}: {self.reason}", hint=f"it has {known}" if known else None)
+            if name == f"e_{refused}":
+                raise LrscaleError(f"no exponent of {refused}: {reason}", hint=f"vary {refused} apart from the others")
+        return find_estimate((*self.estimates, *self.derived), name, self.reason)
 
     def predict(
         self, x: Mapping[str, ArrayLike], *, new_cell: bool = True

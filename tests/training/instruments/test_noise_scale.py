@@ -103,7 +103,17 @@ def test_a_loss_scaler_changes_nothing_and_its_skipped_steps_are_left_out(accumu
 
 
 @pytest.mark.parametrize(
-    ("ranks", "accumulate", "model"), [(1, 1, "gpt"), (1, 4, "digits"), (2, 1, "digits"), (2, 4, "gpt")]
+    ("ranks", "accumulate", "model"),
+    [
+        (1, 1, "gpt"),
+        (1, 4, "digits"),
+        (2, 1, "digits"),
+        (2, 4, "gpt"),
+        pytest.param(1, 1, "digits", marks=pytest.mark.slow),
+        pytest.param(1, 4, "gpt", marks=pytest.mark.slow),
+        pytest.param(2, 1, "gpt", marks=pytest.mark.slow),
+        pytest.param(2, 4, "digits", marks=pytest.mark.slow),
+    ],
 )
 def test_training_is_the_same_to_the_last_bit(ranks: int, accumulate: int, model: str) -> None:
     measured = truth.run_ranks(ranks, truth.train, True, accumulate, model)
@@ -112,14 +122,6 @@ def test_training_is_the_same_to_the_last_bit(ranks: int, accumulate: int, model
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[name], other[name]) for name in one)
         assert one["steps"] == 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("ranks", "accumulate", "model"), [(1, 1, "digits"), (1, 4, "gpt"), (2, 1, "gpt"), (2, 4, "digits")]
-)
-def test_training_is_the_same_to_the_last_bit_for_the_other_models(ranks: int, accumulate: int, model: str) -> None:
-    test_training_is_the_same_to_the_last_bit(ranks, accumulate, model)
 
 
 def test_clipping_comes_after_the_measurement_and_the_last_accumulation_may_be_short() -> None:

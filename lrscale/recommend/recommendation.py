@@ -40,7 +40,7 @@ class RecommendedSchedule:
     """The same in examples."""
     first_group_lr: float | None = None
     """LR that the first parameter group is made with; None: the peak LR. It differs where the module was told the peak
-    LR and builds its own schedule to it, as one-cycle does, which starts at a fraction of the peak."""
+    LR and makes the group with a fraction of it, from which its own schedule climbs."""
 
 
 @final

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
@@ -24,6 +24,8 @@ class TrialRequest:
     layout: Layout
     folder: Path
     """Folder of the trial; the launcher writes its trajectory and logs there, never the record."""
+    instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Those that ride along besides the ones of the spec: name -> settings. They do not change the trial's result."""
 
 
 @final

@@ -41,7 +41,7 @@ def write_job(
     folder : Path
         Where the ranks leave their trajectory, outcomes and logs.
     job : mapping
-        ``spec`` and ``purpose`` (``"train"`` or ``"inspect"``).
+        ``spec``, ``purpose`` (``"train"`` or ``"inspect"``) and ``instruments``.
     settings : LaunchSettings
         The task's root and import paths.
     layout : Layout

@@ -196,7 +196,11 @@ class LocalLauncher(AbstractLauncher):
         self, request: TrialRequest, gpus: tuple[str, ...], attempt: int, progress: AbstractProgress
     ) -> _Running:
         clear_traces(request.folder)
-        job = {"spec": request.spec.to_dict(), "purpose": "train"}
+        job = {
+            "spec": request.spec.to_dict(),
+            "purpose": "train",
+            "instruments": {name: dict(settings) for name, settings in request.instruments.items()},
+        }
         group = self._start_group(
             job,
             request.layout,

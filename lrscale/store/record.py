@@ -58,6 +58,8 @@ class TrialRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What was found out about the module: optimizers, parameter groups, reference LR, where the batch size lives,
     number of training examples, number of parameters."""
+    measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What each instrument measured, by its name."""
     warnings: tuple[str, ...] = ()
     """What a reader of the result must know, as sentences."""
     retryable: bool = False
@@ -69,7 +71,7 @@ class TrialRecord:
         """Return JSON values; `from_dict` inverts it."""
         plain = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
         plain["layout"] = None if self.layout is None else dataclasses.asdict(self.layout)
-        for name in ("timing", "environment", "facts"):
+        for name in ("timing", "environment", "facts", "measurements"):
             plain[name] = dict(plain[name])
         plain["warnings"], plain["log_tail"] = list(self.warnings), list(self.log_tail)
         return {"schema_version": RECORD_VERSION, **plain}

@@ -14,6 +14,9 @@ from lrscale.units import Layout
 
 SPEC_VERSION = 1
 """Schema version of spec.json."""
+_UNLESS_DEFAULT = ("instruments",)
+"""Fields that a spec names only where they are set, so that a field added to this list leaves the ids of other trials
+as they are."""
 
 
 @final
@@ -78,6 +81,8 @@ class TrialSpec:
     """Whether a trial whose loss has left for good ends early."""
     layout: Layout | None = None
     """Pinned for trials that measure a layout; None elsewhere, where the layout does not matter."""
+    instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the trial is there to measure: name in `lrscale.training.instruments.INSTRUMENTS` -> its settings."""
 
     def __post_init__(self) -> None:
         if not self.peak_lr > 0:
@@ -103,6 +108,10 @@ class TrialSpec:
         plain["schedule"] = dataclasses.asdict(self.schedule)
         plain["layout"] = None if self.layout is None else dataclasses.asdict(self.layout)
         plain["task"], plain["overrides"] = dict(self.task), dict(self.overrides)
+        plain["instruments"] = {name: dict(settings) for name, settings in self.instruments.items()}
+        for name in _UNLESS_DEFAULT:
+            if not plain[name]:
+                del plain[name]
         return {"spec_version": SPEC_VERSION, **plain}
 
     @classmethod

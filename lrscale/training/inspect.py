@@ -71,7 +71,7 @@ def _look(job: Job, *, validate: bool) -> tuple[dict[str, Any], int]:
             manual=not module.automatic_optimization,
             validate_every=0 if validate and data.has_validation else None,
             scratch=scratch,
-            callback=_spy(built.flavour, job),
+            callbacks=[_spy(built.flavour, job)],
         )
         spy = arguments["callbacks"][0]
         if validate and data.has_validation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def trainer_arguments(
     manual: bool,
     validate_every: int | None,
     scratch: Path,
-    callback: Any,
+    callbacks: Sequence[Any],
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the arguments of a trial's Trainer, and sentences about what of the user's is not kept.
 
@@ -90,17 +90,16 @@ def trainer_arguments(
         Steps between validations; 0 at the end only, None never.
     scratch : Path
         Folder for anything that Lightning wants to write.
-    callback : Callback
-        The trial's own, first in line.
+    callbacks : sequence of Callback
+        The trial's own, before the user's.
     """
     notes = [
         f"trainer.{key} is not kept: a trial sets its own length and batches"
         for key in sorted(TOLD & {key for key, value in config.items() if value not in (None, 0, 0.0, 1, 1.0, False)})
     ]
     kept = {key: value for key, value in config.items() if key not in NOT_KEPT and value is not None}
-    callbacks = kept.pop("callbacks", None) or []
-    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-    callbacks, dropped = sort_callbacks(callbacks, flavour)
+    users = kept.pop("callbacks", None) or []
+    users, dropped = sort_callbacks(users if isinstance(users, list) else [users], flavour)
     notes += [f"callback {name} does not run in trials" for name in dropped if name not in UNMISSED]
     forwards = layout.accumulate
     ours: dict[str, Any] = {
@@ -120,7 +119,7 @@ def trainer_arguments(
         "log_every_n_steps": 1_000_000_000,
         "use_distributed_sampler": False,
         "default_root_dir": str(scratch),
-        "callbacks": [callback, *callbacks],
+        "callbacks": [*callbacks, *users],
     }
     if validate_every is None:
         ours["limit_val_batches"] = 0

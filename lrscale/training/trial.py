@@ -24,6 +24,7 @@ from lrscale.training.divergence import DivergenceWatch
 from lrscale.training.environment import describe_environment
 from lrscale.training.failure import describe_failure
 from lrscale.training.hooks import TrialHooks, make_callback, prepare_module
+from lrscale.training.instruments import make_instruments
 from lrscale.training.lr_control import LRControl
 from lrscale.training.recorder import Recorder
 from lrscale.training.seeding import seed_hooks
@@ -50,6 +51,8 @@ class Job:
     accelerator: str
     rank: int
     purpose: str = "train"
+    instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Those that ride on the trial besides the ones of its spec: name -> settings."""
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], rank: int) -> Job:
@@ -63,6 +66,7 @@ class Job:
             accelerator=plain["accelerator"],
             rank=rank,
             purpose=plain["purpose"],
+            instruments=plain.get("instruments", {}),
         )
 
 
@@ -77,6 +81,7 @@ class Course:
     watch: DivergenceWatch
     recorder: Recorder
     hooks: TrialHooks
+    instruments: Mapping[str, Any] = field(default_factory=dict)
     status: str = "completed"
     reason: str | None = None
     failed_at: float | None = None
@@ -205,7 +210,8 @@ def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
         per_device_batch_size=layout.per_device_batch_size,
         validate_every=spec.validate_every,
     )
-    return Course(job=job, built=built, data=data, watch=watch, recorder=recorder, hooks=hooks)
+    instruments = make_instruments({**job.instruments, **spec.instruments}, built.flavour)
+    return Course(job=job, built=built, data=data, watch=watch, recorder=recorder, hooks=hooks, instruments=instruments)
 
 
 def _fit(course: Course, scratch: Path) -> None:
@@ -220,7 +226,7 @@ def _fit(course: Course, scratch: Path) -> None:
         manual=not built.module.automatic_optimization,
         validate_every=spec.validate_every if course.data.has_validation else None,
         scratch=scratch,
-        callback=course.hooks,
+        callbacks=[course.hooks, *course.instruments.values()],
     )
     course.notes += notes
     with warnings.catch_warnings():
@@ -251,6 +257,8 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
     if status == "completed" and watch.ended_above_start():
         status, reason = "diverged", f"the training loss ended at {watch.mean:.4g}, above its start {watch.initial:.4g}"
     notes = [*course.notes, *data.notes, *course.hooks.closing_notes(), *recorder.notes]
+    for instrument in course.instruments.values():
+        notes += instrument.remarks()
     if not recorder.validations and job.spec.validate_every is not None and status == "completed":
         notes.append("there is no validation: the mean training loss of the last tenth of the steps is compared")
     fields = {
@@ -265,6 +273,7 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
         "timing": _timing(recorder, job.layout, submitted),
         "environment": describe_environment(job.accelerator),
         "facts": {**course.hooks.facts, **built_facts(built, data)},
+        "measurements": {name: instrument.measurement() for name, instrument in course.instruments.items()},
         "warnings": list(dict.fromkeys(notes)),
         "retryable": course.retryable,
     }

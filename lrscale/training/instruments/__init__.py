@@ -1,1 +1,5 @@
 """Measurements that ride along with training and leave it untouched."""
+
+from lrscale.training.instruments.base import INSTRUMENTS as INSTRUMENTS
+from lrscale.training.instruments.base import AbstractInstrument as AbstractInstrument
+from lrscale.training.instruments.base import make_instruments as make_instruments

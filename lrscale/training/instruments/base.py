@@ -1,0 +1,59 @@
+"""What every instrument is: measurements that ride along with a trial and leave its training as it would have been."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lrscale.errors import LrscaleError
+from lrscale.registry import Registry
+
+if TYPE_CHECKING:
+    from lrscale.training.flavour import Flavour
+
+
+class AbstractInstrument(ABC):
+    """A measurement on a trial.
+
+    A member defines the hooks of a Lightning callback that it needs, by Lightning's names. Its parameters are
+    keyword-only and JSON values, since they come from a trial's spec. It runs on every rank, enters a collective on all
+    of them or on none, and leaves parameters, random state, data order and logs as they would be without it.
+    """
+
+    @abstractmethod
+    def measurement(self) -> dict[str, Any]:
+        """Return what was measured, as JSON values that are equal on all ranks; called once, after the fit."""
+
+    def remarks(self) -> list[str]:
+        """Return what a reader of the trial's result must know, as sentences. Default: nothing."""
+        return []
+
+
+INSTRUMENTS: Registry[type[AbstractInstrument]] = Registry("instrument")
+
+
+def make_instruments(asked: Mapping[str, Mapping[str, Any]], flavour: Flavour) -> dict[str, Any]:
+    """Return the instruments of a trial by name, each as a callback of the module's own flavour.
+
+    Parameters
+    ----------
+    asked : mapping of str to mapping
+        Name in `INSTRUMENTS` -> its settings.
+    flavour : Flavour
+        Package that the base class of callbacks comes from.
+
+    Raises
+    ------
+    LrscaleError
+        For an unknown name, or settings that the instrument does not take.
+    """
+    made = {}
+    for name, settings in asked.items():
+        own = INSTRUMENTS[name]
+        kind = type(own.__name__, (own, flavour.get("Callback")), {"state_key": f"lrscale {name}"})
+        try:
+            made[name] = kind(**settings)
+        except TypeError as error:
+            raise LrscaleError(f"instrument {name} cannot be made: {error}", hint="see its parameters") from None
+    return made

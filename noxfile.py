@@ -83,13 +83,19 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks named after ``--``, or all of them: ``nox -s bench -- trial_overhead coverage``."""
+    """Run the benchmarks named after ``--``, or all; options follow their benchmark: ``-- coverage --only laws``."""
     _install(session, "-e", ".[test]")
     known = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_"))
-    for name in session.posargs or known:
-        if name not in known:
-            session.error(f"no benchmark {name}; there are {', '.join(known)}")
-        _python(session, f"benchmarks/{name}.py", OMP_NUM_THREADS="1")
+    runs: list[list[str]] = []
+    for word in session.posargs or known:
+        if word in known:
+            runs.append([word])
+        elif runs:
+            runs[-1].append(word)
+        else:
+            session.error(f"no benchmark {word}; there are {', '.join(known)}")
+    for name, *options in runs:
+        _python(session, f"benchmarks/{name}.py", *options, OMP_NUM_THREADS="1")
 
 
 @nox.session

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from lrscale.laws import LRSliceFit, fit_lr_slice
+from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr
+from lrscale.laws.lr_slice.lr_search import LRSearch
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.experiments.base import Context
-from lrscale.study.lr_search import LRSearch
 from lrscale.study.outcomes import counts_as_diverged, usable
-from lrscale.study.specs import lattice_index, lattice_lr, make_spec
+from lrscale.study.specs import make_spec
 from lrscale.units import Duration
-
-LOWEST_LR, HIGHEST_LR = 1e-9, 1e3
-"""No search leaves this range: an optimum beyond is a mistake in the task's scale, not a result."""
 
 
 @final

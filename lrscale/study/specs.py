@@ -11,33 +11,6 @@ from lrscale.schedules import SCHEDULES
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.units import Duration, Layout, split_global_batch
 
-LATTICE_ORIGIN = 1e-3
-"""An LR of every lattice, so that experiments with the same ratio share trials."""
-
-
-def lattice_lr(index: float, ratio: float) -> float:
-    """Return the LR number `index` of the lattice ``1e-3 * ratio ** index``.
-
-    Rounded to six significant digits, so that equal settings give equal trial ids on every machine.
-
-    Examples
-    --------
-    >>> lattice_lr(1, 2.0), lattice_lr(-1, 2.0)
-    (0.002, 0.0005)
-    """
-    return float(f"{LATTICE_ORIGIN * ratio**index:.6g}")
-
-
-def lattice_index(lr: float, ratio: float) -> int:
-    """Return the index of the lattice point nearest to an LR.
-
-    Examples
-    --------
-    >>> lattice_index(0.0021, 2.0)
-    1
-    """
-    return round(math.log(lr / LATTICE_ORIGIN) / math.log(ratio))
-
 
 def make_spec(
     recipe: Recipe,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -36,18 +36,19 @@ class LRSearch:
     lowest: float
     highest: float
 
-    def next(self, losses: Losses, start: int) -> list[tuple[float, int]]:
+    def next(self, losses: Losses, start: int | Sequence[int]) -> list[tuple[float, int]]:
         """Return the lattice indices and replicates to run next; none when the search is done.
 
         Parameters
         ----------
         losses : mapping
             What is known.
-        start : int
-            Index in the middle of the first ladder.
+        start : int or sequence of int
+            Index in the middle of the first ladder, or the indices of the ladder itself, ascending.
         """
         first = {index: loss for (index, seed), loss in losses.items() if seed == 0}
-        ladder = [index for index in (start - 2, start, start + 2) if self.lowest <= index <= self.highest]
+        ladder = [start - 2, start, start + 2] if isinstance(start, int) else list(start)
+        ladder = [index for index in ladder if self.lowest <= index <= self.highest]
         missing = [index for index in ladder if index not in first]
         if missing:
             return [(float(index), 0) for index in missing]
@@ -106,6 +107,18 @@ class LRSearch:
 
 
 def _means(losses: Losses, indices: Mapping[float, float]) -> dict[float, float]:
-    """Return the mean loss over the seeds known at each index; infinity where one of them diverged."""
-    known = {index: [loss for (at, _), loss in losses.items() if at == index] for index in indices}
+    """Return the mean loss over the seeds known at each index; infinity where one of them diverged.
+
+    A seed that ran at some of the indices only is put on the level of the first by what they have in common, so that
+    its own level moves no index against another.
+    """
+    shifts: dict[int, float] = {}
+    for seed in {seed for _, seed in losses}:
+        shared = [
+            loss - losses[index, 0]
+            for (index, own), loss in losses.items()
+            if own == seed and math.isfinite(loss) and math.isfinite(losses.get((index, 0), math.inf))
+        ]
+        shifts[seed] = sum(shared) / len(shared) if shared else 0.0
+    known = {index: [loss - shifts[seed] for (at, seed), loss in losses.items() if at == index] for index in indices}
     return {index: sum(seen) / len(seen) for index, seen in known.items()}

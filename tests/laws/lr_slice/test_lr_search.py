@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lrscale.study.lr_search import LRSearch
+from lrscale.laws.lr_slice.lr_search import LRSearch
 
 
 def run_search(search: LRSearch, loss: Callable[[float], float], start: int) -> dict[tuple[float, int], float]:

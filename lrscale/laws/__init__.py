@@ -3,13 +3,14 @@
 Fit a slice (`fit_lr_slice`), the best LR against the batch size (`fit_optimal_lr`), read range tests
 (`analyse_range_curves`), compare settings (`paired_difference`, `compare_minima`), and estimate the noise floor
 (`noise_floor`). Steps to a target against the batch size are in `steps`, the loss and the optima against model size and
-data in `scale`, the loss against the step in `annealing`, the gradient noise scale in `noise_scale`. A fit that the
-data cannot support is a result with a status and a reason, never an exception.
+data in `scale`, the loss against the step in `annealing`, the gradient noise scale in `noise_scale`, loss spikes in
+`stability`. A fit that the data cannot support is a result with a status and a reason, never an exception.
 """
 
 from lrscale.laws import annealing as annealing
 from lrscale.laws import noise_scale as noise_scale
 from lrscale.laws import scale as scale
+from lrscale.laws import stability as stability
 from lrscale.laws import steps as steps
 from lrscale.laws.base import OPTIMAL_LR_LAWS as OPTIMAL_LR_LAWS
 from lrscale.laws.base import AbstractLaw as AbstractLaw

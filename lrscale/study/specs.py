@@ -90,3 +90,8 @@ def trial_layout(recipe: Recipe, spec: TrialSpec) -> Layout:
         per_device_batch_size=layout.per_device_batch_size,
         max_per_device_batch_size=layout.max_per_device_batch_size,
     )
+
+
+def riding_instruments(spec: TrialSpec) -> dict[str, dict[str, Any]]:
+    """Return the instruments that ride on a trial besides those of its spec: none where its speed is measured."""
+    return {} if spec.layout is not None else {"stability": {}}

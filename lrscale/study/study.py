@@ -18,7 +18,7 @@ from lrscale.store.files import read_json, to_json, write_atomically
 from lrscale.study.cost import PlannedExperiment, estimate, unknown_cost
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
-from lrscale.study.specs import trial_layout
+from lrscale.study.specs import riding_instruments, trial_layout
 from lrscale.units import Layout
 
 MOST_ROUNDS = 200
@@ -248,7 +248,12 @@ class Study:
         specs = {spec.trial_id: spec for spec in missing}
         layouts = {trial_id: trial_layout(self.recipe, spec) for trial_id, spec in specs.items()}
         requests = [
-            TrialRequest(spec=spec, layout=layouts[trial_id], folder=self.folder.begin_trial(spec))
+            TrialRequest(
+                spec=spec,
+                layout=layouts[trial_id],
+                folder=self.folder.begin_trial(spec),
+                instruments=riding_instruments(spec),
+            )
             for trial_id, spec in specs.items()
         ]
         finished = []

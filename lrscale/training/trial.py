@@ -258,6 +258,7 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
         status, reason = "diverged", f"the training loss ended at {watch.mean:.4g}, above its start {watch.initial:.4g}"
     notes = [*course.notes, *data.notes, *course.hooks.closing_notes(), *recorder.notes]
     for instrument in course.instruments.values():
+        instrument.take_losses(recorder.losses[: recorder.steps])
         notes += instrument.remarks()
     if not recorder.validations and job.spec.validate_every is not None and status == "completed":
         notes.append("there is no validation: the mean training loss of the last tenth of the steps is compared")

@@ -85,15 +85,18 @@ class Trials:
         finally:
             self.launcher._settings = before
 
-    def run(self, *wanted: tuple[TrialSpec, Layout]) -> list[Ran]:
-        """Run trials and return them in the order in which they were asked for."""
+    def run(
+        self, *wanted: tuple[TrialSpec, Layout], instruments: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> list[Ran]:
+        """Run trials, with instruments that ride on them, and return them in the order in which they were asked for."""
         self.studies += 1
         study = StudyFolder(self.root / f"study-{self.studies}")
         requests, seen = [], set()
         for spec, layout in wanted:
             assert spec.trial_id not in seen, "the same trial twice in one call would share a folder"
             seen.add(spec.trial_id)
-            requests.append(TrialRequest(spec=spec, layout=layout, folder=study.begin_trial(spec)))
+            folder = study.begin_trial(spec)
+            requests.append(TrialRequest(spec=spec, layout=layout, folder=folder, instruments=instruments or {}))
         records = {}
         for record in self.launcher.run(requests, self.progress):
             study.finish_trial(record)
@@ -108,8 +111,15 @@ class Trials:
             for request in requests
         ]
 
-    def one(self, spec: TrialSpec, layout: Layout | None = None) -> Ran:
-        return self.run((spec, layout or Layout(per_device_batch_size=spec.global_batch_size)))[0]
+    def one(
+        self,
+        spec: TrialSpec,
+        layout: Layout | None = None,
+        *,
+        instruments: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Ran:
+        own = layout or Layout(per_device_batch_size=spec.global_batch_size)
+        return self.run((spec, own), instruments=instruments)[0]
 
     def inspect(self, task: Mapping[str, Any], batch_size: int = 8) -> dict[str, Any]:
         spec = make_spec(task=task, batch=batch_size)

@@ -204,6 +204,40 @@ class OwnWarmup(Probe):
         optimizer.step(closure=optimizer_closure)
 
 
+class Spiky(Probe):
+    """Multiplies the loss of one step, whose update throws the weights far out."""
+
+    def __init__(self, at: int, factor: float = 40.0, **others: Any) -> None:
+        super().__init__(**others)
+        self.at, self.factor = at, factor
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        # The value stays that of the batch; only the gradient is multiplied.
+        return loss if self.global_step != self.at - 1 else self.factor * loss - (self.factor - 1) * loss.detach()
+
+
+class TwoOptimizers(Probe):
+    """Steps one optimizer for each of its two parts itself."""
+
+    def __init__(self, **others: Any) -> None:
+        super().__init__(**{**others, "ratios": [1.0, 1.0]})
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        del batch_idx
+        loss = self._loss(batch)
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in self.optimizers():
+            optimizer.step()
+        return loss.detach()
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD([part], lr=self.lr) for part in self.parts]
+
+
 class NoValidation(pl.LightningModule):
     """Trains and does not validate."""
 

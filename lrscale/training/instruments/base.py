@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrscale.errors import LrscaleError
@@ -20,6 +20,13 @@ class AbstractInstrument(ABC):
     keyword-only and JSON values, since they come from a trial's spec. It runs on every rank, enters a collective on all
     of them or on none, and leaves parameters, random state, data order and logs as they would be without it.
     """
+
+    def take_losses(self, losses: Sequence[float | None]) -> None:
+        """Be told the training loss of every step, the mean over all ranks, None where a step brought none.
+
+        Called once, after the fit and before `measurement`. Default: they are not needed.
+        """
+        del losses
 
     @abstractmethod
     def measurement(self) -> dict[str, Any]:

@@ -107,6 +107,12 @@ def fit(
     table: Annotated[
         Path, typer.Argument(metavar="TABLE|STUDY", help="CSV, TSV, JSON lines or Parquet, or a study folder.")
     ],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind", metavar="KIND", help="What a row is: runs, steps or curves. Default: seen from the columns."
+        ),
+    ] = None,
     lr: Annotated[str | None, typer.Option("--lr", metavar="COL", help="Column of the peak learning rate.")] = None,
     batch: Annotated[str | None, typer.Option("--batch", metavar="COL", help="Column of the batch size.")] = None,
     loss: Annotated[str | None, typer.Option("--loss", metavar="COL", help="Column of the final loss.")] = None,
@@ -122,6 +128,24 @@ def fit(
     steps: Annotated[str | None, typer.Option("--steps", metavar="COL", help="Column of the optimizer steps.")] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", metavar="COL", help="Column of the schedule.")] = None,
     task: Annotated[str | None, typer.Option("--task", metavar="COL", help="Column of the task.")] = None,
+    steps_to_target: Annotated[
+        str | None, typer.Option("--steps-to-target", metavar="COL", help="steps: column of the steps to the target.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="COL", help="steps: column that tells targets apart.")
+    ] = None,
+    reference_batch: Annotated[
+        float | None,
+        typer.Option(
+            "--reference-batch", metavar="B", help="steps: where the 20 % definition begins. Default: the smallest."
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="COL", help="curves: column that tells runs apart.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", metavar="COL", help="curves: column of the step of a point.")
+    ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option("--by", metavar="COL,...", help="Fit each value of these columns on its own. Repeatable."),
@@ -148,18 +172,38 @@ def fit(
         float | None, typer.Option("--tolerance", metavar="T", help="Relative loss called equal. Default: 0.001.")
     ] = None,
 ) -> None:
-    """Fit the laws to a table of finished runs, or to a study anew.
+    """Fit the laws to a table, or to a study anew.
+
+    A row is a finished run with its loss (runs), a run with its steps to a target (steps), or a point of a run's loss
+    curve (curves).
 
     Columns are guessed from their names unless a flag names them, and every guess is printed. The exit code is 1 when
     nothing could be fitted.
     """
     from lrscale.cli.fit import TableRequest, fit_path
 
-    names = ("lr", "batch", "loss", "seed", "status", "params", "tokens", "examples", "steps", "schedule", "task")
-    columns = (lr, batch, loss, seed, status, params, tokens, examples, steps, schedule, task)
+    columns = {
+        "lr": lr,
+        "batch": batch,
+        "loss": loss,
+        "seed": seed,
+        "status": status,
+        "params": params,
+        "tokens": tokens,
+        "examples": examples,
+        "steps": steps,
+        "schedule": schedule,
+        "task": task,
+        "steps_to_target": steps_to_target,
+        "target": target,
+        "run": run,
+        "step": step,
+    }
     request = TableRequest(
         path=table,
-        columns={name: column for name, column in zip(names, columns, strict=True) if column is not None},
+        kind=kind,
+        columns={name: column for name, column in columns.items() if column is not None},
+        reference_batch=reference_batch,
         by=tuple(name.strip() for group in by or () for name in group.split(",") if name.strip()),
         batch_unit=batch_unit,
         drop_bad=drop_bad,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -15,6 +15,7 @@ from lrscale.cli.text import wrapped
 from lrscale.errors import LrscaleError, StudyError, did_you_mean
 
 if TYPE_CHECKING:
+    from lrscale.sweep import CurvesTableFit, StepsTableFit, SweepFit, SweepTable
     from lrscale.sweep.clean import BatchUnit
 
 FITS = "fits.json"
@@ -27,11 +28,14 @@ class TableRequest:
     """What ``lrscale fit`` was asked."""
 
     path: Path
+    kind: str | None = None
+    """What a row is: runs, steps or curves; None: to be seen from the columns."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Role to column, as named by flags."""
     by: tuple[str, ...] = ()
     batch_unit: str | None = None
     drop_bad: bool = False
+    reference_batch: float | None = None
     report: Path | None = None
     out: Path | None = None
     holdout: str | None = None
@@ -41,8 +45,10 @@ class TableRequest:
     @property
     def for_tables(self) -> list[str]:
         """Flags given that mean nothing for a study."""
-        given = [f"--{role}" for role in self.columns]
+        given = [f"--{role.replace('_', '-')}" for role in self.columns]
         flags = {
+            "--kind": self.kind,
+            "--reference-batch": self.reference_batch,
             "--by": self.by,
             "--batch-unit": self.batch_unit,
             "--drop-bad": self.drop_bad,
@@ -53,6 +59,21 @@ class TableRequest:
             "--tolerance": self.tolerance,
         }
         return given + [flag for flag, value in flags.items() if value not in (None, False, ())]
+
+    def refuse_for(self, kind: str) -> None:
+        """Raise for a flag that means nothing for a kind of table."""
+        flags: dict[str, dict[str, object]] = {
+            "runs": {"--reference-batch": self.reference_batch},
+            "steps": {"--tolerance": self.tolerance},
+            "curves": {
+                "--tolerance": self.tolerance,
+                "--batch-unit": self.batch_unit,
+                "--reference-batch": self.reference_batch,
+            },
+        }
+        given = [flag for flag, value in flags[kind].items() if value is not None]
+        if given:
+            raise LrscaleError(f"{', '.join(given)} means nothing for a table of {kind}", hint="leave it out")
 
 
 def fit_path(request: TableRequest) -> int:
@@ -80,11 +101,10 @@ def _fit_study(request: TableRequest) -> int:
 
 
 def _fit_table(request: TableRequest) -> int:
-    from lrscale.cli.fit_summary import summary_lines
     from lrscale.store.files import to_json, write_atomically
-    from lrscale.sweep import analyse_table
+    from lrscale.sweep import read_table, table_kind
 
-    batch_unit = _unit(request.batch_unit)
+    _unit(request.batch_unit)
     fits = request.out if request.out is not None else _fits_home(request) / FITS
     # Before minutes of fitting, not after.
     _check_free(fits, request, is_page=False)
@@ -92,28 +112,84 @@ def _fit_table(request: TableRequest) -> int:
         _check_free(request.report, request, is_page=True)
         if request.report.resolve() == fits.resolve():
             raise LrscaleError(f"--report and --out both name {fits}", hint="name two files")
+    table = read_table(request.path)
+    kind, guess = table_kind(table.frame, request.columns, request.kind, request.by)
+    request.refuse_for(kind)
+    answer = {"runs": _answer_runs, "steps": _answer_steps, "curves": _answer_curves}[kind](table, request)
+    fit = answer.fit
+    try:
+        # Before a word is printed: a reader that closes the pipe, as `head` does, must not cost the files.
+        write_atomically(fits, to_json(fit.to_dict()))
+        if request.report is not None:
+            write_atomically(request.report, answer.page())
+    except StudyError as error:
+        raise LrscaleError(error.message, hint="free space, or write elsewhere with --out and --report") from error
+    told = [*([] if guess is None else [guess]), *answer.lines, f"fits: {fits}"]
+    for line in [*told, *([] if request.report is None else [f"report: {request.report}"])]:
+        typer.echo(_ascii(line))
+    return DONE if fit.ok else NO
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    fit: SweepFit | StepsTableFit | CurvesTableFit
+    lines: list[str]
+    page: Callable[[], str]
+    """Makes the report."""
+
+
+def _answer_runs(table: SweepTable, request: TableRequest) -> _Answer:
+    from lrscale.cli.fit_summary import summary_lines
+    from lrscale.report.table import render_table_report
+    from lrscale.sweep import analyse_table
+
     fit, runs = analyse_table(
-        request.path,
+        table,
         columns=request.columns,
         by=request.by,
-        batch_unit=batch_unit,
+        batch_unit=_unit(request.batch_unit),
         drop_bad=request.drop_bad,
         holdout=request.holdout,
         confidence=0.95 if request.confidence is None else request.confidence,
         tolerance=1e-3 if request.tolerance is None else request.tolerance,
     )
-    for line in summary_lines(fit):
-        typer.echo(_ascii(line))
-    try:
-        write_atomically(fits, to_json(fit.to_dict()))
-        typer.echo(f"fits: {fits}")
-        if request.report is not None:
-            from lrscale.report.table import write_table_report
+    return _Answer(fit=fit, lines=summary_lines(fit), page=lambda: render_table_report(fit, runs))
 
-            typer.echo(f"report: {write_table_report(request.report, fit, runs)}")
-    except StudyError as error:
-        raise LrscaleError(error.message, hint="free space, or write elsewhere with --out and --report") from error
-    return DONE if fit.ok else NO
+
+def _answer_steps(table: SweepTable, request: TableRequest) -> _Answer:
+    from lrscale.cli.fit_summary import law_lines
+    from lrscale.report.table import render_steps_report
+    from lrscale.sweep import analyse_steps_table
+
+    if request.holdout not in (None, "largest"):
+        raise LrscaleError(f"unknown holdout {request.holdout}", hint="use largest, which is always reported")
+    fit = analyse_steps_table(
+        table,
+        columns=request.columns,
+        by=request.by,
+        batch_unit=_unit(request.batch_unit),
+        drop_bad=request.drop_bad,
+        reference_batch=request.reference_batch,
+        confidence=0.95 if request.confidence is None else request.confidence,
+    )
+    return _Answer(fit=fit, lines=law_lines(fit), page=lambda: render_steps_report(fit))
+
+
+def _answer_curves(table: SweepTable, request: TableRequest) -> _Answer:
+    from lrscale.cli.fit_summary import law_lines
+    from lrscale.report.table import render_curves_report
+    from lrscale.sweep import analyse_curves_table
+
+    fit = analyse_curves_table(
+        table,
+        columns=request.columns,
+        by=request.by,
+        drop_bad=request.drop_bad,
+        holdout=request.holdout,
+        confidence=0.95 if request.confidence is None else request.confidence,
+    )
+    return _Answer(fit=fit, lines=law_lines(fit), page=lambda: render_curves_report(fit))
 
 
 def _fits_home(request: TableRequest) -> Path:

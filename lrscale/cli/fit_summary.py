@@ -8,7 +8,8 @@ from lrscale.cli.text import count, interval, number, table, wrapped
 
 if TYPE_CHECKING:
     from lrscale.study.finding import Quantity
-    from lrscale.sweep import GroupFit, SweepFit
+    from lrscale.sweep import CurvesTableFit, GroupFit, StepsTableFit, SweepFit
+    from lrscale.sweep.result import Source
 
 MOST_GROUPS = 40
 MOST_REASONS = 12
@@ -20,11 +21,7 @@ def summary_lines(fit: SweepFit) -> list[str]:
     diverged = f", {source.n_diverged:,} diverged" if source.n_diverged else ", none diverged"
     unit = "" if source.batch_unit is None else f"; batch in {source.batch_unit}"
     lines = [f"{source.file}: {count(source.n_rows, 'row')}, {count(source.n_runs, 'run')}{diverged}{unit}"]
-    for sentence in source.guessed:
-        lines.append(wrapped(sentence, indent="    ", first="  "))
-    for role, column in source.columns.items():
-        if not any(sentence.startswith(f"{role}:") for sentence in source.guessed):
-            lines.append(f"  {role}: column {column}")
+    lines += _columns(source)
     if source.batch_unit is None:
         lines.append("  the unit of the batch size is not known (--batch-unit)")
     for note in source.notes:
@@ -40,6 +37,29 @@ def summary_lines(fit: SweepFit) -> list[str]:
         for law in fit.scale.fits.values():
             lines += _wrapped_lines(law.summary())
     lines.append("")
+    return lines
+
+
+def law_lines(fit: StepsTableFit | CurvesTableFit) -> list[str]:
+    """Return the summary of a table whose groups have one law each, line by line."""
+    source = fit.source
+    lines = [f"{source.file}: {count(source.n_rows, 'row')}, {count(source.n_runs, 'run')}"]
+    lines += _columns(source)
+    lines += [wrapped(note, indent="    ", first="  ") for note in source.notes]
+    lines += [wrapped(f"warning: {warning}", indent="    ", first="  ") for warning in fit.warnings]
+    for group in fit.groups[:MOST_GROUPS]:
+        lines += ["", *([group.label] if group.key else []), *_wrapped_lines(group.fit.summary())]
+        lines += [wrapped(f"note: {note}", indent="    ", first="  ") for note in group.notes]
+    if len(fit.groups) > MOST_GROUPS:
+        lines.append(f"... and {len(fit.groups) - MOST_GROUPS} more groups, in the fits")
+    return [*lines, ""]
+
+
+def _columns(source: Source) -> list[str]:
+    lines = [wrapped(sentence, indent="    ", first="  ") for sentence in source.guessed]
+    for role, column in source.columns.items():
+        if not any(sentence.startswith(f"{role}:") for sentence in source.guessed):
+            lines.append(f"  {role}: column {column}")
     return lines
 
 

@@ -30,7 +30,7 @@ MOST_BATCHES = 200
 
 
 def analyse_table(
-    path: Path,
+    path: Path | SweepTable,
     *,
     columns: Mapping[str, str] | None = None,
     by: Sequence[str] = (),
@@ -46,7 +46,7 @@ def analyse_table(
 
     Parameters
     ----------
-    path : Path
+    path : Path or SweepTable
         CSV, TSV, JSON lines or Parquet, gzipped or not; one row a run.
     columns : mapping of str to str, optional
         Role (``lr``, ``batch``, ``loss``, ``seed``, ...) to column; the others are guessed, and every guess is said.
@@ -85,7 +85,7 @@ def analyse_table(
         raise LrscaleError(f"tolerance {tolerance} is not a fraction in [0, 1)", hint="use for example 0.001")
     if not 0 < confidence < 1:
         raise LrscaleError(f"confidence {confidence} is not between 0 and 1", hint="use a fraction such as 0.95")
-    table = read_table(path)
+    table = path if isinstance(path, SweepTable) else read_table(path)
     mapped = map_columns(table.frame, columns)
     known = [str(name) for name in table.frame.columns]
     separate = tuple(dict.fromkeys(mapped.resolve(name, known) for name in by))

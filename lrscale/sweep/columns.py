@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
@@ -14,9 +14,20 @@ from lrscale.errors import LrscaleError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-REQUIRED = ("lr", "batch", "loss")
-ROLES = (*REQUIRED, "seed", "status", "params", "tokens", "examples", "steps", "schedule", "task")
-"""What a column can hold. The command has a flag of each name."""
+TableKind = Literal["runs", "steps", "curves"]
+"""What a row is: a finished run with its loss; a run with its steps to a target; a point of a run's loss curve."""
+REQUIRED: dict[TableKind, tuple[str, ...]] = {
+    "runs": ("lr", "batch", "loss"),
+    "steps": ("batch", "steps_to_target"),
+    "curves": ("step", "lr", "loss"),
+}
+_FURTHER: dict[TableKind, tuple[str, ...]] = {
+    "runs": ("seed", "status", "params", "tokens", "examples", "steps", "schedule", "task"),
+    "steps": ("lr", "seed", "status", "steps", "target"),
+    "curves": ("run", "schedule", "seed"),
+}
+ROLES: dict[TableKind, tuple[str, ...]] = {kind: (*REQUIRED[kind], *_FURTHER[kind]) for kind in REQUIRED}
+"""What a column can hold, by kind of table. The command has a flag of each name."""
 
 # Each line is a tier: a name of an earlier tier is taken before any of a later one, so that a validation loss goes
 # before a training loss. Names are compared in lower case, with every run of other characters as one underscore.
@@ -49,6 +60,23 @@ _SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "schedule": (("schedule", "scheduler", "lr_schedule", "lr_scheduler"),),
     "task": (("task", "dataset", "benchmark", "problem"),),
+    "steps_to_target": (
+        ("steps_to_target", "steps_to_goal", "steps_to_loss", "steps_to_accuracy", "iterations_to_target"),
+        ("steps_to_goal_measured", "measured_steps_to_target", "steps_to_converge", "steps_to_convergence"),
+    ),
+    "target": (("target", "goal", "target_loss", "goal_loss", "loss_target"),),
+    "step": (("step", "global_step", "trainer_global_step", "iteration", "iter", "train_step"), ("steps", "_step")),
+    "run": (
+        ("run", "run_id", "run_name", "trial", "trial_id", "experiment", "experiment_name"),
+        ("name", "id", "schedule", "scheduler", "curve"),
+    ),
+}
+_WHAT = {
+    "lr": "learning rate",
+    "batch": "batch size",
+    "loss": "final loss",
+    "steps_to_target": "steps to the target",
+    "step": "optimizer step",
 }
 # One letter is a name in the scaling literature only as a capital: n is the number of repeats in many tables.
 _LETTERS = {"N": "params", "D": "tokens", "B": "batch"}
@@ -90,7 +118,7 @@ class ColumnMap:
         raise LrscaleError(f"there is no column {name}", hint=did_you_mean(name, [*known, *self.names]))
 
 
-def map_columns(frame: pd.DataFrame, given: Mapping[str, str] | None = None) -> ColumnMap:
+def map_columns(frame: pd.DataFrame, given: Mapping[str, str] | None = None, *, kind: TableKind = "runs") -> ColumnMap:
     """Find the column of each role.
 
     Parameters
@@ -99,6 +127,8 @@ def map_columns(frame: pd.DataFrame, given: Mapping[str, str] | None = None) -> 
         The table; its values are looked at only where two columns could hold the same.
     given : mapping of str to str, optional
         Role to column, as the user named them; these are not guessed.
+    kind : {"runs", "steps", "curves"}, optional
+        What a row is. Default ``"runs"``.
 
     Returns
     -------
@@ -120,55 +150,62 @@ def map_columns(frame: pd.DataFrame, given: Mapping[str, str] | None = None) -> 
     columns = [str(name) for name in frame.columns]
     names: dict[str, str] = {}
     for role, column in (given or {}).items():
-        if role not in ROLES:
-            raise LrscaleError(f"unknown role {role}", hint=did_you_mean(role, ROLES))
+        if role not in ROLES[kind]:
+            known = sorted({name for names in ROLES.values() for name in names})
+            if role in known:
+                raise LrscaleError(
+                    f"--{_flag(role)} means nothing for a table of {kind}",
+                    hint="leave it out, or say what a row is with --kind",
+                )
+            raise LrscaleError(f"unknown role {role}", hint=did_you_mean(role, known))
         if column not in columns:
             raise LrscaleError(
-                f"--{role} names the column {column}, which is not there", hint=_nearest(column, columns)
+                f"--{_flag(role)} names the column {column}, which is not there", hint=_nearest(column, columns)
             )
         names[role] = column
     guessed = []
-    for role in ROLES:
+    for role in ROLES[kind]:
         if role in names:
             continue
-        guess = _guess(role, [one for one in columns if one not in names.values()], frame)
+        guess = _guess(role, [one for one in columns if one not in names.values()], frame, role in REQUIRED[kind])
         if guess is not None:
             found, sentence = guess
             guessed.append(sentence)
             if found is not None:
                 names[role] = found
-        elif role in REQUIRED:
-            what = {"lr": "learning rate", "batch": "batch size", "loss": "final loss"}[role]
+        elif role in REQUIRED[kind]:
+            what = "loss" if kind == "curves" and role == "loss" else _WHAT[role]
             raise LrscaleError(
-                f"no column looks like the {what}; there are {_some(columns)}", hint=f"name it with --{role} COLUMN"
+                f"no column looks like the {what}; there are {_some(columns)}",
+                hint=f"name it with --{_flag(role)} COLUMN",
             )
     return ColumnMap(names=names, guessed=tuple(guessed))
 
 
-def role_of(column: str) -> tuple[str, int] | None:
-    """Return the role that a column's name suggests and its tier (0 first), or None.
+def role_of(column: str, roles: Sequence[str] = ROLES["runs"]) -> tuple[str, int] | None:
+    """Return the role among `roles` that a column's name suggests and its tier (0 first), or None.
 
     Examples
     --------
     >>> role_of("params.lr"), role_of("params_lr"), role_of("N"), role_of("n"), role_of("train_loss")
     (('lr', 0), ('lr', 0), ('params', 0), None, ('loss', 2))
     """
-    if column.strip() in _LETTERS:
+    if _LETTERS.get(column.strip()) in roles:
         return _LETTERS[column.strip()], 0
     plain = _normal(column)
     for name in (plain, _normal(_PREFIX.sub("", column.strip().lower()))):
         for role, tiers in _SYNONYMS.items():
             for tier, synonyms in enumerate(tiers):
-                if name in synonyms:
+                if name in synonyms and role in roles:
                     return role, tier
     return None
 
 
-def _guess(role: str, columns: Sequence[str], frame: pd.DataFrame) -> tuple[str | None, str] | None:
+def _guess(role: str, columns: Sequence[str], frame: pd.DataFrame, required: bool) -> tuple[str | None, str] | None:
     found: dict[int, list[str]] = {}
     for column in columns:
-        suggested = role_of(column)
-        if suggested is not None and suggested[0] == role:
+        suggested = role_of(column, (role,))
+        if suggested is not None:
             found.setdefault(suggested[1], []).append(column)
     if not found:
         return None
@@ -178,12 +215,12 @@ def _guess(role: str, columns: Sequence[str], frame: pd.DataFrame) -> tuple[str 
     for other in rest:
         ratio = _constant_ratio(frame[first], frame[other])
         if ratio is None:
-            if role not in REQUIRED:
+            if not required:
                 both = ", ".join([first, *rest])
-                return None, f"{role}: not used, since the columns {both} differ (choose with --{role})"
+                return None, f"{role}: not used, since the columns {both} differ (choose with --{_flag(role)})"
             raise LrscaleError(
                 f"the columns {', '.join([first, *rest])} could each hold the {role}, and they differ",
-                hint=f"choose with --{role} {first} or --{role} {other}",
+                hint=f"choose with --{_flag(role)} {first} or --{_flag(role)} {other}",
             )
         same = "the same" if ratio == 1 else f"{ratio:.6g} times it"
         said += f"; {other} is {same} in every row, so that either gives the same answer"
@@ -203,6 +240,10 @@ def _constant_ratio(first: pd.Series, second: pd.Series) -> float | None:
     ratio = b[known] / a[known]
     middle = float(np.median(ratio))
     return middle if np.all(np.abs(ratio - middle) <= 1e-9 * abs(middle)) else None
+
+
+def _flag(role: str) -> str:
+    return role.replace("_", "-")
 
 
 def _normal(name: str) -> str:

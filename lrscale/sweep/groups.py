@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
 
 from lrscale.sweep.clean import CleanRuns
 from lrscale.sweep.columns import ColumnMap
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Steps of one batch size that differ by more than rounding to whole steps or to logging intervals does.
 _SAME_LENGTH = 0.02
@@ -24,7 +27,7 @@ class Group:
     key: Mapping[str, Any]
     """Column to its value in this group, as a number where the whole column holds numbers; empty without ``--by``."""
     rows: npt.NDArray[np.int64]
-    """Rows of `CleanRuns`, in the order of LR, batch size, seed and loss."""
+    """Rows of the cleaned table, in the order of their values."""
 
     @property
     def label(self) -> str:
@@ -48,10 +51,14 @@ def group_runs(runs: CleanRuns, by: Sequence[str] = ()) -> tuple[Group, ...]:
     """
     # Sorted by value, so that the answer does not depend on the order of the rows.
     seeds = np.asarray([str(seed) for seed in runs.seed])
-    order = np.lexsort((np.nan_to_num(runs.loss), seeds, runs.batch, runs.lr))
+    return split_rows(runs.frame, by, np.lexsort((np.nan_to_num(runs.loss), seeds, runs.batch, runs.lr)))
+
+
+def split_rows(frame: pd.DataFrame, by: Sequence[str], order: npt.NDArray[np.int64]) -> tuple[Group, ...]:
+    """Split the rows of a table by the values of some columns; `order`, shape (n,), is kept inside each group."""
     if not by:
         return (Group(key={}, rows=order),)
-    columns = [_values(runs.frame[name]) for name in by]
+    columns = [_values(frame[name]) for name in by]
     found: dict[tuple[Any, ...], list[int]] = {}
     keys = list(zip(*columns, strict=True))
     for row in order.tolist():

@@ -42,6 +42,18 @@ class Source:
     """What was dropped and why, as sentences."""
     tolerance: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` inverts it."""
+        plain = asdict(self)
+        for name in ("guessed", "by", "notes"):
+            plain[name] = list(plain[name])
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Source:
+        """Rebuild what `to_dict` wrote."""
+        return cls(**{**data, **{name: tuple(data[name]) for name in ("guessed", "by", "notes")}})
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +141,10 @@ class SweepFit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values from which `from_dict` rebuilds an equal object."""
-        source = asdict(self.source)
-        for name in ("guessed", "by", "notes"):
-            source[name] = list(source[name])
         return {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
-            "source": source,
+            "source": self.source.to_dict(),
             "warnings": list(self.warnings),
             "confidence": self.confidence,
             "groups": [group.to_dict() for group in self.groups],
@@ -151,18 +160,15 @@ class SweepFit:
         LrscaleError
             When it is something else, or of a newer version.
         """
-        if data.get("format") != FORMAT:
+        if data.get("format") != FORMAT or data.get("kind", "runs") != "runs":
             raise LrscaleError("these are not the fits of a table", hint="make them with lrscale fit TABLE")
         if data["schema_version"] > SCHEMA_VERSION:
             raise LrscaleError(
                 f"the fits have version {data['schema_version']}, this lrscale reads up to {SCHEMA_VERSION}",
                 hint="update lrscale",
             )
-        source = {**data["source"]}
-        for name in ("guessed", "by", "notes"):
-            source[name] = tuple(source[name])
         return cls(
-            source=Source(**source),
+            source=Source.from_dict(data["source"]),
             warnings=tuple(data["warnings"]),
             confidence=data["confidence"],
             groups=tuple(GroupFit.from_dict(group) for group in data["groups"]),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lrscale.sweep import SweepFit
-from tests.sweep.tables import grid, sweep, write
+from lrscale.sweep import CurvesTableFit, StepsTableFit, SweepFit
+from tests.sweep.tables import curves, grid, steps, sweep, write
 
 from .conftest import Ended
 
@@ -121,3 +121,33 @@ def test_a_study_folder_is_fitted_anew(lrscale: Lrscale, tmp_path: Path, finishe
     refused = lrscale(tmp_path, "fit", "study", "--by", "x")
     assert refused.returncode == 2
     assert "only for tables" in refused.stderr
+
+
+def test_steps_to_a_target_are_fitted_and_reported(lrscale: Lrscale, tmp_path: Path) -> None:
+    write(steps(noise=0.03, seeds=2), tmp_path / "steps.csv")
+    ended = lrscale(tmp_path, "fit", "steps.csv", "--batch-unit", "examples", "--report", "page.html")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "kind: steps (column steps_to_target holds the steps to a target)" in ended.stdout
+    fit = StepsTableFit.from_dict(json.loads((tmp_path / "fits.json").read_text()))
+    assert fit.groups[0].fit.estimate("critical_batch").value == pytest.approx(320, rel=0.2)
+    page = (tmp_path / "page.html").read_text()
+    assert "How big a batch is worth it?" in page and page.count("<svg") >= 2
+    # The same command may write over what it wrote.
+    assert lrscale(tmp_path, "fit", "steps.csv", "--report", "page.html").returncode == 0
+
+
+def test_loss_curves_are_fitted_and_reported(lrscale: Lrscale, tmp_path: Path) -> None:
+    write(curves("constant", "drop", "late drop"), tmp_path / "curves.csv")
+    ended = lrscale(tmp_path, "fit", "curves.csv", "--report", "page.html")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert CurvesTableFit.from_dict(json.loads((tmp_path / "fits.json").read_text())).ok
+    page = (tmp_path / "page.html").read_text()
+    assert "Does the law predict schedules that it has not seen?" in page and "late drop" in page
+
+
+def test_a_flag_that_means_nothing_for_the_kind_is_refused(lrscale: Lrscale, tmp_path: Path) -> None:
+    write(curves("constant", "drop"), tmp_path / "curves.csv")
+    ended = lrscale(tmp_path, "fit", "curves.csv", "--tolerance", "0.01")
+    assert ended.returncode == 2 and "--tolerance means nothing for a table of curves" in ended.stderr
+    ended = lrscale(tmp_path, "fit", "curves.csv", "--params", "model")
+    assert ended.returncode == 2 and "--params means nothing for a table of curves" in ended.stderr

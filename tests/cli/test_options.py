@@ -18,9 +18,10 @@ OPTIONS = {
     "scaling": RECIPE_OPTIONS,
     "throughput": RECIPE_OPTIONS,
     "fit": [
-        "TABLE|STUDY",
+        *("TABLE|STUDY", "--kind"),
         *("--lr", "--batch", "--loss", "--seed", "--status", "--params", "--tokens", "--examples", "--steps"),
-        *("--schedule", "--task", "--by", "--batch-unit", "--drop-bad", "--report", "--out", "--holdout"),
+        *("--schedule", "--task", "--steps-to-target", "--target", "--reference-batch", "--run", "--step"),
+        *("--by", "--batch-unit", "--drop-bad", "--report", "--out", "--holdout"),
         *("--confidence", "--tolerance"),
     ],
     "report": ["STUDY", "--open"],

@@ -9,6 +9,10 @@ import pandas as pd
 
 LRS = tuple(2.0**-k for k in range(12, 3, -1))
 BATCHES = (16, 64, 256, 1024)
+STEP_BATCHES = (32, 64, 128, 256, 512, 1024)
+STEPS = 2000
+PEAK = 1e-3
+AT = np.arange(20, STEPS + 1, 20)
 
 
 def best_lr(batch: float, scale: float = 1.0) -> float:
@@ -43,6 +47,48 @@ def grid(
                 seed=10 * place + other,
             )
             parts.append(part.assign(params=params, tokens=tokens))
+    return pd.concat(parts, ignore_index=True)
+
+
+def steps(*, fewest: float = 200.0, least: float = 64_000.0, noise: float = 0.0, seeds: int = 1) -> pd.DataFrame:
+    """Steps on a hyperbola whose critical batch size is ``least / fewest``."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"bs": batch, "seed": seed, "steps_to_target": (fewest + least / batch) * np.exp(noise * rng.standard_normal())}
+        for batch in STEP_BATCHES
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def shape(name: str) -> np.ndarray:
+    place = np.arange(STEPS)
+    return {
+        "constant": np.ones(STEPS),
+        "drop": np.where(place < 1200, 1.0, 0.2),
+        "late drop": np.where(place < 1600, 1.0, 0.3),
+        "linear": 1 - 0.9 * place / STEPS,
+    }[name]
+
+
+def curves(*names: str, model: str = "small", floor: float = 2.0, noise: float = 1e-3) -> pd.DataFrame:
+    """Curves of the annealing law without momentum: each drop pays at once."""
+    rng = np.random.default_rng(len(names))
+    parts = []
+    for name in names:
+        lr = PEAK * shape(name)
+        loss = floor + 0.8 * np.cumsum(lr)[AT - 1] ** -0.5 + 60 * (lr[AT - 1] - PEAK)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "model": model,
+                    "run": name,
+                    "step": AT,
+                    "lr": lr[AT - 1],
+                    "val_loss": loss * np.exp(noise * rng.standard_normal(AT.size)),
+                }
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 

@@ -20,7 +20,7 @@ from lrscale.laws.separable_fit import Estimate
 
 # The points of a curve share their noise: more of them cost time and tell little.
 _POINTS = 128
-_FEWEST_POINTS = 5
+FEWEST_POINTS = 5
 # A law that misses unseen schedules by more than this fraction of the spread of the losses explains too little.
 _POOR = 0.5
 # An interval wider than this factor either way, in ln, is called unbounded.
@@ -103,11 +103,11 @@ class Study:
             )
         everyone = (*self.fitted, *self.kept_out)
         short = min(everyone, key=lambda curve: curve.fitted_step.size)
-        if short.fitted_step.size < _FEWEST_POINTS:
+        if short.fitted_step.size < FEWEST_POINTS:
             return (
                 FitStatus.TOO_FEW_POINTS,
                 f"Curve {short.name} has {short.fitted_step.size} points after step {short.start:g}, where its fit "
-                f"starts, and {_FEWEST_POINTS} are needed.",
+                f"starts, and {FEWEST_POINTS} are needed.",
             )
         low = min(everyone, key=lambda curve: curve.trace.peak)
         high = max(everyone, key=lambda curve: curve.trace.peak)

@@ -12,6 +12,7 @@ from lrscale.report.words import listing, plural, short
 if TYPE_CHECKING:
     from lrscale.study.finding import Check, CheckStatus
     from lrscale.sweep import CleanRuns, SweepFit
+    from lrscale.sweep.result import Source
 
 MOST_ROWS = 3000
 """Runs in the table of the page; a table of more would make a page that browsers scroll badly."""
@@ -112,19 +113,18 @@ def runs_card(fit: SweepFit, runs: CleanRuns) -> Card:
     )
 
 
-def provenance_card(fit: SweepFit) -> Card:
+def provenance_card(source: Source) -> Card:
     """Return the file, how its columns were read, and what was dropped."""
     import lrscale
 
-    source = fit.source
     guessed = {sentence.partition(":")[0]: sentence.partition(": ")[2] for sentence in source.guessed}
     facts = [
         Fact(term="File", value=f"{short(source.file, 120)} ({source.format.upper()})"),
         Fact(term="SHA-256", value=source.sha256),
-        Fact(term="Rows", value=f"{source.n_rows:,} read, {source.n_runs:,} used, {source.n_diverged:,} diverged"),
+        Fact(term="Rows", value=f"{source.n_rows:,} read; {source.n_runs:,} runs, {source.n_diverged:,} diverged"),
         Fact(term="Batch unit", value=source.batch_unit or "not given"),
         Fact(term="Groups by", value=listing(source.by)),
-        Fact(term="Tolerance", value=f"{source.tolerance:g}"),
+        *((Fact(term="Tolerance", value=f"{source.tolerance:g}"),) if source.tolerance else ()),
         Fact(term="Report by", value=f"lrscale {lrscale.__version__}"),
     ]
     facts += [
@@ -134,7 +134,7 @@ def provenance_card(fit: SweepFit) -> Card:
     return Card(
         key="provenance",
         title="Where the numbers come from",
-        finding=f"{source.n_runs:,} of {source.n_rows:,} rows of {short(source.file, 80)}.",
+        finding=f"{plural(source.n_runs, 'run')} in {source.n_rows:,} rows of {short(source.file, 80)}.",
         facts=tuple(facts),
         notes=source.notes,
         snippets=(Snippet(label="Column mapping", text="\n".join(f"{a}: {b}" for a, b in source.columns.items())),),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lrscale.report.base import FigureView, LegendEntry, Panel
 from lrscale.report.words import short
@@ -26,6 +26,15 @@ MOST_PANELS = 16
 """Batch sizes drawn for a group."""
 
 
+class Labelled(Protocol):
+    """A group of any kind of table."""
+
+    @property
+    def label(self) -> str:
+        """Its values as people read them."""
+        ...
+
+
 def drawn_groups(fit: SweepFit) -> tuple[GroupFit, ...]:
     """Return the groups that figures show: those with an answer first where there are too many."""
     if len(fit.groups) <= MOST_DRAWN:
@@ -40,7 +49,7 @@ def left_out(fit: SweepFit) -> str:
     return f" {missing} of {len(fit.groups)} groups are in the tables only." if missing else ""
 
 
-def switched(panels: Sequence[tuple[GroupFit, tuple[Panel, ...]]]) -> tuple[FigureView, ...]:
+def switched(panels: Sequence[tuple[Labelled, tuple[Panel, ...]]]) -> tuple[FigureView, ...]:
     """Return a view for each group, chosen by a switch; a group without panels has none."""
     views = []
     taken: set[str] = set()
@@ -54,7 +63,7 @@ def switched(panels: Sequence[tuple[GroupFit, tuple[Panel, ...]]]) -> tuple[Figu
     return tuple(views)
 
 
-def group_label(group: GroupFit) -> str:
+def group_label(group: Labelled) -> str:
     """Return a group's name, short enough for a switch."""
     return short(group.label, 60)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrscale.report.base import Card, error_card
 
 if TYPE_CHECKING:
-    from lrscale.sweep import CleanRuns, SweepFit
+    from lrscale.study.finding import CheckStatus
+    from lrscale.sweep import CleanRuns, CurvesTableFit, StepsTableFit, SweepFit
 
 
 def table_cards(fit: SweepFit, runs: CleanRuns) -> tuple[Card, ...]:
@@ -27,9 +28,14 @@ def table_cards(fit: SweepFit, runs: CleanRuns) -> tuple[Card, ...]:
         ("optimal_lr", "How does the learning rate scale with the batch size?", lambda: law_card(fit)),
         ("scale", "How do loss, learning rate and batch size move with scale?", lambda: scale_card(fit)),
         ("runs", "Every run", lambda: runs_card(fit, runs)),
-        ("provenance", "Where the numbers come from", lambda: provenance_card(fit)),
+        ("provenance", "Where the numbers come from", lambda: provenance_card(fit.source)),
         ("methods", "Methods", lambda: methods_card(fit)),
     ]
+    return made_cards(makers)
+
+
+def made_cards(makers: Sequence[tuple[str, str, Callable[[], Card]]]) -> tuple[Card, ...]:
+    """Return the card of each (key, title, maker); one that cannot be made says so and leaves the others."""
     cards = []
     for key, title, make in makers:
         try:
@@ -46,6 +52,64 @@ def render_table_report(fit: SweepFit, runs: CleanRuns) -> str:
 
     with report_style():
         return render_page(table_cards(fit, runs), head=_head(fit))
+
+
+def render_steps_report(fit: StepsTableFit) -> str:
+    """Return the report of a table of steps to a target as one self-contained HTML file."""
+    from lrscale.report.table.facts import provenance_card
+    from lrscale.report.table.steps import costs_card, critical_batch_card, steps_methods_card
+
+    return _render(
+        fit,
+        [
+            ("critical_batch", "How big a batch is worth it?", lambda: critical_batch_card(fit)),
+            ("costs", "What does each batch size cost?", lambda: costs_card(fit)),
+            ("provenance", "Where the numbers come from", lambda: provenance_card(fit.source)),
+            ("methods", "Methods", lambda: steps_methods_card(fit)),
+        ],
+        "fits of a table of steps to a target",
+    )
+
+
+def render_curves_report(fit: CurvesTableFit) -> str:
+    """Return the report of a table of loss curves as one self-contained HTML file."""
+    from lrscale.report.table.curves import curve_law_card, curves_methods_card, held_out_card
+    from lrscale.report.table.facts import provenance_card
+
+    return _render(
+        fit,
+        [
+            ("curve_law", "How does the loss follow the schedule?", lambda: curve_law_card(fit)),
+            ("held_out", "Does the law predict schedules that it has not seen?", lambda: held_out_card(fit)),
+            ("provenance", "Where the numbers come from", lambda: provenance_card(fit.source)),
+            ("methods", "Methods", lambda: curves_methods_card(fit)),
+        ],
+        "fits of a table of loss curves",
+    )
+
+
+def _render(
+    fit: StepsTableFit | CurvesTableFit, makers: Sequence[tuple[str, str, Callable[[], Card]]], what: str
+) -> str:
+    import lrscale
+    from lrscale.report.html import render_page
+    from lrscale.report.svg import report_style
+    from lrscale.report.words import plural, short
+
+    source = fit.source
+    facts = [what, plural(source.n_runs, "run")]
+    if len(fit.groups) > 1:
+        facts.append(plural(len(fit.groups), "group"))
+    counts: list[tuple[CheckStatus, int]] = [("PASS", sum(group.ok for group in fit.groups))]
+    counts += [("WARNING", len(fit.warnings) + sum(not group.ok for group in fit.groups)), ("FAIL", 0)]
+    head = {
+        "title": short(source.file, 80),
+        "facts": facts,
+        "counts": counts,
+        "footer": f"Made by lrscale {lrscale.__version__} from {short(source.file, 80)} alone.",
+    }
+    with report_style():
+        return render_page(made_cards(makers), head=head)
 
 
 def write_table_report(path: Path, fit: SweepFit, runs: CleanRuns) -> Path:

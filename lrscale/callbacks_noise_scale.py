@@ -39,6 +39,10 @@ class GradientNoiseScale(NoiseScaleInstrument, _Callback):
         Steps between those whose batch is cut into parts, at least 1. Default 32: about a thirtieth more compute.
     parts : int, optional
         Parts of such a batch, at least 2. Default 8.
+    budget : float or None, optional
+        Largest share of the time of training that measuring may take, in (0, 1). Default 0.02: where steps are so short
+        that measuring all of them would take more, every second, third, ... step is measured, and batches are cut
+        into parts more rarely than `split_every`. The ranks agree on it. None: no limit.
     examples : int, callable or None, optional
         Examples of a micro-batch, or a function of the batch that returns them. Default None: the loader's batch size.
     confidence : float, optional

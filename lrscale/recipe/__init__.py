@@ -13,6 +13,7 @@ from lrscale.recipe.experiments import ScheduleChoice as ScheduleChoice
 from lrscale.recipe.experiments import ScheduleComparison as ScheduleComparison
 from lrscale.recipe.experiments import Target as Target
 from lrscale.recipe.experiments import Throughput as Throughput
+from lrscale.recipe.instruments import Instruments as Instruments
 from lrscale.recipe.load import find_recipe as find_recipe
 from lrscale.recipe.load import load_recipe as load_recipe
 from lrscale.recipe.load import parse_recipe as parse_recipe

@@ -20,6 +20,8 @@ def recipe_json_schema() -> dict[str, Any]:
     parts = schema["$defs"]
     for entry in parts["Experiments"]["properties"].values():
         entry["anyOf"] = [*entry.get("anyOf", [{"$ref": entry.pop("$ref", None)}]), {"type": "boolean"}]
+    for entry in parts["Instruments"]["properties"].values():
+        entry["anyOf"] = [*entry["anyOf"], {"type": "boolean"}]
     choice = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ScheduleChoice"}]}
     comparison = parts["Experiments"]["properties"]["schedules"]
     comparison["anyOf"] = [*comparison["anyOf"], {"type": "array", "items": choice, "minItems": 1}]

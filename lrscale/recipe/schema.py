@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from lrscale.recipe.experiments import Experiments, Target
 from lrscale.recipe.fields import EMPTY_IS_DEFAULT, Accelerator, Count, NonNegative, Real, refuse
+from lrscale.recipe.instruments import Instruments
 from lrscale.recipe.problems import EntryPath, spelled
 from lrscale.recipe.task import Section, Task
 
@@ -64,6 +65,8 @@ class Recipe(Section):
     """What is trained."""
     layout: Annotated[LayoutSettings, EMPTY_IS_DEFAULT] = Field(default_factory=LayoutSettings)
     """Where a trial runs."""
+    instruments: Annotated[Instruments, EMPTY_IS_DEFAULT] = Field(default_factory=Instruments)
+    """What every trial measures besides its loss."""
     experiments: Annotated[Experiments, EMPTY_IS_DEFAULT] = Field(default_factory=Experiments)
     """Which questions are asked."""
     target: Target | None = None

@@ -78,6 +78,11 @@ def make_spec(
     )
 
 
+def riding_instruments(recipe: Recipe, spec: TrialSpec) -> dict[str, Mapping[str, Any]]:
+    """Return the instruments that ride on a trial besides those of its spec: none where its speed is measured."""
+    return {} if spec.layout is not None else {"stability": {}, **recipe.instruments.riding()}
+
+
 def trial_layout(recipe: Recipe, spec: TrialSpec) -> Layout:
     """Return where a trial runs: its pinned layout, or the recipe's split of its batch."""
     if spec.layout is not None:
@@ -90,8 +95,3 @@ def trial_layout(recipe: Recipe, spec: TrialSpec) -> Layout:
         per_device_batch_size=layout.per_device_batch_size,
         max_per_device_batch_size=layout.max_per_device_batch_size,
     )
-
-
-def riding_instruments(spec: TrialSpec) -> dict[str, dict[str, Any]]:
-    """Return the instruments that ride on a trial besides those of its spec: none where its speed is measured."""
-    return {} if spec.layout is not None else {"stability": {}}

@@ -252,7 +252,7 @@ class Study:
                 spec=spec,
                 layout=layouts[trial_id],
                 folder=self.folder.begin_trial(spec),
-                instruments=riding_instruments(spec),
+                instruments=riding_instruments(self.recipe, spec),
             )
             for trial_id, spec in specs.items()
         ]

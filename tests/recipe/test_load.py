@@ -48,6 +48,23 @@ def test_null_or_false_turns_an_experiment_off(off: str) -> None:
     assert recipe.experiments.throughput is not None
 
 
+@pytest.mark.parametrize(
+    ("written", "riding"),
+    [
+        ("", {"budget": 0.02, "preconditioned_every": 20, "parts": 4}),
+        ("instruments:\n  noise_scale: true\n", {"budget": 0.02, "preconditioned_every": 20, "parts": 4}),
+        ("instruments: {noise_scale: {budget: 0.1, preconditioned_every: null}}\n", {"budget": 0.1, "parts": 4}),
+        ("instruments: {noise_scale: false}\n", None),
+    ],
+)
+def test_the_noise_scale_rides_on_every_trial_unless_the_recipe_says_otherwise(
+    written: str, riding: dict[str, float] | None
+) -> None:
+    recipe = parse_recipe(f"name: demo\ntask: {{model: {{class_path: shop.Net}}}}\n{written}")
+    found = recipe.instruments.riding().get("noise_scale")
+    assert found == (None if riding is None else {"preconditioned_every": None, **riding})
+
+
 def test_an_empty_section_means_its_defaults() -> None:
     recipe = parse_recipe(f"{BASE}layout:\nexperiments:\ntarget:\n")
     assert recipe.layout.devices == 1

@@ -89,6 +89,14 @@ def message(text: str, *overrides: str) -> str:
             "recipe.yaml line 2: task.factory must be written package.module:name, not 'shop.build'",
         ),
         (
+            f"{BASE}instruments: {{noise_scale: {{budget: 2}}}}\n",
+            "recipe.yaml line 4: instruments.noise_scale.budget must be less than 1, not 2",
+        ),
+        (
+            f"{BASE}instruments: {{noise_scal: true}}\n",
+            "recipe.yaml line 4: instruments.noise_scal is not known; did you mean noise_scale?",
+        ),
+        (
             f"{BASE}experiments: {{range_test: {{lr_min: 1, lr_max: 1e-3}}}}\n",
             "recipe.yaml line 4: experiments.range_test must have lr_min below lr_max, not 1 and 0.001",
         ),

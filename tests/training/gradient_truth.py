@@ -94,7 +94,7 @@ def measure(flavour: str, steps: int, batch: int, accumulate: int, **settings: A
     """Fit with the instrument and return its result and its sums; `batch` counts the whole step."""
     import lrscale
 
-    own = settings.pop("instrument", {})
+    own = {"budget": None, **settings.pop("instrument", {})}
     instrument = lrscale.GradientNoiseScale(**own)
     module = make(flavour, lr=settings.pop("lr", 0.0), optimizer=settings.pop("optimizer", "SGD"))
     run = trainer(flavour, instrument, accumulate_grad_batches=accumulate, **settings)
@@ -116,7 +116,9 @@ def train(with_instrument: bool, accumulate: int, model: str, steps: int = 20) -
     else:
         module = DigitsMLP(width=16, dropout=0.2)
         data = TensorDataset(torch.randn(1024, 64), torch.randint(0, 10, (1024,)))
-    callback = lrscale.GradientNoiseScale(split_every=3, preconditioned_every=2) if with_instrument else None
+    callback = (
+        lrscale.GradientNoiseScale(split_every=3, preconditioned_every=2, budget=None) if with_instrument else None
+    )
     settings = {"accumulate_grad_batches": accumulate, "gradient_clip_val": 0.5, "max_epochs": 2, "max_steps": steps}
     run = trainer("pytorch_lightning", callback, **settings)
     size = 1024 // steps // accumulate // run.world_size

@@ -171,6 +171,28 @@ class Probe(pl.LightningModule):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Restless(Probe):
+    """Has what an extra forward would disturb: dropout, batch statistics, a buffer, a count of its own."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__(lr=lr, optimizer="adamw")
+        del self.parts
+        self.net = nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
+        self.calls = 0
+
+    def _loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        self.calls += self.training
+        noise = 0.1 * torch.randn(()) if self.training else torch.zeros(())
+        return ((self.net(batch[0])[:, 0] + noise - batch[1]) ** 2).mean() + 1e-3 * (self.calls % 7)
+
+    def configure_optimizers(self) -> Any:
+        groups = [
+            {"params": list(self.net[0].parameters()), "name": "first"},
+            {"params": [*self.net[1].parameters(), *self.net[4].parameters()], "name": "rest"},
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr)
+
+
 class Skips(Probe):
     """Leaves out every third batch."""
 

@@ -31,7 +31,7 @@ class MeasuredStep:
     norms: tuple[PlacedNorms, ...]
     """Of each backward."""
     mean_norms: PlacedNorms
-    """Of the gradient that the optimizer uses, before clipping."""
+    """Of this rank's share of the gradient that the optimizer uses, before clipping; the shares of all ranks add up."""
     micro_factor: float | Tensor
     """What the norms of a backward are multiplied by."""
     mean_factor: float | Tensor
@@ -83,14 +83,13 @@ class GradientTable:
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         sums = np.add.reduceat(micro, starts)
         inverse = np.array([sum(1 / examples for examples in one.examples) for one in steps])
-        local = np.column_stack([counts, inverse, sums])
+        local = np.column_stack([counts, inverse, sums, mean])
         if self._world_size > 1:
-            # Gradients are equal on all ranks after their reduction; only what stems from micro-gradients is summed.
             dtype = torch.float32 if device.type == "mps" else torch.float64
             whole = torch.from_numpy(local).to(device, dtype)
             torch.distributed.all_reduce(whole)
             local = whole.cpu().double().numpy()
-        rows = np.column_stack([[one.step for one in steps], local, mean])
+        rows = np.column_stack([[one.step for one in steps], local])
         finite = np.isfinite(rows).all(axis=1)
         self.skipped += int(np.sum(~finite))
         self._rows.append(rows[finite])

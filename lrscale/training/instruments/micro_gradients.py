@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, final
 
 import torch
@@ -45,10 +46,19 @@ class MicroGradients:
         Distinct leaves that require a gradient, at least one.
     denominators : AdamDenominators or None, optional
         What Adam divides their gradients by. Default None.
+    share : tuple of int or None, optional
+        Places of the parameters whose mean gradient this rank measures. Default None: all.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], denominators: AdamDenominators | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        denominators: AdamDenominators | None = None,
+        share: tuple[int, ...] | None = None,
+    ) -> None:
         self.parameters = list(parameters)
+        self._share = tuple(range(len(self.parameters))) if share is None else share
+        self._seconds = 0.0
         self._denominators = denominators
         self._all = tuple(range(len(self.parameters)))
         self._float32 = all(leaf.dtype is torch.float32 for leaf in self.parameters)
@@ -96,9 +106,24 @@ class MicroGradients:
         places = tuple(place for part in done for place in part.places)
         return Norms(places, torch.cat([part.plain for part in done]), torch.cat(own) if own else None)
 
-    def accumulated(self, *, precondition: bool) -> Norms | None:
-        """Return the norms of what stands in ``grad``."""
-        return self.norms([leaf.grad for leaf in self.parameters], precondition=precondition)
+    def mean_share(self, *, precondition: bool) -> Norms | None:
+        """Return the norms of what stands in ``grad``, of this rank's share of the parameters.
+
+        None where no parameter at all has a gradient; a share without one is a norm of 0.
+        """
+        found = [(place, self.parameters[place].grad) for place in self._share]
+        present = [(place, gradient) for place, gradient in found if gradient is not None]
+        if present:
+            return self._norms(tuple(place for place, _ in present), [one for _, one in present], precondition)
+        if all(leaf.grad is None for leaf in self.parameters):
+            return None
+        nothing = torch.zeros(1, device=self.parameters[0].device)
+        return Norms((0,), nothing, nothing if precondition else None)
+
+    def take_seconds(self) -> float:
+        """Return the time that was spent inside of backwards since it was asked last."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
     def norms(self, gradients: list[Tensor | None], *, precondition: bool) -> Norms | None:
         """Return the norms of gradients in the order of the parameters, None where there is none."""
@@ -114,9 +139,11 @@ class MicroGradients:
         torch.autograd.Variable._execution_engine.queue_callback(self._read)
 
     def _read(self) -> None:
-        norms = self.accumulated(precondition=self._precondition)
+        began = perf_counter()
+        norms = self.norms([leaf.grad for leaf in self.parameters], precondition=self._precondition)
         if norms is not None:
             self._done.append(norms)
+        self._seconds += perf_counter() - began
 
     def _hook(self, place: int) -> Callable[[Tensor], None]:
         leaf, held = self.parameters[place], self._held
@@ -126,12 +153,14 @@ class MicroGradients:
             # A penalty inside of the training step may ask for the gradient too; only a backward counts.
             if not self._open:
                 return
+            began = perf_counter()
             if place in held:
                 self.pieces += 1
             held[place] = gradient
             self._held_bytes += size
             if self._held_bytes > HELD_BYTES:
                 self._reduce()
+            self._seconds += perf_counter() - began
 
         return hook
 

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import check_confidence
 from lrscale.laws.noise_scale.estimate import noise_scale, noise_scale_course
 from lrscale.laws.noise_scale.gradient_sums import GradientSums
 from lrscale.laws.noise_scale.result import NoiseScale, RunNoiseScale
+from lrscale.training.instruments.base import INSTRUMENTS, AbstractInstrument
 from lrscale.training.instruments.batch_examples import BatchExamples
 from lrscale.training.instruments.batch_split import CannotSplitError, part_gradients, split_batch, untouched
+from lrscale.training.instruments.cadence import Cadence
 from lrscale.training.instruments.gradient_table import GradientTable, MeasuredStep
 from lrscale.training.instruments.layout_refusal import refusal
+from lrscale.training.instruments.loss_scale import loss_scale
 from lrscale.training.instruments.micro_gradients import AdamDenominators, MicroGradients, Norms
+from lrscale.training.instruments.parameters import balanced_share, parameter_groups, trained_parameters
+from lrscale.training.stop import TrialStopped
 
 EXCHANGE_EVERY = 100
 """Measured steps between exchanges with the other ranks; an exchange waits for the slowest of them."""
+FIRST_EXCHANGE = 8
+"""Measured steps before the first one, which chooses the share of the steps that is measured."""
 LOGGED_STEPS = 500
 """Last measured steps that a logged noise scale stands on."""
 
@@ -43,6 +52,12 @@ class _Fit:
     """Of the micro-batch that is under way."""
     listening: bool = False
     """Whether steps have several micro-gradients; otherwise batches are cut into parts now and then."""
+    measuring: bool = False
+    """Whether the step that is under way has several, and is measured."""
+    cadence: Cadence = field(default_factory=lambda: Cadence(None))
+    split_at: int | None = None
+    """Step whose batch was cut into parts last."""
+    exchanges: int = 0
     bucket_view: bool = False
     """Whether DDP lets ``grad`` be a view into its buckets."""
     direct: bool = False
@@ -61,7 +76,8 @@ class _Fit:
     notes: list[str] = field(default_factory=list)
 
 
-class NoiseScaleInstrument:
+@INSTRUMENTS.register("noise_scale")
+class NoiseScaleInstrument(AbstractInstrument):
     """What happens at each hook of a Trainer; `lrscale.GradientNoiseScale` is its callback and documents it."""
 
     def __init__(
@@ -70,6 +86,7 @@ class NoiseScaleInstrument:
         preconditioned_every: int | None = 20,
         split_every: int = 32,
         parts: int = 8,
+        budget: float | None = 0.02,
         examples: int | Callable[[Any], int] | None = None,
         confidence: float = 0.95,
         log: bool = False,
@@ -82,6 +99,9 @@ class NoiseScaleInstrument:
         ):
             if value < least:
                 raise LrscaleError(f"{name} is {value}", hint=f"use at least {least}")
+        if budget is not None and not 0 < budget < 1:
+            raise LrscaleError(f"budget is {budget}", hint="use a share of the time between 0 and 1, or None")
+        self._budget = budget
         self._confidence = check_confidence(confidence)
         self._preconditioned_every = preconditioned_every
         self._split_every = split_every
@@ -121,10 +141,14 @@ class NoiseScaleInstrument:
         """The measured steps, all parameters together; None where none was measured."""
         return self._tables[0].sums() if self._tables else None
 
+    @override
+    def measurement(self) -> dict[str, Any]:
+        return self.result().to_dict()
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a measurement; the one of an earlier fit is forgotten."""
         self._take_off()
-        self._fit = _Fit()
+        self._fit = _Fit(cadence=Cadence(self._budget))
         self._tables = []
         self._reason = refusal(trainer, pl_module)
         if self._reason is None:
@@ -137,8 +161,9 @@ class NoiseScaleInstrument:
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Look at the loader, and at whether parameters were frozen, thawed or added since."""
         del pl_module
+        self._fit.cadence.pause()
         self._examples.read(trainer.train_dataloader)
-        if self._reader is not None and _trained(trainer) != self._fit.trained:
+        if self._reader is not None and trained_parameters(trainer) != self._fit.trained:
             if self.sums is not None or any(len(table) for table in self._tables):
                 self._fit.notes.append(
                     f"the trained parameters changed at step {trainer.global_step}; what came before is left out"
@@ -149,76 +174,99 @@ class NoiseScaleInstrument:
         """Measure the parts of the batch where the step itself will have but one micro-gradient."""
         if self._reader is None:
             return
+        cadence = self._fit.cadence
+        cadence.batch(perf_counter())
         examples = self._examples.of(batch, batch_idx)
         if examples is None:
             self._reason = "the loader does not say how many examples a batch holds; pass examples="
             self._take_off()
             return
         self._fit.batch_examples = examples
-        accumulate = int(trainer.accumulate_grad_batches)
+        step, accumulate = int(trainer.global_step), int(trainer.accumulate_grad_batches)
         alone = self._fit.world_size == 1 and accumulate == 1
+        self._fit.listening = not alone
+        if not self._fit.backwards:
+            self._fit.measuring = not alone and cadence.due(step)
         # Behind buckets that are views, `grad` is overwritten while the backward still runs.
         self._fit.direct = accumulate == 1 and not self._fit.bucket_view
-        self._reader.listen(not alone and not self._fit.direct)
-        self._fit.listening = not alone
-        if alone and not self._fit.gave_up and int(trainer.global_step) % self._split_every == 0:
+        self._reader.listen(self._fit.measuring and not self._fit.direct)
+        if alone and not self._fit.gave_up and self._splits(step):
+            self._fit.split_at = step
             self._measure_parts(self._reader, trainer, pl_module, batch, batch_idx)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         """Take the gradients of this backward."""
         del trainer, pl_module
-        if self._reader is None or not self._fit.listening:
+        if self._reader is None or not self._fit.measuring:
             return
+        began = perf_counter()
         if not self._fit.backwards:
             self._fit.precondition = self._wants_preconditioned()
         self._reader.open(loss, direct=self._fit.direct, precondition=self._fit.precondition)
+        self._fit.cadence.spend(perf_counter() - began)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         """Keep their norms."""
         del trainer, pl_module
-        if self._reader is not None and self._fit.listening:
-            norms = self._reader.close()
-            if norms is not None:
-                self._fit.backwards.append((self._fit.batch_examples, norms))
+        if self._reader is None or not self._fit.measuring:
+            return
+        began = perf_counter()
+        norms = self._reader.close()
+        if norms is not None:
+            self._fit.backwards.append((self._fit.batch_examples, norms))
+        self._fit.cadence.spend(perf_counter() - began + self._reader.take_seconds())
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Complete the step with the norm of its mean gradient: unscaled by now, and not clipped yet."""
         del pl_module
-        if self._reader is None or not self._fit.listening:
+        if self._reader is None or not self._fit.measuring:
             return
+        began = perf_counter()
         backwards, self._fit.backwards = self._fit.backwards, []
         accumulate = int(trainer.accumulate_grad_batches)
         if not 1 <= len(backwards) <= accumulate or self._reader.pieces:
             self._fit.odd_steps += 1
             self._reader.pieces = 0
             backwards = []
-        mean = self._reader.accumulated(precondition=self._fit.precondition)
+        mean = self._reader.mean_share(precondition=self._fit.precondition)
         if mean is None or not backwards:
             # Every rank adds a row for every step, or the ranks could not put their tables together.
             nothing = torch.full((1,), torch.nan, device=self._fit.device)
             mean = Norms((0,), nothing, nothing if self._fit.precondition else None)
             backwards = [(1.0, mean)]
-        scale = _amp_scale(trainer)
+        scale = loss_scale(trainer)
         # Lightning divides the loss by `accumulate` also where an epoch ends on fewer backwards.
         mean_factor: float | Tensor = accumulate / len(backwards)
         if getattr(optimizer, "_step_supports_amp_scaling", False):
             # Such an optimizer unscales inside of its step.
             mean_factor = mean_factor / scale
         self._add(int(trainer.global_step), backwards, mean, accumulate / scale, mean_factor)
+        self._fit.cadence.spend(perf_counter() - began, steps=1)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Exchange with the other ranks when it is time."""
-        del trainer, outputs, batch, batch_idx
-        due = [table for table in self._tables if len(table) >= (EXCHANGE_EVERY if self._fit.listening else 1)]
-        for table in due:
-            table.exchange(self._fit.device)
-        if not due:
+        del outputs, batch, batch_idx
+        if not self._fit.listening:
+            wanted = 1
+        else:
+            wanted = FIRST_EXCHANGE if not self._fit.exchanges else EXCHANGE_EVERY
+        if not self._tables or len(self._tables[0]) < wanted:
             return
+        began = perf_counter()
+        self._exchange()
+        if self._fit.listening:
+            self._settle(int(trainer.accumulate_grad_batches))
         sums = self.sums
         if self._log and sums is not None:
             found = noise_scale(sums[-LOGGED_STEPS:], confidence=self._confidence)
             if found.value is not None:
                 pl_module.log("noise_scale", found.value)
+        self._fit.cadence.spend(perf_counter() - began)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Leave the time of validation out of that of the steps."""
+        del trainer, pl_module
+        self._fit.cadence.pause()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Exchange the last steps."""
@@ -227,9 +275,9 @@ class NoiseScaleInstrument:
         self._take_off()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Leave the module as it was; the other ranks cannot be asked any more."""
-        del trainer, pl_module, exception
-        if self._fit.world_size == 1:
+        """Leave the module as it was; the other ranks can be asked only where all of them end here."""
+        del trainer, pl_module
+        if self._fit.world_size == 1 or isinstance(exception, TrialStopped):
             self._exchange()
         self._take_off()
 
@@ -241,7 +289,7 @@ class NoiseScaleInstrument:
     def _attach(self, trainer: Any) -> None:
         self._take_off()
         self._tables = []
-        self._fit.trained, self._fit.denominators = _trained(trainer), None
+        self._fit.trained, self._fit.denominators = trained_parameters(trainer), None
         if not self._fit.trained:
             self._reason = "no optimizer has a parameter that requires a gradient"
             return
@@ -249,14 +297,16 @@ class NoiseScaleInstrument:
         membership = np.zeros((len(self._fit.trained), len(self._fit.names)))
         for row, (name, _) in enumerate(self._fit.trained):
             membership[row, self._fit.names.index(name)] = 1
-        by_identity = {id(leaf): leaf for _, leaves in _groups(trainer) for leaf in leaves}
+        by_identity = {id(leaf): leaf for _, leaves in parameter_groups(trainer) for leaf in leaves}
         leaves = [by_identity[identity] for _, identity in self._fit.trained]
         denominators = AdamDenominators(leaves, trainer.optimizers)
         self._tables = [GradientTable(membership, self._fit.world_size)]
         if self._preconditioned_every is not None and denominators.possible:
             self._fit.denominators = denominators
             self._tables.append(GradientTable(membership, self._fit.world_size))
-        self._reader = MicroGradients(leaves, self._fit.denominators)
+        # Gradients are equal on all ranks after their reduction, so that each rank measures a share of them.
+        share = balanced_share([leaf.numel() for leaf in leaves], int(trainer.global_rank), self._fit.world_size)
+        self._reader = MicroGradients(leaves, self._fit.denominators, share)
 
     def _take_off(self) -> None:
         if self._reader is not None:
@@ -269,6 +319,21 @@ class NoiseScaleInstrument:
     def _exchange(self) -> None:
         for table in self._tables:
             table.exchange(self._fit.device)
+        self._fit.exchanges += 1
+
+    def _settle(self, accumulate: int) -> None:
+        """Choose the share of the steps that is measured; ranks of different speed choose as one."""
+        totals = self._fit.cadence.totals
+        if self._fit.world_size > 1 and self._budget is not None:
+            whole = torch.tensor(totals, device=self._fit.device, dtype=torch.float32)
+            torch.distributed.all_reduce(whole)
+            totals = tuple(whole.tolist())
+        self._fit.cadence.settle(totals, accumulate)
+
+    def _splits(self, step: int) -> bool:
+        last = self._fit.split_at
+        waited = last is None or step - last >= self._split_every
+        return waited and self._fit.cadence.affords(self._parts)
 
     def _wants_preconditioned(self) -> bool:
         own = self._fit.denominators
@@ -309,6 +374,7 @@ class NoiseScaleInstrument:
                 )
 
     def _measure_parts(self, reader: MicroGradients, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        began = perf_counter()
         precondition = self._wants_preconditioned()
         found: list[tuple[float, Norms]] = []
         total: list[Tensor | None] = [None] * len(reader.parameters)
@@ -323,7 +389,7 @@ class NoiseScaleInstrument:
             pieces = [piece for piece, _ in parts]
             # An example weighs more in the mean of a part than in that of the batch, which the scaler's scale suits;
             # a step that is lost because large gradients overflow would bias the average.
-            scale = float(_amp_scale(trainer)) / len(parts)
+            scale = float(loss_scale(trainer)) / len(parts)
             with untouched(trainer, module):
                 every = part_gradients(trainer, module, pieces, batch_idx, reader.parameters, scale)
                 for (_, share), gradients in zip(parts, every, strict=True):
@@ -343,6 +409,7 @@ class NoiseScaleInstrument:
         mean = reader.norms(total, precondition=precondition)
         if mean is not None:
             self._add(int(trainer.global_step), found, mean, 1.0, 1 / len(parts))
+        self._fit.cadence.spend(perf_counter() - began, steps=1)
 
     def _estimate(self, table: GradientTable | None, group: int | None, missing: str | None = None) -> NoiseScale:
         sums = None if table is None else table.sums(group)
@@ -367,35 +434,7 @@ class NoiseScaleInstrument:
         return notes
 
 
-def _groups(trainer: Any) -> list[tuple[str, list[Tensor]]]:
-    """Return (name, trained parameters) of every parameter group."""
-    found: list[tuple[str, list[Tensor]]] = []
-    for optimizer in trainer.optimizers:
-        for group in optimizer.param_groups:
-            name = str(group.get("name") or f"group {len(found)}")
-            found.append((name, [leaf for leaf in group["params"] if leaf.requires_grad]))
-    return found
-
-
-def _trained(trainer: Any) -> list[tuple[str, int]]:
-    """Return (group, identity) of every trained parameter, each once."""
-    named: dict[int, str] = {}
-    for name, leaves in _groups(trainer):
-        for leaf in leaves:
-            named.setdefault(id(leaf), name)
-    return [(name, identity) for identity, name in named.items()]
-
-
 def _sum(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
     if total is None or gradient is None:
         return gradient if total is None else total
     return total + gradient
-
-
-def _amp_scale(trainer: Any) -> float | Tensor:
-    """Return what the AMP scaler multiplies losses by now, without waiting for the device."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is None or not scaler.is_enabled():
-        return 1.0
-    scale = getattr(scaler, "_scale", None)
-    return float(scaler.get_scale()) if scale is None else scale.detach().clone()

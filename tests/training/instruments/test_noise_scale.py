@@ -126,7 +126,7 @@ def test_training_is_the_same_to_the_last_bit(ranks: int, accumulate: int, model
 
 def test_clipping_comes_after_the_measurement_and_the_last_accumulation_may_be_short() -> None:
     # 10 backwards of 4 each, so that the third step of the epoch has two only.
-    instrument, module = lrscale.GradientNoiseScale(), truth.make()
+    instrument, module = lrscale.GradientNoiseScale(budget=None), truth.make()
     run = truth.trainer(
         "pytorch_lightning", instrument, accumulate_grad_batches=4, gradient_clip_val=1e-6, max_epochs=2
     )
@@ -144,7 +144,7 @@ def test_clipping_comes_after_the_measurement_and_the_last_accumulation_may_be_s
 
 
 def test_the_short_last_batch_of_an_epoch_counts_its_own_examples() -> None:
-    instrument = lrscale.GradientNoiseScale()
+    instrument = lrscale.GradientNoiseScale(budget=None)
     run = truth.trainer("pytorch_lightning", instrument, accumulate_grad_batches=2)
     run.fit(truth.make(), DataLoader(truth.examples(13), batch_size=4))
     assert instrument.sums is not None
@@ -228,7 +228,7 @@ def test_adam_gets_a_preconditioned_noise_scale_and_sgd_does_not() -> None:
 
 def test_checkpoints_logs_and_the_module_are_left_alone(tmp_path: Path) -> None:
     seen = []
-    for instrument in (None, lrscale.GradientNoiseScale(split_every=1)):
+    for instrument in (None, lrscale.GradientNoiseScale(split_every=1, budget=None)):
         module = truth.make()
         run = truth.trainer("pytorch_lightning", instrument)
         run.fit(module, DataLoader(truth.examples(64), batch_size=8))
@@ -263,7 +263,7 @@ def test_buffers_metrics_and_lists_of_the_module_are_put_back() -> None:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     ended = []
-    for instrument in (None, lrscale.GradientNoiseScale(split_every=2)):
+    for instrument in (None, lrscale.GradientNoiseScale(split_every=2, budget=None)):
         torch.manual_seed(0)
         module = Busy()
         data = DataLoader(TensorDataset(torch.randn(80, 3)), batch_size=8)
@@ -275,7 +275,7 @@ def test_buffers_metrics_and_lists_of_the_module_are_put_back() -> None:
 
 
 def test_the_noise_scale_is_logged_when_asked() -> None:
-    instrument = lrscale.GradientNoiseScale(log=True)
+    instrument = lrscale.GradientNoiseScale(log=True, budget=None)
     run = truth.trainer("pytorch_lightning", instrument, accumulate_grad_batches=4)
     run.fit(truth.make(), DataLoader(truth.examples(110 * 32), batch_size=8))
     assert float(run.callback_metrics["noise_scale"]) == pytest.approx(truth.TRACE / truth.SQUARE, rel=0.4)
@@ -283,7 +283,7 @@ def test_the_noise_scale_is_logged_when_asked() -> None:
 
 def test_what_cannot_be_measured_is_said() -> None:
     def reason(module: Any, data: Any, **settings: Any) -> str:
-        instrument = lrscale.GradientNoiseScale(**settings.pop("instrument", {}))
+        instrument = lrscale.GradientNoiseScale(**{"budget": None, **settings.pop("instrument", {})})
         truth.trainer("pytorch_lightning", instrument, **settings).fit(module, data)
         total = instrument.result().total
         assert total.status.value == "not_measured"
@@ -304,7 +304,7 @@ def test_what_cannot_be_measured_is_said() -> None:
 
 
 def test_given_examples_are_believed() -> None:
-    instrument = lrscale.GradientNoiseScale(examples=lambda batch: len(batch[1]), split_every=1)
+    instrument = lrscale.GradientNoiseScale(examples=lambda batch: len(batch[1]), split_every=1, budget=None)
     unbatched = DataLoader(truth.examples(32), batch_size=None, sampler=[[0, 1, 2, 3]] * 4)
     truth.trainer("pytorch_lightning", instrument).fit(truth.make(), unbatched)
     assert instrument.sums is not None
@@ -314,7 +314,7 @@ def test_given_examples_are_believed() -> None:
 def test_steps_whose_gradients_are_not_finite_are_left_out_and_counted() -> None:
     x, y = truth.examples(64).tensors
     y[20] = float("inf")
-    instrument = lrscale.GradientNoiseScale()
+    instrument = lrscale.GradientNoiseScale(budget=None)
     run = truth.trainer("pytorch_lightning", instrument, accumulate_grad_batches=4)
     run.fit(truth.make(), DataLoader(TensorDataset(x, y), batch_size=4))
     assert instrument.sums is not None
@@ -324,7 +324,7 @@ def test_steps_whose_gradients_are_not_finite_are_left_out_and_counted() -> None
 
 
 def test_a_training_step_without_a_loss_costs_its_step_only() -> None:
-    module, instrument = truth.make(), lrscale.GradientNoiseScale()
+    module, instrument = truth.make(), lrscale.GradientNoiseScale(budget=None)
     step = module.training_step
     module.training_step = lambda batch, batch_idx: None if 4 <= batch_idx < 8 or batch_idx == 9 else step(batch, 0)
     run = truth.trainer("pytorch_lightning", instrument, accumulate_grad_batches=4)
@@ -335,7 +335,7 @@ def test_a_training_step_without_a_loss_costs_its_step_only() -> None:
 
 
 def test_thawed_parameters_begin_a_new_measurement() -> None:
-    module, instrument = truth.make(), lrscale.GradientNoiseScale()
+    module, instrument = truth.make(), lrscale.GradientNoiseScale(budget=None)
     base = importlib.import_module("pytorch_lightning").Callback
 
     class Thaw(base):  # type: ignore[misc, valid-type]  # the base is chosen at run time
@@ -373,3 +373,8 @@ def test_batches_are_split_by_their_common_first_dimension() -> None:
 def test_wrong_arguments_name_the_remedy(wrong: dict[str, int]) -> None:
     with pytest.raises(LrscaleError, match="use at least"):
         lrscale.GradientNoiseScale(**wrong)
+
+
+def test_a_budget_is_a_share_of_the_time() -> None:
+    with pytest.raises(LrscaleError, match="budget is 1; use a share of the time between 0 and 1"):
+        lrscale.GradientNoiseScale(budget=1)

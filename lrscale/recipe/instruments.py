@@ -1,0 +1,46 @@
+"""What every trial measures besides its loss: the recipe's `instruments`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from lrscale.recipe.experiments import long_switch
+from lrscale.recipe.fields import Count, Real
+from lrscale.recipe.task import Section
+
+
+class NoiseScaleInstrument(Section):
+    """The gradient noise scale of every trial, from gradients that training computes anyway."""
+
+    budget: Annotated[Real, Field(gt=0, lt=1)] = 0.02
+    """Largest share of the time of training that measuring may take, in (0, 1). Where steps are very short, only some
+    of them are measured."""
+    preconditioned_every: Count | None = 20
+    """Measured steps between those that are also measured as Adam sees them; ``null``: never."""
+    parts: Annotated[Count, Field(ge=2)] = 4
+    """Parts that a batch is cut into on one device without accumulation, where a step has one gradient only; at
+    least 2."""
+
+
+class Instruments(Section):
+    """What rides along on every trial. It changes no result; ``false`` turns one off, ``true`` takes its defaults.
+
+    Examples
+    --------
+    >>> Instruments.model_validate({"noise_scale": False}).riding()
+    {}
+    >>> Instruments().riding()["noise_scale"]["budget"]
+    0.02
+    """
+
+    noise_scale: Annotated[NoiseScaleInstrument | None, BeforeValidator(long_switch)] = Field(
+        default_factory=NoiseScaleInstrument
+    )
+    """Gradient noise scale; on by default."""
+
+    def riding(self) -> dict[str, Mapping[str, Any]]:
+        """Return the settings of the instruments that are on, by name, as JSON values."""
+        return {name: settings for name, settings in self.model_dump(mode="json").items() if settings is not None}

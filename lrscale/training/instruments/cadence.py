@@ -1,0 +1,84 @@
+"""Which steps are measured: every one, or as many as keep measuring within a share of the time."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+WARM_BATCHES = 3
+"""First batches whose time says nothing of the others: allocation, autotuning, the buckets of DDP."""
+MOST_EVERY = 1000
+"""Sparsest measuring of steps that have several micro-gradients."""
+
+
+@final
+class Cadence:
+    """Keeps count of what training takes and of what measuring adds to it, both on the host's clock.
+
+    On a GPU the host runs ahead, so that its clock sees a step as short as its launch: the share errs on the high side.
+
+    Parameters
+    ----------
+    budget : float or None
+        Largest share of the time of training that measuring may take, in (0, 1). None: no limit.
+    """
+
+    def __init__(self, budget: float | None) -> None:
+        self._budget = budget
+        self._last: float | None = None
+        self._warm = 0
+        self.every = 1
+        """Steps from one that is measured to the next, where ranks must agree on it."""
+        self.trained = 0.0
+        """Seconds of the batches so far, measuring included; validation and the first batches are not."""
+        self.batches = 0
+        """How many those are."""
+        self.cost = 0.0
+        """Seconds spent measuring."""
+        self.measured = 0
+        """Steps on which they were spent."""
+
+    def due(self, step: int) -> bool:
+        """Whether a step is to be measured; the same on every rank."""
+        return step % self.every == 0
+
+    def batch(self, now: float) -> None:
+        """Note that a batch begins."""
+        if self._last is not None:
+            if self._warm < WARM_BATCHES:
+                self._warm += 1
+            else:
+                self.trained += now - self._last
+                self.batches += 1
+        self._last = now
+
+    def pause(self) -> None:
+        """Leave the time until the next batch out: something other than training comes."""
+        self._last = None
+
+    def spend(self, seconds: float, *, steps: int = 0) -> None:
+        """Note what measuring took, and how many steps that completed."""
+        self.cost += seconds
+        self.measured += steps
+
+    def affords(self, cost_in_batches: float) -> bool:
+        """Whether one more measurement stays within the budget; the first is taken to cost so many batches."""
+        if self._budget is None:
+            return True
+        if not self.batches:
+            return False
+        one = self.cost / self.measured if self.measured else cost_in_batches * self.trained / self.batches
+        return self.cost + one <= self._budget * self.trained
+
+    def settle(self, totals: tuple[float, float, float, float], accumulate: int) -> None:
+        """Choose `every` from (cost, measured, trained, batches), summed over the ranks that share it."""
+        cost, measured, trained, batches = totals
+        if self._budget is None or measured < 1 or batches < 1 or trained <= 0:
+            return
+        step = accumulate * trained / batches
+        self.every = min(MOST_EVERY, max(1, math.ceil(cost / measured / (self._budget * step))))
+
+    @property
+    def totals(self) -> tuple[float, float, float, float]:
+        """What `settle` takes, of this rank."""
+        return self.cost, float(self.measured), self.trained, float(self.batches)

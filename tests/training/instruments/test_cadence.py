@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from lrscale.training.instruments.cadence import MOST_EVERY, WARM_BATCHES, Cadence
+
+
+def trained(cadence: Cadence, batches: int, seconds: float) -> None:
+    for number in range(batches + WARM_BATCHES + 1):
+        cadence.batch(number * seconds)
+
+
+def test_measuring_is_as_sparse_as_the_budget_asks_and_no_sparser() -> None:
+    cadence = Cadence(0.02)
+    trained(cadence, 100, 0.010)
+    for _ in range(8):
+        cadence.spend(0.0005, steps=1)
+    cadence.settle(cadence.totals, accumulate=1)
+    # 0.5 ms of a 10 ms step are 5 %: every third step costs 1.7 % and every second one 2.5 %.
+    assert cadence.every == 3
+    assert [step for step in range(10) if cadence.due(step)] == [0, 3, 6, 9]
+    cadence.settle(cadence.totals, accumulate=4)
+    assert cadence.every == 1
+
+
+def test_without_a_budget_every_step_is_measured_and_there_is_a_sparsest() -> None:
+    for budget, every in ((None, 1), (1e-9, MOST_EVERY)):
+        cadence = Cadence(budget)
+        trained(cadence, 10, 0.010)
+        cadence.spend(1.0, steps=1)
+        cadence.settle(cadence.totals, accumulate=1)
+        assert cadence.every == every
+
+
+def test_the_first_batches_and_pauses_are_no_time_of_training() -> None:
+    cadence = Cadence(0.02)
+    trained(cadence, 5, 1.0)
+    cadence.pause()
+    cadence.batch(1000.0)
+    cadence.batch(1001.0)
+    assert (cadence.trained, cadence.batches) == (pytest.approx(6.0), 6)
+
+
+def test_a_measurement_beside_training_waits_until_it_is_paid_for() -> None:
+    cadence = Cadence(0.02)
+    assert not cadence.affords(4)
+    trained(cadence, 199, 0.010)
+    assert not cadence.affords(4)
+    cadence.batch((199 + WARM_BATCHES + 1) * 0.010)
+    # Four batches of 10 ms are 2 % of 200.
+    assert cadence.affords(4 * 0.999)
+    cadence.spend(0.030, steps=1)
+    assert not cadence.affords(4)
+    assert Cadence(None).affords(4)

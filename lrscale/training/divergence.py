@@ -24,7 +24,9 @@ class DivergenceWatch:
 
     A run has diverged when a loss is not finite, or when the smoothed loss stays above the initial loss by more than
     three standard deviations of the step losses, or a tenth of the best descent if that is more, for a tenth of the
-    horizon after the warm-up. The bound is a difference, so it holds for losses of any sign and offset.
+    horizon after the warm-up. It has also diverged when it ends where it began after it had learned, as a model does
+    that has collapsed to a constant; a run that never left its start may have too small an LR, and has not. All bounds
+    are differences, so they hold for losses of any sign and offset.
 
     Parameters
     ----------
@@ -89,6 +91,17 @@ class DivergenceWatch:
             f"it began at {self.initial:.4g}"
         )
 
-    def ended_above_start(self) -> bool:
-        """Whether the run stands above its start now, by more than the noise."""
-        return math.isfinite(self.mean) and self.mean > self.bound
+    def verdict_at_end(self) -> str | None:
+        """Return why a run that stands here at its end has diverged, or None."""
+        if not math.isfinite(self.mean):
+            return None
+        if self.mean > self.bound:
+            return f"the training loss ended at {self.mean:.4g}, above its start {self.initial:.4g}"
+        descent, noise = self.initial - self.lowest, math.sqrt(self._noise_variance)
+        # The smoothed loss of pure noise strays by less than one standard deviation of a step.
+        if descent > 3 * noise and self.mean >= self.initial - 0.1 * descent:
+            return (
+                f"the training loss ended at {self.mean:.4g}, where it began ({self.initial:.4g}), "
+                f"after it had been down at {self.lowest:.4g}"
+            )
+        return None

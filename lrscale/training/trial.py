@@ -254,8 +254,8 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
         status, reason = "diverged", recorder.diverged
     if status == "completed" and recorder.steps < job.spec.horizon:
         status, reason = "stopped", f"training ended by itself after {recorder.steps} of {job.spec.horizon} steps"
-    if status == "completed" and watch.ended_above_start():
-        status, reason = "diverged", f"the training loss ended at {watch.mean:.4g}, above its start {watch.initial:.4g}"
+    if status == "completed" and (verdict := watch.verdict_at_end()) is not None:
+        status, reason = "diverged", verdict
     notes = [*course.notes, *data.notes, *course.hooks.closing_notes(), *recorder.notes]
     for instrument in course.instruments.values():
         instrument.take_losses(recorder.losses[: recorder.steps])

@@ -90,7 +90,22 @@ class TestDivergence:
         losses = [2.0, 2.1, 1.9, 2.0, 2.0, 8.0, 9.0, 3.0, *np.linspace(2, 1, 192)]
         watch = DivergenceWatch(horizon=200)
         assert not any(watch.add(loss) for loss in losses)
-        assert not watch.ended_above_start()
+        assert watch.verdict_at_end() is None
+
+    @given(st.floats(-100, 100), st.floats(0.01, 100))
+    def test_a_run_that_ends_where_it_began_after_it_had_learned_has_diverged(
+        self, offset: float, scale: float
+    ) -> None:
+        noise = 0.05 * np.random.default_rng(0).normal(size=200)
+        learned = np.interp(np.arange(200), [0, 80, 100, 110, 199], [2.3, 1.0, 1.0, 2.3, 2.3])
+        verdicts = []
+        for course in (learned, np.full(200, 2.3), np.linspace(2.3, 1.0, 200)):
+            watch = DivergenceWatch(horizon=200)
+            assert not any(watch.add(float(offset + scale * loss)) for loss in course + noise)
+            verdicts.append(watch.verdict_at_end())
+        assert verdicts[0] is not None and "where it began" in verdicts[0]
+        # A run that never left its start may have too small an LR, and its loss is a result.
+        assert verdicts[1:] == [None, None]
 
     def test_a_loss_that_is_no_number_ends_it_at_once(self) -> None:
         for bad in (math.nan, math.inf, -math.inf):

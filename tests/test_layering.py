@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "lrscale"
 
 BASE = {"errors", "units", "registry"}
-FORMULAS = BASE | {"schedules", "laws"}
+FORMULAS = BASE | {"schedules", "companions", "laws"}
 FACTS = FORMULAS | {"recipe", "store"}
 
 # part of lrscale -> the other parts that it may import, at any level of a file
@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "units": {"errors"},
     "registry": {"errors"},
     "schedules": BASE,
+    "companions": BASE,
     "laws": BASE,
     "recipe": FORMULAS,
     "store": FORMULAS,

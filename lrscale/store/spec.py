@@ -14,7 +14,7 @@ from lrscale.units import Layout
 
 SPEC_VERSION = 1
 """Schema version of spec.json."""
-_UNLESS_DEFAULT = ("instruments",)
+_UNLESS_DEFAULT = ("instruments", "companions")
 """Fields that a spec names only where they are set, so that a field added to this list leaves the ids of other trials
 as they are."""
 
@@ -83,6 +83,9 @@ class TrialSpec:
     """Pinned for trials that measure a layout; None elsewhere, where the layout does not matter."""
     instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the trial is there to measure: name in `lrscale.training.instruments.INSTRUMENTS` -> its settings."""
+    companions: Mapping[str, Any] = field(default_factory=dict)
+    """What moves with the batch size besides the LR: ``policy``, a name in `lrscale.companions`, and
+    ``reference_batch_size``, at which the module's own settings hold. Empty: nothing."""
 
     def __post_init__(self) -> None:
         if not self.peak_lr > 0:
@@ -109,6 +112,7 @@ class TrialSpec:
         plain["layout"] = None if self.layout is None else dataclasses.asdict(self.layout)
         plain["task"], plain["overrides"] = dict(self.task), dict(self.overrides)
         plain["instruments"] = {name: dict(settings) for name, settings in self.instruments.items()}
+        plain["companions"] = dict(self.companions)
         for name in _UNLESS_DEFAULT:
             if not plain[name]:
                 del plain[name]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lrscale.training.batches import hash_batch
+from lrscale.training.companion_control import CompanionControl
 from lrscale.training.flavour import Flavour
 from lrscale.training.lr_control import LRControl
 from lrscale.training.methods import replace_method
@@ -27,6 +28,8 @@ class TrialHooks:
     ----------
     control : LRControl
         Sets the LR before each step.
+    companions : CompanionControl
+        Sets what moves with the batch size besides the LR.
     recorder : Recorder
         Takes losses and validations.
     horizon : int
@@ -47,6 +50,7 @@ class TrialHooks:
         self,
         *,
         control: LRControl,
+        companions: CompanionControl,
         recorder: Recorder,
         horizon: int,
         forwards: int,
@@ -57,6 +61,7 @@ class TrialHooks:
         validate_every: int | None,
     ) -> None:
         self._control = control
+        self._companions = companions
         self._recorder = recorder
         self._horizon = horizon
         self._forwards = forwards
@@ -84,6 +89,7 @@ class TrialHooks:
             # A stream that ends before the trial does is begun again; each pass brings one batch at the least.
             trainer.fit_loop.max_epochs = self._horizon * self._forwards
         self.facts.update(self._control.attach(trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs))
+        self.facts.update(self._companions.attach(trainer.strategy.optimizers))
         self.facts["parameters"] = sum(parameter.numel() for parameter in pl_module.parameters())
         self._look_for_batch_norm(pl_module)
         self._time_validation(trainer)
@@ -151,7 +157,7 @@ class TrialHooks:
 
     def closing_notes(self) -> list[str]:
         """Return every sentence about this trial that its hooks came upon."""
-        return [*self.notes, *self._control.closing_notes()]
+        return [*self.notes, *self._control.closing_notes(), *self._companions.notes]
 
     def _time_validation(self, trainer: Any) -> None:
         # Lightning counts batches, restarts at epochs and validates whenever a stream ends; a trial validates after

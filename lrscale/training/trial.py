@@ -19,6 +19,7 @@ from lrscale.schedules import build_schedule
 from lrscale.store import TrialSpec
 from lrscale.training.build import build_task
 from lrscale.training.built import BuiltTask
+from lrscale.training.companion_control import CompanionControl
 from lrscale.training.data_control import DataControl
 from lrscale.training.divergence import DivergenceWatch
 from lrscale.training.environment import describe_environment
@@ -201,6 +202,7 @@ def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
     hooks = make_callback(
         built.flavour,
         control=LRControl(schedule, spec.peak_lr, spec.horizon, built.lr_home or None),
+        companions=CompanionControl.of(spec.companions, layout.global_batch_size),
         recorder=recorder,
         horizon=spec.horizon,
         forwards=layout.accumulate,

@@ -100,6 +100,7 @@ def test_every_field_of_a_spec_decides_its_id(spec: TrialSpec, data: st.DataObje
         "stop_on_divergence": not spec.stop_on_divergence,
         "layout": Layout(per_device_batch_size=999),
         "instruments": {**spec.instruments, "another": {}},
+        "companions": {**spec.companions, "another": 1},
     }
     assert set(changes) == {field.name for field in dataclasses.fields(TrialSpec)}
     name = data.draw(st.sampled_from(sorted(changes)))

@@ -239,6 +239,14 @@ class Spiky(Probe):
         return loss if self.global_step != self.at - 1 else self.factor * loss - (self.factor - 1) * loss.detach()
 
 
+class TellsGroups(Probe):
+    """Writes down the settings of its first parameter group at every step."""
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        group = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
+        self._write("groups", **{name: group[name] for name in ("lr", "betas", "eps", "weight_decay")})
+
+
 class TwoOptimizers(Probe):
     """Steps one optimizer for each of its two parts itself."""
 

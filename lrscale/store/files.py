@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -11,6 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from lrscale.errors import StudyError
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        When it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:

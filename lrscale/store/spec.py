@@ -14,7 +14,7 @@ from lrscale.units import Layout
 
 SPEC_VERSION = 1
 """Schema version of spec.json."""
-_UNLESS_DEFAULT = ("instruments", "companions")
+_UNLESS_DEFAULT = ("instruments", "companions", "optimizer", "start")
 """Fields that a spec names only where they are set, so that a field added to this list leaves the ids of other trials
 as they are."""
 
@@ -42,6 +42,20 @@ class ScheduleSpec:
         """The name, and the settings that differ from the defaults."""
         extra = ", ".join(f"{key}={value}" for key, value in sorted(self.settings.items()))
         return f"{self.name} ({extra})" if extra else self.name
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartState:
+    """The Lightning checkpoint whose weights and optimizer state a trial begins with.
+
+    Its content decides the result and so the trial's id; where it lies does not.
+    """
+
+    path: str
+    """Where it lies, relative to the recipe's folder."""
+    sha256: str
+    """SHA-256 of the file, 64 hexadecimal digits."""
 
 
 @final
@@ -86,11 +100,22 @@ class TrialSpec:
     companions: Mapping[str, Any] = field(default_factory=dict)
     """What moves with the batch size besides the LR: ``policy``, a name in `lrscale.companions`, and
     ``reference_batch_size``, at which the module's own settings hold. Empty: nothing."""
+    optimizer: int | None = None
+    """Number of the optimizer whose groups follow the schedule, counted from 0, while the others keep the LR that they
+    were built with; None for all. The peak LR is then that of its first group."""
+    start: StartState | None = None
+    """What the trial begins from; None for a fresh module."""
 
     def __post_init__(self) -> None:
         if not self.peak_lr > 0:
             raise LrscaleError(f"a peak LR must be positive, not {self.peak_lr}")
-        for name, least in (("global_batch_size", 1), ("horizon", 1), ("seed", 0), ("validate_every", 0)):
+        for name, least in (
+            ("global_batch_size", 1),
+            ("horizon", 1),
+            ("seed", 0),
+            ("validate_every", 0),
+            ("optimizer", 0),
+        ):
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise LrscaleError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
@@ -102,7 +127,10 @@ class TrialSpec:
     @property
     def trial_id(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the spec."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        plain = self.to_dict()
+        if self.start is not None:
+            plain["start"] = self.start.sha256
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,8 +141,9 @@ class TrialSpec:
         plain["task"], plain["overrides"] = dict(self.task), dict(self.overrides)
         plain["instruments"] = {name: dict(settings) for name, settings in self.instruments.items()}
         plain["companions"] = dict(self.companions)
+        plain["start"] = None if self.start is None else dataclasses.asdict(self.start)
         for name in _UNLESS_DEFAULT:
-            if not plain[name]:
+            if plain[name] in (None, {}):
                 del plain[name]
         return {"spec_version": SPEC_VERSION, **plain}
 
@@ -136,4 +165,6 @@ class TrialSpec:
             )
         values["schedule"] = ScheduleSpec(**values["schedule"])
         values["layout"] = None if values["layout"] is None else Layout(**values["layout"])
+        if values.get("start") is not None:
+            values["start"] = StartState(**values["start"])
         return cls(**values)

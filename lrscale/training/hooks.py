@@ -15,6 +15,7 @@ from lrscale.training.methods import replace_method
 from lrscale.training.monitor import loss_of
 from lrscale.training.recorder import Recorder
 from lrscale.training.seeding import seed_rank
+from lrscale.training.start_state import StartLoader
 from lrscale.training.trainer_setup import settle_length, sort_callbacks
 
 _TRAINING_LOSSES = ("train_loss", "loss", "train/loss", "training_loss", "train_loss_step")
@@ -44,6 +45,8 @@ class TrialHooks:
         Examples of a forward, for what is said of batches.
     validate_every : int or None
         Steps between validations; 0 at the end only, None never.
+    start : StartLoader or None, optional
+        Puts the state of a checkpoint in place before the first step. Default None.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class TrialHooks:
         seed: int,
         per_device_batch_size: int,
         validate_every: int | None,
+        start: StartLoader | None = None,
     ) -> None:
         self._control = control
         self._companions = companions
@@ -70,6 +74,7 @@ class TrialHooks:
         self._seed = seed
         self._per_device_batch_size = per_device_batch_size
         self._validate_every = validate_every
+        self._start = start
         self._new_step = True
         self._global_step = 0
         self._compared = False
@@ -88,6 +93,8 @@ class TrialHooks:
         if trainer.num_training_batches == float("inf"):
             # A stream that ends before the trial does is begun again; each pass brings one batch at the least.
             trainer.fit_loop.max_epochs = self._horizon * self._forwards
+        if self._start is not None:
+            self.facts["start"] = self._start.load(pl_module, trainer.strategy.optimizers)
         self.facts.update(self._control.attach(trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs))
         self.facts.update(self._companions.attach(trainer.strategy.optimizers))
         self.facts["parameters"] = sum(parameter.numel() for parameter in pl_module.parameters())

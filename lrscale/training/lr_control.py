@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 from lrscale.errors import TaskError
@@ -19,9 +19,9 @@ SAME_LR = 1e-6
 
 @final
 class LRControl:
-    """Multiplies every parameter group of every optimizer by one factor per step.
+    """Multiplies every parameter group of every optimizer, or of one of them, by one factor per step.
 
-    The peak LR is that of the first group of the first optimizer; the others keep their ratio to it.
+    The peak LR is that of the first group of the first optimizer led; the other groups keep their ratio to it.
 
     Parameters
     ----------
@@ -33,17 +33,27 @@ class LRControl:
         Optimizer steps of the trial.
     told : str or None, optional
         Where the task was told the peak LR before it was built, if it was. Default None.
+    optimizer : int or None, optional
+        Number of the only optimizer that follows the schedule; the groups of the others stay at the LR that they were
+        built with. Default None: all follow it.
     """
 
     def __init__(
-        self, schedule: AbstractSchedule | None, peak_lr: float, horizon: int, told: str | None = None
+        self,
+        schedule: AbstractSchedule | None,
+        peak_lr: float,
+        horizon: int,
+        told: str | None = None,
+        optimizer: int | None = None,
     ) -> None:
         self._schedule = schedule
         self._peak_lr = peak_lr
         self._horizon = horizon
         self._told = told
+        self._optimizer = optimizer
         self._groups: list[dict[str, Any]] = []
         self._base_lrs: list[float] = []
+        self._held: list[tuple[dict[str, Any], float]] = []
         self._lrs: list[float] = []
         self._reference = 1.0
         self._highest = 0.0
@@ -55,14 +65,17 @@ class LRControl:
         Raises
         ------
         TaskError
-            When there is no optimizer, or when the reference LR is 0.
+            When there is no optimizer, none of the asked number, or when the reference LR is 0.
         """
         optimizers = [getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers]
         if not optimizers or not any(optimizer.param_groups for optimizer in optimizers):
             raise TaskError(
                 "the module has no optimizer", hint="return one from configure_optimizers, or add it to the CLI config"
             )
-        self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        led = self._led(optimizers)
+        self._groups = [group for optimizer in led for group in optimizer.param_groups]
+        others = [group for optimizer in optimizers if optimizer not in led for group in optimizer.param_groups]
+        self._held = [(group, group_base_lr(group)) for group in others]
         self._base_lrs = [group_base_lr(group) for group in self._groups]
         self._reference = self._base_lrs[0]
         scaled_lrs(self._base_lrs, self._reference, self._peak_lr, 1.0)
@@ -83,6 +96,7 @@ class LRControl:
             "optimizers": [type(optimizer).__name__ for optimizer in optimizers],
             "group_lrs": self._base_lrs,
             "reference_lr": self._reference,
+            "beta2": _beta2(self._groups[0]),
             "own_schedulers": kinds,
         }
 
@@ -102,6 +116,8 @@ class LRControl:
         self._lrs = scaled_lrs(self._base_lrs, self._reference, self._peak_lr, factor)
         for group, lr in zip(self._groups, self._lrs, strict=True):
             _assign(group, "lr", lr)
+        for group, lr in self._held:
+            _assign(group, "lr", lr)
         momentum = self._schedule.momentum(step, self._horizon)
         if momentum is not None:
             for group in self._groups:
@@ -113,7 +129,7 @@ class LRControl:
 
         Called after the backward, which is the last moment before an optimizer reads its groups.
         """
-        for group, lr in zip(self._groups, self._lrs, strict=False):
+        for group, lr in (*zip(self._groups, self._lrs, strict=False), *(self._held if self._lrs else ())):
             if group["lr"] != lr and abs(float(group["lr"]) - lr) > SAME_LR * lr:
                 _assign(group, "lr", lr)
                 note = "the module sets its LR itself while it trains; the trial's schedule is put in its place"
@@ -126,6 +142,16 @@ class LRControl:
             share = self._highest / self._peak_lr
             self.notes.append(f"the module's own schedule went up to {share:.3g} times the peak LR of the trial")
         return self.notes
+
+    def _led(self, optimizers: list[Any]) -> list[Any]:
+        if self._optimizer is None:
+            return optimizers
+        if self._optimizer >= len(optimizers):
+            raise TaskError(
+                f"the module has {len(optimizers)} optimizers, so there is none of number {self._optimizer}",
+                hint="they are counted from 0 in the order of configure_optimizers",
+            )
+        return [optimizers[self._optimizer]]
 
     def _scale_schedulers(self, scheduler_configs: list[Any]) -> None:
         # A module that was told the peak has built its schedule to it already: a warm-up may start at a tenth of it.
@@ -154,6 +180,11 @@ def _scale_scheduler(scheduler: Any, ratio: float, done: set[int]) -> None:
             setattr(scheduler, key, [item * ratio for item in value])
         elif isinstance(value, (int, float)):
             setattr(scheduler, key, value * ratio)
+
+
+def _beta2(group: Mapping[str, Any]) -> float | None:
+    betas = group.get("betas")
+    return float(betas[1]) if isinstance(betas, (tuple, list)) and len(betas) > 1 else None
 
 
 def _assign(group: dict[str, Any], key: str, value: float) -> None:

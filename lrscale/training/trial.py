@@ -29,6 +29,7 @@ from lrscale.training.instruments import make_instruments
 from lrscale.training.lr_control import LRControl
 from lrscale.training.recorder import Recorder
 from lrscale.training.seeding import seed_hooks
+from lrscale.training.start_state import StartLoader
 from lrscale.training.stop import TrialStopped
 from lrscale.training.trainer_setup import trainer_arguments
 from lrscale.units import Layout
@@ -109,7 +110,7 @@ def build(job: Job, scratch: Path) -> tuple[BuiltTask, DataControl]:
         if folder not in sys.path:
             sys.path.insert(0, folder)
     built = build_task(
-        job.spec.task,
+        _task(job.spec),
         overrides=job.spec.overrides,
         peak_lr=job.spec.peak_lr,
         per_device_batch_size=job.layout.per_device_batch_size,
@@ -128,6 +129,18 @@ def build(job: Job, scratch: Path) -> tuple[BuiltTask, DataControl]:
     holds_data = built.datamodule is None and built.train_loader is None
     seed_hooks(built.module, built.datamodule, job.spec.seed, module_holds_data=holds_data)
     return built, data
+
+
+def _task(spec: TrialSpec) -> Mapping[str, Any]:
+    if spec.optimizer is None:
+        return spec.task
+    if spec.task.get("factory"):
+        raise TaskError(
+            "a factory is handed one LR for all its optimizers, so the others cannot keep their own",
+            hint="name the module's class in task.model, or leave experiments.range_test.optimizer out",
+        )
+    # The place that is told the peak LR may feed several optimizers, of which only one is led.
+    return {**spec.task, "lr": None}
 
 
 def run_trial(job: Job, submitted: float) -> dict[str, Any]:
@@ -201,7 +214,7 @@ def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
     )
     hooks = make_callback(
         built.flavour,
-        control=LRControl(schedule, spec.peak_lr, spec.horizon, built.lr_home or None),
+        control=LRControl(schedule, spec.peak_lr, spec.horizon, built.lr_home or None, spec.optimizer),
         companions=CompanionControl.of(spec.companions, layout.global_batch_size),
         recorder=recorder,
         horizon=spec.horizon,
@@ -211,6 +224,7 @@ def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
         seed=spec.seed,
         per_device_batch_size=layout.per_device_batch_size,
         validate_every=spec.validate_every,
+        start=None if spec.start is None else StartLoader(spec.start, job.root),
     )
     instruments = make_instruments({**job.instruments, **spec.instruments}, built.flavour)
     return Course(job=job, built=built, data=data, watch=watch, recorder=recorder, hooks=hooks, instruments=instruments)

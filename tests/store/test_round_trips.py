@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrscale.errors import LrscaleError, StudyError
-from lrscale.store import STATUSES, ScheduleSpec, Trajectory, TrialRecord, TrialSpec
+from lrscale.store import STATUSES, ScheduleSpec, StartState, Trajectory, TrialRecord, TrialSpec
 from lrscale.store.files import to_json
 from lrscale.store.trajectory import LINES_NAME, PARQUET_NAME, pack_trajectory, read_trajectory
 from lrscale.units import Layout
@@ -101,11 +101,23 @@ def test_every_field_of_a_spec_decides_its_id(spec: TrialSpec, data: st.DataObje
         "layout": Layout(per_device_batch_size=999),
         "instruments": {**spec.instruments, "another": {}},
         "companions": {**spec.companions, "another": 1},
+        "optimizer": 0,
+        "start": StartState(path="last.ckpt", sha256="0" * 64),
     }
     assert set(changes) == {field.name for field in dataclasses.fields(TrialSpec)}
     name = data.draw(st.sampled_from(sorted(changes)))
     if changes[name] != getattr(spec, name):
         assert dataclasses.replace(spec, **{name: changes[name]}).trial_id != spec.trial_id
+
+
+def test_the_content_of_a_checkpoint_decides_an_id_and_its_place_does_not() -> None:
+    def spec(path: str, sha256: str) -> TrialSpec:
+        schedule, start = ScheduleSpec(name="constant"), StartState(path=path, sha256=sha256)
+        return TrialSpec(task={}, schedule=schedule, peak_lr=0.1, global_batch_size=1, horizon=1, seed=0, start=start)
+
+    assert spec("a.ckpt", "1" * 64).trial_id == spec("moved/b.ckpt", "1" * 64).trial_id
+    assert spec("a.ckpt", "1" * 64).trial_id != spec("a.ckpt", "2" * 64).trial_id
+    assert TrialSpec.from_dict(spec("a.ckpt", "1" * 64).to_dict()) == spec("a.ckpt", "1" * 64)
 
 
 def test_the_id_of_a_spec_stays_what_it_was() -> None:

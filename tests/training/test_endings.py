@@ -96,6 +96,18 @@ def test_too_large_an_lr_diverges_by_staying_above_the_start(trials: Trials) -> 
     assert ran.record.initial_loss > 0
 
 
+def test_two_ranks_end_a_ramp_together_when_only_one_of_them_sees_it_diverge(trials: Trials) -> None:
+    started = time.monotonic()
+    spec = make_spec(make_task("trial_modules.RisesOnOneRank"), lr=0.1, horizon=60, schedule="ramp", every=None)
+    ran = trials.one(spec, TWO)
+    assert time.monotonic() - started < PROMPT
+    assert ran.record.status == "diverged"
+    assert "stayed above" in ran.record.reason
+    # The curve is the mean over both ranks: half of the 100 that one of them sees.
+    assert ran.train_losses[6] - ran.train_losses[5] == pytest.approx(50, abs=8)
+    assert len(ran.train_losses) == ran.record.steps < 20
+
+
 def test_a_ramp_stops_soon_after_the_loss_has_left(trials: Trials) -> None:
     ran = trials.one(make_spec(lr=10.0, horizon=100, schedule="ramp", every=None))
     assert ran.record.status == "diverged"

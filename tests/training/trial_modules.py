@@ -217,6 +217,45 @@ class Noisy(Probe):
         return loss * (1 + 0.1 * torch.rand(()))
 
 
+class RisesOnOneRank(Probe):
+    """Has a loss that leaves on the last rank only; what the others see stays low."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        leaves = self.global_rank == self.trainer.world_size - 1 and self.global_step >= 6
+        return loss + 100.0 if leaves else loss
+
+
+class TwoInTurn(pl.LightningModule):
+    """Two optimizers stepped by hand, each with two groups; writes down the LRs of both at every batch."""
+
+    def __init__(self, lr: float = 0.01, record: str = "") -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.lr, self.record = lr, record
+        self.parts = nn.ParameterList([nn.Parameter(torch.zeros(FEATURES)) for _ in range(4)])
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        losses = []
+        for number, optimizer in enumerate(self.optimizers()):
+            weight = self.parts[2 * number] + self.parts[2 * number + 1]
+            loss = ((batch[0] @ weight - batch[1]) ** 2).mean()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            losses.append(loss.detach())
+        lrs = [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in self.optimizers()]
+        with (Path(self.record) / f"lrs-{self.global_rank}.jsonl").open("a") as stream:
+            stream.write(json.dumps(lrs) + "\n")
+        return torch.stack(losses).mean()
+
+    def configure_optimizers(self) -> Any:
+        return [
+            torch.optim.SGD([{"params": [a], "lr": self.lr}, {"params": [b], "lr": 0.1 * self.lr}], lr=self.lr)
+            for a, b in (self.parts[:2], self.parts[2:])
+        ]
+
+
 class OwnWarmup(Probe):
     """Sets its LR in ``optimizer_step``, as many modules warm up."""
 

@@ -100,6 +100,7 @@ _add_experiment("range-test", "Ramp the learning rate until training diverges.")
 _add_experiment("schedules", "Compare schedules at an equal number of examples.")
 _add_experiment("scaling", "Find the best learning rate at each batch size.")
 _add_experiment("throughput", "Measure examples per second for each layout.")
+_add_experiment("memory", "Find the largest batch that trains and validates on a device.")
 
 
 @app.command("fit")

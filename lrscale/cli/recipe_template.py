@@ -105,6 +105,8 @@ def render(found: Discovery) -> str:
         "  # schedules: [constant, linear, cosine, wsd]",
         "  # Examples a second for each way to split a batch over the devices.",
         "  # throughput: {}",
+        "  # The largest batch that trains and validates on a device, within the memory.",
+        "  # memory: {}",
         "",
         "# The training job that the recommendation is for. Default: the best batch size, and the length above.",
         "# target: {batch_size: 1024, horizon: 50M examples}",

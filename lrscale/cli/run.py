@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from lrscale.study.finding import Finding
 
 
-NEEDS = {"scaling": ("range_test",), "schedules": ("range_test", "scaling")}
-"""Experiments whose findings another one starts from: the bracket of the LR, and the best batch size."""
+NEEDS = {"scaling": ("range_test",), "schedules": ("range_test", "scaling"), "throughput": ("memory",)}
+"""Experiments whose findings another one starts from: the bracket of the LR, the best batch size, what fits."""
 
 
 def run_study(request: StudyRequest) -> int:

@@ -9,7 +9,18 @@ from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from lrscale.errors import LrscaleError, did_you_mean
-from lrscale.recipe.fields import Arguments, Count, LearningRate, Length, Objective, Real, distinct, refuse, shown
+from lrscale.recipe.fields import (
+    Arguments,
+    Count,
+    LearningRate,
+    Length,
+    MemorySize,
+    Objective,
+    Real,
+    distinct,
+    refuse,
+    shown,
+)
 from lrscale.recipe.task import Section
 from lrscale.schedules import SCHEDULES, build_schedule
 from lrscale.units import Duration
@@ -170,6 +181,19 @@ class Throughput(Section):
         return self
 
 
+class Memory(Section):
+    """The largest per-device batch that trains and validates, on the devices of `layout`."""
+
+    start: Count = 4
+    """First per-device batch size tried."""
+    margin: Annotated[Real, Field(ge=0, lt=1)] = 0.1
+    """Share of the memory that stays free, in [0, 1)."""
+    limit: MemorySize | None = None
+    """Memory that a rank may use, such as ``4GiB``. Default: a GPU's own; on CPU a rank's share of what is free."""
+    steps: Annotated[Count, Field(ge=2)] = 3
+    """Optimizer steps of one probe, at least 2: the optimizer's state exists from the second step on."""
+
+
 class Experiments(Section):
     """Which questions are asked. ``null`` or ``false`` turns one off, ``{}`` takes its defaults.
 
@@ -189,6 +213,8 @@ class Experiments(Section):
     """Comparison of schedules; a list of schedules is short for ``{schedules: [...]}``."""
     throughput: Annotated[Throughput | None, BeforeValidator(long_switch)] = None
     """Speed of the layouts."""
+    memory: Annotated[Memory | None, BeforeValidator(long_switch)] = None
+    """Largest per-device batch."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

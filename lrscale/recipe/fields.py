@@ -14,6 +14,8 @@ from lrscale.units import UNITS, Duration
 
 _BARE_NUMBER = re.compile(r"^\s*[0-9][0-9_.]*([eE][+-]?[0-9]+)?\s*[kMBG]?\s*$")
 
+_BYTES = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B\s*$")
+
 SENTENCE = "sentence"
 """Type of the errors below: their message is already for people, and their context holds the remedy."""
 
@@ -72,6 +74,16 @@ def _positive_lr(value: Any) -> Any:
     return float(value)
 
 
+def _bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        found = _BYTES.match(value)
+        if found is None:
+            refuse(f"is no amount of memory: {shown(value)}", hint='write for example "4GiB" or "500 MB"')
+        number, prefix, binary = found.groups()
+        value = float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix.replace("K", "k") or " ")
+    return _whole(round(value) if isinstance(value, float) and value >= 1 else value)
+
+
 def distinct(values: Sequence[Any]) -> Any:
     """Refuse a list that names something twice: it would be trained once and look like two."""
     for index, value in enumerate(values):
@@ -82,6 +94,21 @@ def distinct(values: Sequence[Any]) -> Any:
 
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 """A whole number of at least 1; 1e3 counts as one, 16.5, true and "16" do not."""
+
+MemorySize = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(ge=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kKMGT]?i?B\s*$"},
+            ]
+        }
+    ),
+]
+"""An amount of memory in bytes, also written ``4GiB`` (1024) or ``4 GB`` (1000)."""
 
 NonNegative = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 """A whole number of at least 0."""

@@ -22,6 +22,7 @@ _LONG_FORMS: Mapping[EntryPath, Callable[[Any], Any]] = MappingProxyType(
         ("experiments", "scaling"): long_switch,
         ("experiments", "scaling", "schedule"): long_schedule,
         ("experiments", "throughput"): long_switch,
+        ("experiments", "memory"): long_switch,
         ("experiments", "schedules", "schedules", "*"): long_schedule,
     }
 )

@@ -132,6 +132,7 @@ class ReportContext:
         for trial in self.trials:
             if trial.trial_id not in owners:
                 guess = "throughput" if trial.spec.layout is not None else "trials"
+                guess = "memory" if "memory" in trial.spec.instruments else guess
                 owners[trial.trial_id] = "range_test" if trial.spec.schedule.name == "ramp" else guess
         return owners
 

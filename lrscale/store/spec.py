@@ -14,7 +14,7 @@ from lrscale.units import Layout
 
 SPEC_VERSION = 1
 """Schema version of spec.json."""
-_UNLESS_DEFAULT = ("instruments", "companions", "optimizer", "start")
+_UNLESS_DEFAULT = ("instruments", "companions", "optimizer", "start", "validation_follows")
 """Fields that a spec names only where they are set, so that a field added to this list leaves the ids of other trials
 as they are."""
 
@@ -105,6 +105,9 @@ class TrialSpec:
     were built with; None for all. The peak LR is then that of its first group."""
     start: StartState | None = None
     """What the trial begins from; None for a fresh module."""
+    validation_follows: bool = False
+    """Whether validation batches are as large as the training's wherever the task's own are, as in the job itself.
+    Elsewhere they keep the task's own size, so that the losses of all batch sizes compare."""
 
     def __post_init__(self) -> None:
         if not self.peak_lr > 0:
@@ -143,7 +146,8 @@ class TrialSpec:
         plain["companions"] = dict(self.companions)
         plain["start"] = None if self.start is None else dataclasses.asdict(self.start)
         for name in _UNLESS_DEFAULT:
-            if plain[name] in (None, {}):
+            # Number 0 of an optimizer is set, and is no False.
+            if plain[name] is None or plain[name] is False or plain[name] == {}:
                 del plain[name]
         return {"spec_version": SPEC_VERSION, **plain}
 

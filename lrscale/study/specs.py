@@ -26,6 +26,8 @@ def make_spec(
     training_examples: int | None = None,
     layout: Layout | None = None,
     stop_on_divergence: bool = True,
+    instruments: Mapping[str, Mapping[str, Any]] | None = None,
+    validation_follows: bool = False,
 ) -> TrialSpec:
     """Return the spec of a trial.
 
@@ -55,6 +57,10 @@ def make_spec(
         Pins the layout. Default None.
     stop_on_divergence : bool, optional
         Default True.
+    instruments : mapping or None, optional
+        What the trial is there to measure: name -> settings. Default None: only its loss.
+    validation_follows : bool, optional
+        Whether validation batches grow with the training's, as in the job. Default False.
     """
     if recipe.task.schedule == "module" and schedule != "ramp":
         schedule, settings, warmup_fraction = "module", {}, 0.0
@@ -75,6 +81,8 @@ def make_spec(
         validate_every=None if validations is None else math.ceil(steps / validations),
         stop_on_divergence=stop_on_divergence,
         layout=layout,
+        instruments={name: dict(own) for name, own in (instruments or {}).items()},
+        validation_follows=validation_follows,
     )
 
 

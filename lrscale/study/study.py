@@ -23,6 +23,8 @@ from lrscale.units import Layout
 
 MOST_ROUNDS = 200
 """An experiment asks for trials in rounds; one that never ends is a mistake in it."""
+LOST = frozenset({"crashed", "out_of_memory", "timed_out"})
+"""Endings for a reason of the trial's own, which are no answer unless an experiment says so."""
 IDENTITY = ("name", "task", "seed")
 """Parts of a recipe that a study cannot change: trials of different tasks must not lie side by side."""
 
@@ -89,17 +91,21 @@ class Study:
             facts = self._facts(plan, launcher)
             view = StudyView(dict(StudyView.of(self.folder).trials), self.folder.trajectory)
             findings: dict[str, Finding] = {}
-            wanted: set[str] = set()
+            # Trials asked for, each with the endings that its experiment takes for an answer.
+            wanted: dict[str, frozenset[str]] = {}
             ran: set[str] = set()
             for experiment in self._asked(experiments):
                 context = Context(recipe=self.recipe, view=view, facts=facts, findings=findings)
                 ran |= self._run_rounds(experiment, context, view, launcher, progress, plan)
-                wanted |= {spec.trial_id for spec in experiment.plan(context)}
+                wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in experiment.plan(context)}
                 findings[experiment.key] = experiment.analyse(context)
             self._write(plan, findings.values())
         progress.finished()
-        bad = [trial for trial in view if trial.trial_id in wanted and _ended_for_its_own_reason(trial)]
-        return StudyOutcome(findings=tuple(findings.values()), ran=len(ran), reused=len(wanted - ran), failed=len(bad))
+        bad = [
+            trial for trial in view if trial.trial_id in wanted and trial.record.status in LOST - wanted[trial.trial_id]
+        ]
+        reused = len(wanted.keys() - ran)
+        return StudyOutcome(findings=tuple(findings.values()), ran=len(ran), reused=reused, failed=len(bad))
 
     def plan(self, view: StudyView, *, experiments: Sequence[str] | None = None) -> tuple[PlannedExperiment, ...]:
         """Return what each experiment would still run, and how long that takes where a throughput is known."""
@@ -228,7 +234,8 @@ class Study:
             self.folder.write_plan(plan)
             finished = self._launch(missing, trials, launcher, progress)
             ran |= {trial.trial_id for trial in finished}
-            if finished and all(trial.record.status == "crashed" for trial in finished):
+            crashed = finished and all(trial.record.status == "crashed" for trial in finished)
+            if crashed and not experiment.survives_crashes(context):
                 record = finished[0].record
                 tail = "\n  ".join(record.log_tail)
                 which = "the only trial" if len(finished) == 1 else f"all {len(finished)} trials"
@@ -302,10 +309,6 @@ def _carrier(recipe: Recipe, size: int) -> TrialSpec:
         horizon=1,
         seed=recipe.seed,
     )
-
-
-def _ended_for_its_own_reason(trial: Trial) -> bool:
-    return trial.record.status in ("crashed", "out_of_memory", "timed_out")
 
 
 def _now() -> str:

@@ -22,6 +22,21 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{mantissa}e{int(exponent)}" if mark else text
 
 
+def memory_text(size: float) -> str:
+    """Return bytes in the unit that people would use, in powers of 1024.
+
+    Examples
+    --------
+    >>> memory_text(3.2e9), memory_text(512 * 2**20)
+    ('3.0 GiB', '510 MiB')
+    """
+    for scale, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if abs(size) >= scale:
+            value = size / scale
+            return f"{value:.1f} {unit}" if value < 10 else f"{number(value)} {unit}"
+    return f"{size:.0f} bytes"
+
+
 def interval_text(lo: float | None, hi: float | None, confidence: float = 0.95) -> str:
     """Return an interval in words; an open end is said.
 

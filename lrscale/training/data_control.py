@@ -50,6 +50,8 @@ class DataControl:
         This process's global rank.
     seed : int
         With the epoch, it determines the order of examples.
+    validation_follows : bool, optional
+        Whether validation batches grow with the training batches where the task's own do. Default False.
 
     Attributes
     ----------
@@ -59,21 +61,30 @@ class DataControl:
         Examples of one epoch, where that can be known.
     on_validation_known : callable
         Told the examples of each batch of the first validation loader, or None where that cannot be known.
+    validation_examples : int or None
+        Examples of the first validation loader, where that can be known.
+    validation_drops_last : bool
+        Whether that loader, as the user made it, leaves a last batch out that is not whole.
     source : {"examples", "batches", "stream", "custom"}
         What could be controlled: the order of examples, the batches of the user's batch sampler, a stream whose order
         is its own, or a loader that is not a DataLoader.
     """
 
-    def __init__(self, built: BuiltTask, layout: Layout, rank: int, seed: int) -> None:
+    def __init__(
+        self, built: BuiltTask, layout: Layout, rank: int, seed: int, *, validation_follows: bool = False
+    ) -> None:
         self._built = built
         self._layout = self._forward_layout = layout
         self._rank = rank
         self._seed = seed
+        self._validation_follows = validation_follows
         self._hold_back = False
         self._train_source: Any = None
         self.notes: list[str] = []
         self.training_examples: int | None = None
         self.on_validation_known: Callable[[tuple[int, ...] | None], object] = lambda sizes: None
+        self.validation_examples: int | None = None
+        self.validation_drops_last = False
         self.source = "custom"
         self.has_validation = False
 
@@ -152,6 +163,9 @@ class DataControl:
         Every rank validates on the whole set: the mean is exact for any number of ranks, whether or not the module
         reduces what it logs.
         """
+        own = _first_loader(loaders)
+        if own is not None and not is_iterable(own) and isinstance(own.dataset, Sized):
+            self.validation_examples, self.validation_drops_last = len(own.dataset), bool(own.drop_last)
         formed = _map_loaders(loaders, self._validation_loader)
         first = _first_loader(formed)
         batches = None if first is None else first.batch_sampler or first.sampler
@@ -224,8 +238,11 @@ class DataControl:
         own = loader.batch_size if batches is None else batches.batch_size
         if own is None:
             return loader
-        follows = bool(self._built.batch_size_home) and own == self._layout.per_device_batch_size
+        asked, told = self._layout.per_device_batch_size, bool(self._built.batch_size_home)
+        follows = told and own == asked
         size = (self._built.own_batch_size or DEFAULT_VALIDATION_BATCH) if follows else own
+        if self._validation_follows and (follows or (not told and own == self._built.own_batch_size)):
+            size = asked
         if is_iterable(loader):
             return with_batches(loader, BatchSampler(loader.sampler, size, False))
         if batches is None:

@@ -124,7 +124,7 @@ def build(job: Job, scratch: Path) -> tuple[BuiltTask, DataControl]:
             f"over {job.layout.accumulate} forwards",
             hint="raise layout.max_per_device_batch_size or layout.devices, or use smaller batch sizes",
         )
-    data = DataControl(built, job.layout, job.rank, job.spec.seed)
+    data = DataControl(built, job.layout, job.rank, job.spec.seed, validation_follows=job.spec.validation_follows)
     data.install()
     holds_data = built.datamodule is None and built.train_loader is None
     seed_hooks(built.module, built.datamodule, job.spec.seed, module_holds_data=holds_data)
@@ -310,6 +310,8 @@ def built_facts(built: BuiltTask, data: DataControl) -> dict[str, Any]:
         "lr_home": built.lr_home,
         "training_examples": data.training_examples,
         "data_source": data.source,
+        "validation_examples": data.validation_examples,
+        "validation_drops_last": data.validation_drops_last,
     }
 
 

@@ -17,6 +17,7 @@ OPTIONS = {
     "schedules": RECIPE_OPTIONS,
     "scaling": RECIPE_OPTIONS,
     "throughput": RECIPE_OPTIONS,
+    "memory": RECIPE_OPTIONS,
     "fit": [
         *("TABLE|STUDY", "--kind"),
         *("--lr", "--batch", "--loss", "--seed", "--status", "--params", "--tokens", "--examples", "--steps"),

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from lrscale.report.checks.base import AbstractCheck
 from lrscale.report.words import plural, short
+from lrscale.store import Trial
 from lrscale.study.finding import Check
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _KINDS = {
 
 @final
 class CrashedTrialsCheck(AbstractCheck):
-    """Count trials that crashed, ran out of memory, timed out or were stopped.
+    """Count trials that crashed, ran out of memory, timed out or were stopped; not the probes of the memory's end.
 
     Status Logic
     ------------
@@ -35,7 +36,7 @@ class CrashedTrialsCheck(AbstractCheck):
 
     @override
     def run(self, context: ReportContext) -> Check | None:
-        lost = [trial for trial in context.trials if trial.record.status in _KINDS]
+        lost = [trial for trial in context.trials if trial.record.status in _KINDS and not _meant(trial)]
         if not lost:
             return Check(
                 name=self.name,
@@ -55,3 +56,7 @@ class CrashedTrialsCheck(AbstractCheck):
             remedy="The log of each stands in its record. Lower `layout.max_per_device_batch_size` for memory; "
             "remove a trial's folder to run it again.",
         )
+
+
+def _meant(trial: Trial) -> bool:
+    return trial.record.status == "out_of_memory" and "memory" in trial.spec.instruments

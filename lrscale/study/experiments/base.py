@@ -10,6 +10,7 @@ from typing import Any, ClassVar, final
 from lrscale.recipe import Recipe
 from lrscale.registry import Registry
 from lrscale.store import StudyView, Trial, TrialSpec
+from lrscale.store.record import Status
 from lrscale.study.finding import Finding
 
 
@@ -48,6 +49,8 @@ class AbstractExperiment(ABC):
     key: ClassVar[str]
     title: ClassVar[str]
     question: ClassVar[str]
+    answers: ClassVar[frozenset[Status]] = frozenset()
+    """Endings of a trial that answer the question and so count as no failure, besides completion and divergence."""
 
     @abstractmethod
     def is_asked(self, recipe: Recipe) -> bool:
@@ -56,6 +59,11 @@ class AbstractExperiment(ABC):
     @abstractmethod
     def plan(self, context: Context) -> list[TrialSpec]:
         """Return every trial wanted so far, in the order in which they should run."""
+
+    def survives_crashes(self, context: Context) -> bool:
+        """Whether a round all of whose trials crashed is an answer, and not a broken task. Default: it is not."""
+        del context
+        return False
 
     @abstractmethod
     def at_most(self, context: Context) -> list[TrialSpec]:

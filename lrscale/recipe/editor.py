@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lrscale.companions import COMPANIONS
 from lrscale.recipe.schema import Recipe
 
 
@@ -28,4 +29,8 @@ def recipe_json_schema() -> dict[str, Any]:
     parts["ScheduleComparison"]["properties"]["schedules"]["items"] = choice
     scaling = parts["Scaling"]["properties"]["schedule"]
     parts["Scaling"]["properties"]["schedule"] = {**choice, "description": scaling.get("description", "")}
+    policies = parts["Scaling"]["properties"]["companions"]
+    policies["items"] = {"type": "string", "enum": list(COMPANIONS)}
+    rest = {"description": policies.pop("description", "")}
+    parts["Scaling"]["properties"]["companions"] = {"anyOf": [policies["items"], policies], **rest}
     return schema

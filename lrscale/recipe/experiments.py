@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
+from lrscale.companions import COMPANIONS
 from lrscale.errors import LrscaleError, did_you_mean
 from lrscale.recipe.fields import (
     Arguments,
@@ -27,6 +29,9 @@ from lrscale.units import Duration
 
 MODULE = "module"
 """Name that stands for the schedulers that the module makes itself."""
+
+NO_COMPANIONS = "none"
+"""Policy under which nothing but the LR moves with the batch size."""
 
 _NOT_FOR_TRAINING = "ramp"
 
@@ -63,6 +68,22 @@ class ScheduleChoice(Section):
         """The name, and the settings that differ from the defaults."""
         extra = ", ".join(f"{key}={value}" for key, value in sorted(self.settings.items()))
         return f"{self.name} ({extra})" if extra else self.name
+
+
+def listed(value: Any) -> Any:
+    """Return ``[value]`` for the short form of a list with one entry, a text; anything else as it is."""
+    return [value] if isinstance(value, str) else value
+
+
+def listed_text(values: Sequence[str]) -> str:
+    """Return names one after the other.
+
+    Examples
+    --------
+    >>> listed_text(["none", "sde"])
+    'none and sde'
+    """
+    return " and ".join([", ".join(values[:-1]), values[-1]] if len(values) > 1 else values)
 
 
 def long_schedule(value: Any) -> Any:
@@ -129,10 +150,24 @@ class Scaling(Section):
     """Most LRs tried at one batch size, at least 3."""
     validations: Count = 10
     """Validations over the horizon."""
+    companions: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = (NO_COMPANIONS,)
+    """What moves with the batch size besides the LR: ``none``, ``sde`` or ``half-life``. Of several, the first holds
+    in every trial, and the slices are repeated under the others to compare them."""
+    reference_batch_size: Count | None = None
+    """Global batch size at which the module's own betas, eps and weight decay hold; the companions move from there."""
 
     @model_validator(mode="after")
     def _comparable(self) -> Self:
         distinct(self.batch_sizes)
+        distinct(self.companions)
+        for policy in self.companions:
+            if policy not in COMPANIONS:
+                refuse(f"names the unknown companions {shown(policy)}", hint=did_you_mean(policy, COMPANIONS))
+        if set(self.companions) != {NO_COMPANIONS} and self.reference_batch_size is None:
+            refuse(
+                f"moves the companions by {listed_text(self.companions)} and does not say from where",
+                hint="set reference_batch_size to the batch size at which the module's own betas and weight decay hold",
+            )
         distinct(self.learning_rates or ())
         _require_countable("horizon", self.horizon)
         if self.horizon.unit == "steps" and len(self.batch_sizes) > 1:

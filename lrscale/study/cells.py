@@ -33,6 +33,8 @@ class Cell:
     validations: int
     learning_rates: tuple[float, ...] | None = None
     """The user's own grid; None searches."""
+    companions: str | None = None
+    """Policy by which other settings move with the batch size; None is the recipe's first one."""
 
     def spec(self, context: Context, lr: float, seed: int) -> TrialSpec:
         """Return the spec of one trial of the cell."""
@@ -47,6 +49,7 @@ class Cell:
             warmup_fraction=self.warmup_fraction,
             validations=self.validations,
             training_examples=context.training_examples,
+            companions=self.companions,
         )
 
     def plan(self, context: Context, start_lr: float) -> list[TrialSpec]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrscale.recipe import Recipe
+from lrscale.recipe.experiments import NO_COMPANIONS
 from lrscale.schedules import SCHEDULES
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.units import Duration, Layout, split_global_batch
@@ -28,6 +29,7 @@ def make_spec(
     stop_on_divergence: bool = True,
     instruments: Mapping[str, Mapping[str, Any]] | None = None,
     validation_follows: bool = False,
+    companions: str | None = None,
 ) -> TrialSpec:
     """Return the spec of a trial.
 
@@ -61,6 +63,8 @@ def make_spec(
         What the trial is there to measure: name -> settings. Default None: only its loss.
     validation_follows : bool, optional
         Whether validation batches grow with the training's, as in the job. Default False.
+    companions : str or None, optional
+        Policy by which betas, eps and weight decay move with the batch size. Default None: the recipe's first one.
     """
     if recipe.task.schedule == "module" and schedule != "ramp":
         schedule, settings, warmup_fraction = "module", {}, 0.0
@@ -83,7 +87,30 @@ def make_spec(
         layout=layout,
         instruments={name: dict(own) for name, own in (instruments or {}).items()},
         validation_follows=validation_follows,
+        # A trial that measures a layout asks nothing of its loss.
+        companions=companions_of(recipe, batch_size, companions) if layout is None else {},
     )
+
+
+def companions_of(recipe: Recipe, batch_size: int, policy: str | None = None) -> dict[str, Any]:
+    """Return a spec's companions; empty where nothing moves, so that such trials are the same under every policy.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``experiments.scaling`` says from which batch size they move.
+    batch_size : int
+        Global batch size of the trial.
+    policy : str or None, optional
+        Default None: the recipe's first one.
+    """
+    scaling = recipe.experiments.scaling
+    if scaling is None or scaling.reference_batch_size in (None, batch_size):
+        return {}
+    chosen = scaling.companions[0] if policy is None else policy
+    if chosen == NO_COMPANIONS:
+        return {}
+    return {"policy": chosen, "reference_batch_size": scaling.reference_batch_size}
 
 
 def riding_instruments(recipe: Recipe, spec: TrialSpec) -> dict[str, Mapping[str, Any]]:

@@ -76,6 +76,8 @@ class Truth:
         default_factory=lambda: {"constant": 0.06, "linear": 0.0, "cosine": 0.001, "wsd": 0.004, "inverse_sqrt": 0.03}
     )
     """Loss that a schedule adds."""
+    companions_cost: dict[str, float] = field(default_factory=lambda: {"sde": 0.02, "half-life": -0.02})
+    """Loss that a companions policy adds for each factor e between a batch size and the reference."""
 
     def best_lr(self, batch_size: float) -> float:
         """Return the LR of the lowest loss."""
@@ -271,6 +273,9 @@ def _seed_shift(settings: SyntheticStudy, seed: int) -> float:
 def _final_loss(settings: SyntheticStudy, spec: TrialSpec) -> float:
     truth = settings.truth
     mean = truth.loss(spec.global_batch_size, spec.peak_lr, spec.examples, spec.schedule.name)
+    if spec.companions:
+        ratio = spec.global_batch_size / spec.companions["reference_batch_size"]
+        mean += truth.companions_cost[spec.companions["policy"]] * abs(math.log(ratio))
     return mean + _seed_shift(settings, spec.seed) + truth.noise_sd * float(_random(spec).standard_normal())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, ClassVar, final
 
@@ -11,6 +12,7 @@ from lrscale.laws import FitStatus, LRSliceFit, OptimalLRFit, fit_optimal_lr
 from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
+from lrscale.study.companions_answer import with_companions
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.experiments.range_test import middle
 from lrscale.study.finding import Check, Finding
@@ -45,12 +47,16 @@ class Scaling(AbstractExperiment):
             for batch_size, cell in cells.items():
                 if batch_size != reference:
                     wanted += cell.plan(context, _start_of(context, cells, batch_size))
+            for others in other_policies(context).values():
+                for batch_size, cell in others.items():
+                    wanted += cell.plan(context, _start_of(context, cells, batch_size))
         return wanted
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
         wanted = []
-        for cell in scaling_cells(context).values():
+        others = [cell for cells in other_policies(context).values() for cell in cells.values()]
+        for cell in (*scaling_cells(context).values(), *others):
             if cell.learning_rates is not None:
                 wanted += cell.plan(context, FALLBACK_START)
             else:
@@ -65,11 +71,36 @@ class Scaling(AbstractExperiment):
         by_batch = {size: cell.trials(context, _start_of(context, cells, size)) for size, cell in cells.items()}
         fits = {size: fit_cell(trials, tolerance=tolerance(context.recipe)) for size, trials in by_batch.items()}
         law = fit_optimal_lr(list(fits), list(fits.values()))
-        return _finding(self, context, cells, by_batch, fits, law)
+        finding = _finding(self, context, cells, by_batch, fits, law)
+        others = self._trials_of_others(context, cells)
+        return with_companions(finding, context, fits, others, tolerance(context.recipe))
+
+    def _trials_of_others(self, context: Context, cells: dict[int, Cell]) -> dict[str, dict[int, list[Trial]]]:
+        return {
+            policy: {size: cell.trials(context, _start_of(context, cells, size)) for size, cell in others.items()}
+            for policy, others in other_policies(context).items()
+        }
+
+
+def other_policies(context: Context) -> dict[str, dict[int, Cell]]:
+    """Return the cells of the companions policies that are compared with the first, without the reference batch size.
+
+    There nothing moves, so that its trials are the same under every policy.
+    """
+    settings = context.recipe.experiments.scaling
+    assert settings is not None
+    return {
+        policy: {
+            size: dataclasses.replace(cell, companions=policy)
+            for size, cell in scaling_cells(context).items()
+            if size != settings.reference_batch_size
+        }
+        for policy in settings.companions[1:]
+    }
 
 
 def scaling_cells(context: Context) -> dict[int, Cell]:
-    """Return the cell of each batch size, ascending."""
+    """Return the cell of each batch size under the recipe's first companions policy, ascending."""
     settings = context.recipe.experiments.scaling
     assert settings is not None
     return {

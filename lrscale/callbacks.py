@@ -39,7 +39,8 @@ class ApplyRecommendation(_Callback):
     peak LR: the first group of the first optimizer gets the peak, the others keep their ratio to it, as in the trials.
     Before every optimizer step it sets the LR (and momentum, for schedules that move it) from the step's number alone,
     so that a resumed job goes on where it stopped. The module's own schedulers are replaced, with a warning, unless the
-    study followed them.
+    study followed them. Where the trials moved betas, eps or weight decay with the batch size, the groups get the
+    recommended values once; otherwise these are left alone.
 
     Parameters
     ----------
@@ -90,6 +91,7 @@ class ApplyRecommendation(_Callback):
         self._base_lrs = [group_base_lr(group) for optimizer in optimizers for group in optimizer.param_groups]
         self._manual_optimizers = 0 if pl_module.automatic_optimization else len(optimizers)
         one = self.recommendation
+        self._move_companions(trainer, optimizers)
         if one.schedule.name == MODULE:
             self._schedule = None
             # The shape is the module's; only its height is set, in the groups and in the schedulers' own copies.
@@ -119,6 +121,21 @@ class ApplyRecommendation(_Callback):
         """Set the LR again: a module with manual optimization may have stepped a scheduler in between."""
         del pl_module, optimizer
         self._set(trainer, self._position(trainer))
+
+    def _move_companions(self, trainer: Any, optimizers: list[Any]) -> None:
+        companions = self.recommendation.companions
+        if companions is None:
+            return
+        groups = [(type(optimizer).__name__, group) for optimizer in optimizers for group in optimizer.param_groups]
+        if len(groups) != len(companions.groups):
+            _warn(
+                trainer,
+                f"the job has {len(groups)} parameter groups and the study had {len(companions.groups)}: their betas, "
+                "eps and weight decay are left as they are",
+            )
+            return
+        for place, (optimizer, group) in enumerate(groups):
+            group.update(companions.settings_of(place, group, optimizer))
 
     def _set(self, trainer: Any, step: int) -> None:
         if self._schedule is None:

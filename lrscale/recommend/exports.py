@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lrscale.recommend.companions import companion_words
 from lrscale.recommend.plain import dump
 from lrscale.recommend.recommendation import MODULE, Recommendation
 from lrscale.recommend.words import clock, count, loss_words, percent, rate, with_interval
@@ -63,6 +64,8 @@ def markdown(recommendation: Recommendation) -> str:
         f"| length | {count(one.horizon_steps)} steps, {count(one.horizon_examples)} examples |",
         f"| expected {one.monitor} | {loss_words(one.expected_loss)} |",
     ]
+    if one.companions is not None:
+        lines.append(f"| companions | {one.companions.policy}: {companion_words(one.companions)} |")
     if time is not None:
         lines.append(f"| expected time | {clock(time)} of training |")
     if one.validity.diverges_above is not None:
@@ -84,17 +87,25 @@ def markdown(recommendation: Recommendation) -> str:
 
 def loop_snippet(recommendation: Recommendation, path: str) -> str:
     """Return Python lines that apply it in a training loop without Lightning."""
+    companions = (
+        ""
+        if recommendation.companions is None
+        else "for place, group in enumerate(optimizer.param_groups):  # betas, eps and weight decay for this batch\n"
+        "    group.update(recommendation.companions.settings_of(place, group, type(optimizer).__name__))\n"
+    )
     if recommendation.schedule.name == MODULE:
         return (
             "import lrscale\n"
             f"recommendation = lrscale.Recommendation.load({path!r})\n"
             "lr = recommendation.peak_lr  # build the optimizer with it, and keep the scheduler that the study used\n"
+            f"{companions}"
         )
     return (
         "import lrscale\n"
         "from lrscale.schedules import group_base_lr\n"
         "\n"
         f"recommendation = lrscale.Recommendation.load({path!r})\n"
+        f"{companions}"
         "base_lrs = [group_base_lr(group) for group in optimizer.param_groups]\n"
         "for step in range(recommendation.horizon_steps):  # one optimizer step each, "
         f"{recommendation.global_batch_size} examples over all devices\n"

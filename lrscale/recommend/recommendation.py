@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, final, get_args
 
 from lrscale.errors import LrscaleError
+from lrscale.recommend.companions import RecommendedCompanions
 from lrscale.schedules import AbstractSchedule, build_schedule
 from lrscale.study.finding import Check, Quantity
 
@@ -141,6 +142,8 @@ class Recommendation:
     confidence: Confidence
     reasons: tuple[str, ...]
     """Why this setting, in sentences."""
+    companions: RecommendedCompanions | None = None
+    """What moved with the batch size besides the LR in the trials; None where nothing did."""
     alternatives: tuple[Alternative, ...] = ()
     checks: tuple[Check, ...] = ()
 

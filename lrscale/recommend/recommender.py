@@ -12,6 +12,7 @@ from lrscale.recipe import Recipe, ScheduleChoice
 from lrscale.recipe.experiments import Target
 from lrscale.recommend.assemble import alternatives, checks, evidence, expected_seconds, layout_for, validity
 from lrscale.recommend.batch import choose_batch
+from lrscale.recommend.companions import recommended_companions
 from lrscale.recommend.measured import Cell, Speeds, find, scaling_cells, schedule_results, unlocated
 from lrscale.recommend.recommendation import MODULE, Confidence, Recommendation, RecommendedSchedule, Refusal
 from lrscale.recommend.schedule_choice import ScheduleVerdict, choose_schedule
@@ -96,6 +97,8 @@ def recommend(
         reasons.append(layout_reason)
     calibrated = verdict is None
     used = setting.findings
+    companions, said = recommended_companions(findings, view, layout.global_batch_size)
+    reasons += said
     return Recommendation(
         name=recipe.name,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -117,6 +120,7 @@ def recommend(
         stands_on=evidence(view, used),
         confidence=confidence,
         reasons=tuple(reasons),
+        companions=companions,
         alternatives=alternatives(recipe, setting.cells, setting.cell, layout, speeds),
         checks=checks(recipe, setting.cell, setting.confidence, verdict, view, used),
     )

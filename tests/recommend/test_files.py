@@ -20,6 +20,7 @@ from lrscale.recommend import (
     Refusal,
     Validity,
 )
+from lrscale.recommend.companions import CompanionValues, RecommendedCompanions
 from lrscale.recommend.plain import dump
 from lrscale.recommend.recommendation import CONFIDENCES
 from lrscale.study.finding import Check, Quantity
@@ -68,6 +69,17 @@ def recommendations(draw: st.DrawFn) -> Recommendation:
         stands_on=Evidence(trials=draw(WHOLE), seeds=draw(WHOLE), devices=(draw(TEXT),), experiments=("scaling",)),
         confidence=draw(st.sampled_from(CONFIDENCES)),
         reasons=tuple(draw(st.lists(TEXT, max_size=2))),
+        companions=draw(
+            st.none()
+            | st.builds(
+                RecommendedCompanions,
+                policy=TEXT,
+                reference_batch_size=WHOLE,
+                groups=st.lists(
+                    st.builds(CompanionValues, beta2=st.none() | FINITE, weight_decay=st.none() | FINITE), max_size=2
+                ).map(tuple),
+            )
+        ),
         alternatives=tuple(
             draw(
                 st.lists(

@@ -24,16 +24,20 @@ _LAZY = {
     "StudyFolder": "lrscale.store",
     "StudyView": "lrscale.store",
 }
+_PARTS = frozenset({"tune"})
+"""Packages that are reached as attributes: ``import lrscale`` is all that a notebook needs."""
 
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import lrscale` costs nothing and never loads torch, which ApplyRecommendation needs.
-    if name not in _LAZY:
-        raise AttributeError(f"module 'lrscale' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _PARTS:
+        return import_module(f"lrscale.{name}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'lrscale' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_PARTS})

@@ -34,6 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     # The recommendation stands on top of the report.
     "report": FACTS | {"study", "recommend", "sweep"},
     "callbacks": FORMULAS | {"recommend", "training"},
+    # In the user's own process: the parts of a trial around a module that lives on.
+    "tune": FORMULAS | {"training"},
     "zoo": BASE,
     "testing": FACTS | {"training", "launch", "study", "recommend", "report", "zoo"},
     "cli": FACTS | {"training", "launch", "study", "recommend", "report", "sweep", "zoo", "callbacks"},
@@ -43,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 HEAVY = {"torch", "torchmetrics", "torchvision", "lightning", "lightning_fabric", "pytorch_lightning"}
-MAY_IMPORT_HEAVY = {"training", "zoo", "callbacks"}
+MAY_IMPORT_HEAVY = {"training", "tune", "zoo", "callbacks"}
 
 LONGEST_FILE = 450
 

@@ -36,6 +36,9 @@ class DivergenceWatch:
         Steps before which only a loss that is not finite counts. Default 0.
     patience : int or None, optional
         Steps above the bound. Default None: a tenth of the horizon, at least 10.
+    tolerated : int, optional
+        Losses in a row that may be not finite. A loss scaler skips such steps, and the weights stay as they were; a
+        run whose weights have left does not come back. Default 0.
 
     Examples
     --------
@@ -49,6 +52,7 @@ class DivergenceWatch:
     horizon: int
     warmup: int = 0
     patience: int | None = None
+    tolerated: int = 0
     steps: int = 0
     initial: float = math.nan
     mean: float = math.nan
@@ -56,15 +60,18 @@ class DivergenceWatch:
     _opening: list[float] = field(default_factory=list)
     _noise_variance: float = 0.0
     _above: int = 0
+    _not_finite: int = 0
 
     def add(self, loss: float) -> str | None:
         """Take the loss of the next step and return a reason once the run has diverged, else None."""
         self.steps += 1
         if not math.isfinite(loss):
-            return f"the training loss was {loss} at step {self.steps}"
-        if self.steps <= OPENING_STEPS:
+            self._not_finite += 1
+            return f"the training loss was {loss} at step {self.steps}" if self._not_finite > self.tolerated else None
+        self._not_finite = 0
+        if len(self._opening) < OPENING_STEPS:
             self._opening.append(loss)
-            self.mean = self.initial = sum(self._opening) / self.steps
+            self.mean = self.initial = sum(self._opening) / len(self._opening)
             # Half the mean square of successive differences is the variance of the noise, whatever the trend
             # (von Neumann 1941).
             squares = [(after - before) ** 2 for before, after in zip(self._opening, self._opening[1:], strict=False)]

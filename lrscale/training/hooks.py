@@ -123,12 +123,7 @@ class TrialHooks:
         """Take the loss; the last forward of a step completes it."""
         del pl_module, batch, batch_idx
         self.in_training_step = False
-        loss = loss_of(outputs)
-        if loss is None:
-            loss = _logged_loss(trainer)
-        elif self._forwards > 1:
-            # Lightning hands back the loss divided by the accumulation.
-            loss = loss * self._forwards
+        loss = self.loss_of_forward(trainer, outputs)
         if loss is not None:
             self._losses.append(loss.detach())
         if self._forwards > 1:
@@ -141,6 +136,14 @@ class TrialHooks:
         self._recorder.add_step(losses)
         if self._recorder.steps >= self._horizon:
             trainer.should_stop = True
+
+    def loss_of_forward(self, trainer: Any, outputs: Any) -> torch.Tensor | None:
+        """Return the training loss of a forward: what the step returned, else what it logged, else None."""
+        loss: torch.Tensor | None = loss_of(outputs)
+        if loss is None:
+            return _logged_loss(trainer)
+        # Lightning hands back the loss divided by the accumulation.
+        return loss * self._forwards if self._forwards > 1 else loss
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
@@ -209,9 +212,9 @@ class TrialHooks:
             )
 
 
-def make_callback(flavour: Flavour, **parts: Any) -> Any:
-    """Return `TrialHooks` as a callback of the module's own flavour."""
-    kind = type("TrialCallback", (TrialHooks, flavour.get("Callback")), {"state_key": "TrialCallback"})
+def make_callback(flavour: Flavour, hooks: type[TrialHooks] = TrialHooks, **parts: Any) -> Any:
+    """Return `TrialHooks`, or a class that adds to them, as a callback of the module's own flavour."""
+    kind = type("TrialCallback", (hooks, flavour.get("Callback")), {"state_key": "TrialCallback"})
     return kind(**parts)
 
 

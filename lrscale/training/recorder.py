@@ -36,8 +36,8 @@ class Recorder:
 
     Parameters
     ----------
-    folder : Path
-        Folder of the trial; rank 0 writes the trajectory there.
+    folder : Path or None
+        Folder of the trial; rank 0 writes the trajectory there. None keeps it in memory only.
     rank, world_size : int
         This process and how many there are.
     horizon : int
@@ -50,15 +50,15 @@ class Recorder:
         Whether the trial ends when the watch says so.
     monitor : str or None
         The recipe's name for the compared loss.
-    prompt : bool, optional
-        Whether every step is exchanged and written at once, for trials that run into divergence on purpose. Default
-        False.
+    most_steps : int, optional
+        Most steps between exchanges; 1 for trials that run into divergence on purpose, whose every step is to be on
+        disk. Default 50.
     """
 
     def __init__(
         self,
         *,
-        folder: Path,
+        folder: Path | None,
         rank: int,
         world_size: int,
         horizon: int,
@@ -66,10 +66,10 @@ class Recorder:
         watch: DivergenceWatch,
         stop_on_divergence: bool,
         monitor: str | None,
-        prompt: bool = False,
+        most_steps: int = MOST_STEPS_A_FLUSH,
     ) -> None:
         self._stream: IO[str] | None = None
-        if rank == 0:
+        if rank == 0 and folder is not None:
             self._stream = (folder / LINES_NAME).open("a", encoding="utf-8")
         self._world_size = world_size
         self._horizon = horizon
@@ -77,7 +77,7 @@ class Recorder:
         self._watch = watch
         self._stop_on_divergence = stop_on_divergence
         self._asked_monitor = monitor
-        self._most_steps = 1 if prompt else MOST_STEPS_A_FLUSH
+        self._most_steps = most_steps
         self._device = torch.device("cpu")
         self._clock = StepClock(self._device)
         self._lrs: list[float] = []

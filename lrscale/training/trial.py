@@ -27,7 +27,7 @@ from lrscale.training.failure import describe_failure
 from lrscale.training.hooks import TrialHooks, make_callback, prepare_module
 from lrscale.training.instruments import make_instruments
 from lrscale.training.lr_control import LRControl
-from lrscale.training.recorder import Recorder
+from lrscale.training.recorder import MOST_STEPS_A_FLUSH, Recorder
 from lrscale.training.seeding import seed_hooks
 from lrscale.training.start_state import StartLoader
 from lrscale.training.stop import TrialStopped
@@ -210,7 +210,7 @@ def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
         watch=watch,
         stop_on_divergence=spec.stop_on_divergence,
         monitor=spec.task.get("monitor"),
-        prompt=ramp,
+        most_steps=1 if ramp else MOST_STEPS_A_FLUSH,
     )
     hooks = make_callback(
         built.flavour,

@@ -107,6 +107,13 @@ class TestDivergence:
         # A run that never left its start may have too small an LR, and its loss is a result.
         assert verdicts[1:] == [None, None]
 
+    def test_steps_that_a_loss_scaler_skips_are_no_divergence_and_a_run_of_them_is(self) -> None:
+        watch = DivergenceWatch(horizon=100, tolerated=3)
+        losses = [2.0, math.inf, 2.1, math.inf, math.nan, math.inf, 1.9, 1.8, 1.7, 1.6]
+        assert [watch.add(loss) for loss in losses] == [None] * len(losses)
+        assert watch.initial == pytest.approx((2.0 + 2.1 + 1.9 + 1.8 + 1.7) / 5)
+        assert [watch.add(math.nan) is None for _ in range(4)] == [True, True, True, False]
+
     def test_a_loss_that_is_no_number_ends_it_at_once(self) -> None:
         for bad in (math.nan, math.inf, -math.inf):
             watch = DivergenceWatch(horizon=100)

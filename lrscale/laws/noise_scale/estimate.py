@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import stdtrit
 
 from lrscale.errors import LrscaleError
-from lrscale.laws.base import FloatArray, Interval, check_confidence
+from lrscale.laws.base import FloatArray, check_confidence
 from lrscale.laws.noise_scale.gradient_sums import GradientSums
+from lrscale.laws.noise_scale.judge import Averages, Scope, judge
 from lrscale.laws.noise_scale.result import NoiseScale, NoiseScaleStatus, without_answer
 
 BLOCKS = 256
@@ -17,8 +17,6 @@ BLOCKS = 256
 the averages drift within a block: with 32 the interval of a steep descent covers 100 % instead of 95 %."""
 LEAST_STEPS = 10
 """Fewest steps with an answer; the Student quantile of fewer blocks makes every interval useless."""
-RESOLVED = 0.3
-"""Largest se(|G|^2) / |G|^2 at which the ratio of the two averages is reported as a number."""
 LEAST_DF = 3.0
 """Degrees of freedom of the Student quantile where a single difference seems to carry all of the variance."""
 EQUAL = 1e-5
@@ -80,9 +78,21 @@ def noise_scale(sums: GradientSums, *, confidence: float = 0.95, blocks: int = B
     if np.sum(sums.mean_square - sums.square_mean) <= EQUAL * np.sum(sums.mean_square):
         reason = "the micro-gradients of a step are equal, as when ranks are given the same examples"
         return without_answer(NoiseScaleStatus.NOT_MEASURED, reason, sums, confidence)
-    means, covariance, df = _block_statistics(sums, min(blocks, steps))
-    quantile = float(stdtrit(df, 0.5 + confidence / 2))
-    return _judge(sums, means, covariance, quantile, confidence)
+    averages = _block_statistics(sums, min(blocks, steps))
+    # Var(|G|^2) of a step is 2 tr(Sigma^2) / weight where noise outweighs the gradient.
+    square_trace = averages.covariance[0, 0] * np.sum(sums.weight) / 2
+    return judge(
+        averages,
+        Scope(
+            steps=steps,
+            first_step=int(sums.step[0]),
+            last_step=int(sums.step[-1]),
+            micro_gradients=float(np.median(sums.count)),
+            global_batch_size=float(np.median(sums.count * sums.examples)),
+        ),
+        effective_dimension=float(averages.noise_trace**2 / square_trace) if square_trace > 0 else None,
+        confidence=confidence,
+    )
 
 
 def noise_scale_course(
@@ -154,8 +164,8 @@ def steps_for(
     return max(1, math.ceil(2 * ratio**2 * spread / (relative_error**2 * effective_dimension)))
 
 
-def _block_statistics(sums: GradientSums, blocks: int) -> tuple[FloatArray, FloatArray, float]:
-    """Return the means of (|G|^2, tr Sigma), the covariance matrix of those means and its degrees of freedom."""
+def _block_statistics(sums: GradientSums, blocks: int) -> Averages:
+    """Return the averages of (|G|^2, tr Sigma) over the steps, with their errors."""
     weight = sums.weight
     passed = np.cumsum(weight) / np.sum(weight)
     # Blocks of about equal weight; a step that outweighs a block leaves the next one empty.
@@ -174,58 +184,4 @@ def _block_statistics(sums: GradientSums, blocks: int) -> tuple[FloatArray, Floa
     # a step, which leaves 2 K / 3 of K (von Neumann 1941).
     squares = differences**2
     df = 2 * squares.sum(axis=1) ** 2 / np.maximum((squares**2).sum(axis=1), np.finfo(float).tiny)
-    return means, per_mass / mass.sum(), float(np.clip(df, LEAST_DF, 2 * used / 3).min())
-
-
-def _judge(
-    sums: GradientSums, means: FloatArray, covariance: FloatArray, quantile: float, confidence: float
-) -> NoiseScale:
-    gradient, trace = (float(mean) for mean in means)
-    se_gradient, se_trace = (math.sqrt(variance) for variance in np.diag(covariance))
-    lo, hi = _fieller(means, covariance, quantile)
-    resolved = gradient > 0 and se_gradient <= RESOLVED * gradient and hi is not None
-    share = f"|G|^2 is {gradient:.3g} with a standard error of {se_gradient:.2g}, over {len(sums)} steps"
-    relative = None
-    if gradient > 0 and trace > 0:
-        unit = np.array([-1 / gradient, 1 / trace])
-        relative = math.sqrt(max(0.0, float(unit @ covariance @ unit)))
-    # Var(|G|^2) of a step is 2 tr(Sigma^2) / weight where noise outweighs the gradient.
-    square_trace = covariance[0, 0] * np.sum(sums.weight) / 2
-    batch = float(np.median(sums.count * sums.examples))
-    return NoiseScale(
-        status=NoiseScaleStatus.OK if resolved else NoiseScaleStatus.LOWER_BOUND,
-        reason=share if resolved else f"{share}; global batch {batch:g} is too small, or the steps too few, for more",
-        value=max(0.0, trace / gradient) if resolved else None,
-        interval=Interval(lo, hi, confidence) if resolved else Interval(lo, None, (1 + confidence) / 2),
-        squared_gradient=gradient,
-        squared_gradient_se=se_gradient,
-        noise_trace=trace,
-        noise_trace_se=se_trace,
-        relative_se=relative,
-        effective_dimension=float(trace**2 / square_trace) if square_trace > 0 else None,
-        steps=len(sums),
-        first_step=int(sums.step[0]),
-        last_step=int(sums.step[-1]),
-        micro_gradients=float(np.median(sums.count)),
-        global_batch_size=batch,
-        confidence=confidence,
-    )
-
-
-def _fieller(means: FloatArray, covariance: FloatArray, quantile: float) -> tuple[float, float | None]:
-    """Return the ends of Fieller's set for tr(Sigma) / |G|^2 among ratios of at least 0; hi None: unbounded."""
-    (gradient, trace), square = means, quantile**2
-    a = gradient**2 - square * covariance[0, 0]
-    b = gradient * trace - square * covariance[0, 1]
-    c = trace**2 - square * covariance[1, 1]
-    root = math.sqrt(max(0.0, b**2 - a * c))
-    if c <= 0:
-        # tr(Sigma) itself may be 0.
-        return 0.0, float((b + root) / a) if a > 0 and gradient > 0 else None
-    if a > 0 and gradient > 0:
-        return float(max(0.0, (b - root) / a)), float((b + root) / a)
-    if a > 0:
-        # |G|^2 comes out below 0 by more than its error, and no ratio agrees; it is bounded by one error above 0.
-        return float(trace / (quantile * math.sqrt(covariance[0, 0]))), None
-    # The set is what lies outside of two roots of opposite sign; in this form the positive one does not cancel.
-    return float(c / max(b + root, math.ulp(0.0))), None
+    return Averages(means, per_mass / mass.sum(), float(np.clip(df, LEAST_DF, 2 * used / 3).min()))

@@ -51,6 +51,10 @@ class NoiseScale:
     """Average of tr(Sigma) of one example over the steps."""
     noise_trace_se: float | None
     """Its standard error."""
+    covariance: float | None
+    """Covariance of the errors of the two averages."""
+    degrees_of_freedom: float | None
+    """Degrees of freedom of those errors."""
     relative_se: float | None
     """Standard error of the ratio over the ratio (delta method); None when ``|G|^2`` is not above 0."""
     effective_dimension: float | None
@@ -143,6 +147,8 @@ _NUMBERS = (
     "squared_gradient_se",
     "noise_trace",
     "noise_trace_se",
+    "covariance",
+    "degrees_of_freedom",
     "relative_se",
     "effective_dimension",
     "micro_gradients",
@@ -162,6 +168,8 @@ def without_answer(status: NoiseScaleStatus, reason: str, sums: GradientSums | N
         squared_gradient_se=None,
         noise_trace=None,
         noise_trace_se=None,
+        covariance=None,
+        degrees_of_freedom=None,
         relative_se=None,
         effective_dimension=None,
         steps=0 if sums is None else len(sums),

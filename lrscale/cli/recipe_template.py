@@ -103,6 +103,8 @@ def render(found: Discovery) -> str:
         "    seeds: 3",
         "  # The same number of examples under each schedule, each at its own best learning rate.",
         "  # schedules: [constant, linear, cosine, wsd]",
+        "  # The batch size at which the noise of a gradient equals its signal, from the trials that are there.",
+        "  # noise_scale: {}",
         "  # Examples a second for each way to split a batch over the devices.",
         "  # throughput: {}",
         "  # The largest batch that trains and validates on a device, within the memory.",

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from lrscale.study.finding import Finding
 
 
-NEEDS = {"scaling": ("range_test",), "schedules": ("range_test", "scaling"), "throughput": ("memory",)}
+NEEDS = {
+    "scaling": ("range_test",),
+    "schedules": ("range_test", "scaling"),
+    "noise_scale": ("range_test",),
+    "throughput": ("memory",),
+}
 """Experiments whose findings another one starts from: the bracket of the LR, the best batch size, what fits."""
 
 

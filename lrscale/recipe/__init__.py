@@ -8,6 +8,7 @@ from lrscale.recipe.changes import compare_recipes as compare_recipes
 from lrscale.recipe.editor import recipe_json_schema as recipe_json_schema
 from lrscale.recipe.experiments import Experiments as Experiments
 from lrscale.recipe.experiments import Memory as Memory
+from lrscale.recipe.experiments import NoiseScale as NoiseScale
 from lrscale.recipe.experiments import RangeTest as RangeTest
 from lrscale.recipe.experiments import Scaling as Scaling
 from lrscale.recipe.experiments import ScheduleChoice as ScheduleChoice

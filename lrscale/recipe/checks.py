@@ -64,6 +64,9 @@ def _batch_sizes(experiments: Experiments) -> Iterator[tuple[EntryPath, int]]:
             yield ("experiments", "scaling", "batch_sizes", index), size
     if experiments.schedules is not None and experiments.schedules.batch_size is not None:
         yield ("experiments", "schedules", "batch_size"), experiments.schedules.batch_size
+    if experiments.noise_scale is not None:
+        for index, size in enumerate(experiments.noise_scale.batch_sizes or ()):
+            yield ("experiments", "noise_scale", "batch_sizes", index), size
 
 
 def _split_problem(layout: LayoutSettings, path: EntryPath, size: int) -> Iterator[Problem]:
@@ -88,6 +91,10 @@ def _short_trials(experiments: Experiments) -> Iterator[Problem]:
         horizon = schedules.horizon or (scaling.horizon if scaling is not None else None)
         if horizon is not None:
             yield from _too_short(("experiments", "schedules", "batch_size"), schedules.batch_size, horizon)
+    noise = experiments.noise_scale
+    if noise is not None and noise.horizon is not None:
+        for index, size in enumerate(noise.batch_sizes or ()):
+            yield from _too_short(("experiments", "noise_scale", "batch_sizes", index), size, noise.horizon)
 
 
 def _too_short(path: EntryPath, size: int, horizon: Duration) -> Iterator[Problem]:

@@ -27,10 +27,11 @@ def recipe_json_schema() -> dict[str, Any]:
     comparison = parts["Experiments"]["properties"]["schedules"]
     comparison["anyOf"] = [*comparison["anyOf"], {"type": "array", "items": choice, "minItems": 1}]
     parts["ScheduleComparison"]["properties"]["schedules"]["items"] = choice
-    scaling = parts["Scaling"]["properties"]["schedule"]
-    parts["Scaling"]["properties"]["schedule"] = {**choice, "description": scaling.get("description", "")}
     policies = parts["Scaling"]["properties"]["companions"]
     policies["items"] = {"type": "string", "enum": list(COMPANIONS)}
     rest = {"description": policies.pop("description", "")}
     parts["Scaling"]["properties"]["companions"] = {"anyOf": [policies["items"], policies], **rest}
+    for name in ("Scaling", "NoiseScale"):
+        entry = parts[name]["properties"]["schedule"]
+        parts[name]["properties"]["schedule"] = {**choice, "description": entry.get("description", "")}
     return schema

@@ -199,6 +199,33 @@ class ScheduleComparison(Section):
         return self
 
 
+class NoiseScale(Section):
+    """The gradient noise scale along training: of the trials that are there, and of its own where those do not tell.
+
+    Trials of its own run where `batch_sizes`, `learning_rate` or `horizon` says what to train, and at the batch sizes
+    where the other experiments' trials give no number.
+    """
+
+    batch_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Global batch sizes to measure at. Default: the middle one of `scaling`, or that of the range test."""
+    learning_rate: LearningRate | None = None
+    """Peak LR. Default: the best one of `scaling` at that batch size, else the middle of the range test's bracket."""
+    horizon: Length | None = None
+    """Length of a trial of its own. Default: that of `scaling`, else 400 steps."""
+    schedule: OneSchedule = Field(default_factory=lambda: ScheduleChoice(name="constant"))
+    """Schedule of a trial of its own. The noise scale moves with the LR, and a constant one keeps that apart."""
+    seeds: Count = 2
+    """Seed replicates of a trial of its own."""
+    precision: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    """Relative standard error to name the necessary steps for, in (0, 1)."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        distinct(self.batch_sizes or ())
+        _require_countable("horizon", self.horizon)
+        return self
+
+
 class Throughput(Section):
     """Examples a second for each way to split a batch over the devices."""
 
@@ -246,6 +273,8 @@ class Experiments(Section):
         ScheduleComparison | None, BeforeValidator(lambda value: long_comparison(long_switch(value)))
     ] = None
     """Comparison of schedules; a list of schedules is short for ``{schedules: [...]}``."""
+    noise_scale: Annotated[NoiseScale | None, BeforeValidator(long_switch)] = None
+    """Gradient noise scale over training."""
     throughput: Annotated[Throughput | None, BeforeValidator(long_switch)] = None
     """Speed of the layouts."""
     memory: Annotated[Memory | None, BeforeValidator(long_switch)] = None

@@ -16,6 +16,7 @@ OPTIONS = {
     "range-test": RECIPE_OPTIONS,
     "schedules": RECIPE_OPTIONS,
     "scaling": RECIPE_OPTIONS,
+    "noise-scale": RECIPE_OPTIONS,
     "throughput": RECIPE_OPTIONS,
     "memory": RECIPE_OPTIONS,
     "fit": [

@@ -7,4 +7,8 @@ from lrscale.study.experiments.memory import Memory as Memory
 from lrscale.study.experiments.range_test import RangeTest as RangeTest
 from lrscale.study.experiments.scaling import Scaling as Scaling
 from lrscale.study.experiments.schedule_comparison import ScheduleComparison as ScheduleComparison
+
+# isort: split
+# It combines the trials of those above.
+from lrscale.study.experiments.noise_scale import NoiseScale as NoiseScale
 from lrscale.study.experiments.throughput import Throughput as Throughput

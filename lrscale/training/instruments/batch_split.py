@@ -111,6 +111,13 @@ def part_gradients(
         yield [None if gradient is None else gradient.float() / loss_scale for gradient in gradients]
 
 
+def added(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    """Return the sum of two gradients, where None stands for one that is 0."""
+    if total is None or gradient is None:
+        return gradient if total is None else total
+    return total + gradient
+
+
 @contextmanager
 def untouched(trainer: Any, module: Any) -> Iterator[None]:
     """Undo what forwards do to random state, buffers, metrics, plain attributes, logs and loggers."""

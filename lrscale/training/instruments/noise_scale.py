@@ -19,7 +19,7 @@ from lrscale.laws.noise_scale.gradient_sums import GradientSums
 from lrscale.laws.noise_scale.result import NoiseScale, RunNoiseScale
 from lrscale.training.instruments.base import INSTRUMENTS, AbstractInstrument
 from lrscale.training.instruments.batch_examples import BatchExamples
-from lrscale.training.instruments.batch_split import CannotSplitError, part_gradients, split_batch, untouched
+from lrscale.training.instruments.batch_split import CannotSplitError, added, part_gradients, split_batch, untouched
 from lrscale.training.instruments.cadence import Cadence
 from lrscale.training.instruments.gradient_table import GradientTable, MeasuredStep
 from lrscale.training.instruments.layout_refusal import refusal
@@ -113,8 +113,14 @@ class NoiseScaleInstrument(AbstractInstrument):
         self._reason: str | None = "no fit has begun"
         self._fit = _Fit()
 
-    def result(self) -> RunNoiseScale:
+    def result(self, *, since: int = 0) -> RunNoiseScale:
         """Return what the last fit said of its gradient noise; while it runs, up to the last exchange.
+
+        Parameters
+        ----------
+        since : int, optional
+            Optimizer step from which on steps count. Default 0. The gradients of the first steps are often so large
+            that the averages over a whole run speak of them alone. The course is of the whole run.
 
         Returns
         -------
@@ -126,11 +132,12 @@ class NoiseScaleInstrument(AbstractInstrument):
         sums = self.sums
         own = {}
         if preconditioned is not None and preconditioned.sums() is not None:
-            own = {name: self._estimate(preconditioned, place, missing) for place, name in enumerate(self._fit.names)}
+            names = enumerate(self._fit.names)
+            own = {name: self._estimate(preconditioned, place, since, missing) for place, name in names}
         return RunNoiseScale(
-            total=self._estimate(plain, None),
-            groups={name: self._estimate(plain, place) for place, name in enumerate(self._fit.names)},
-            preconditioned=self._estimate(preconditioned, None, missing),
+            total=self._estimate(plain, None, since),
+            groups={name: self._estimate(plain, place, since) for place, name in enumerate(self._fit.names)},
+            preconditioned=self._estimate(preconditioned, None, since, missing),
             preconditioned_groups=own,
             course=() if sums is None else noise_scale_course(sums, confidence=self._confidence),
             notes=tuple(self._closing_notes()),
@@ -143,7 +150,9 @@ class NoiseScaleInstrument(AbstractInstrument):
 
     @override
     def measurement(self) -> dict[str, Any]:
-        return self.result().to_dict()
+        sums = self.sums
+        half = 0 if sums is None else int(sums.step[-1] + 1) // 2
+        return {"whole": self.result().to_dict(), "late": self.result(since=half).to_dict()}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a measurement; the one of an earlier fit is forgotten."""
@@ -398,7 +407,7 @@ class NoiseScaleInstrument(AbstractInstrument):
                     if norms is None:
                         raise CannotSplitError("a part of a batch brings no gradient")
                     found.append((examples, norms))
-                    total = [_sum(so_far, gradient) for so_far, gradient in zip(total, gradients, strict=True)]
+                    total = [added(so_far, gradient) for so_far, gradient in zip(total, gradients, strict=True)]
         except CannotSplitError as error:
             self._fit.refused_split, self._fit.gave_up = str(error), True
             return
@@ -411,10 +420,12 @@ class NoiseScaleInstrument(AbstractInstrument):
             self._add(int(trainer.global_step), found, mean, 1.0, 1 / len(parts))
         self._fit.cadence.spend(perf_counter() - began, steps=1)
 
-    def _estimate(self, table: GradientTable | None, group: int | None, missing: str | None = None) -> NoiseScale:
+    def _estimate(
+        self, table: GradientTable | None, group: int | None, since: int, missing: str | None = None
+    ) -> NoiseScale:
         sums = None if table is None else table.sums(group)
         if sums is not None:
-            return noise_scale(sums, confidence=self._confidence)
+            return noise_scale(sums[int(np.searchsorted(sums.step, since)) :], confidence=self._confidence)
         reason = self._reason or self._fit.refused_split or missing or "no step with two micro-gradients ended"
         return NoiseScale.not_measured(reason, confidence=self._confidence)
 
@@ -432,9 +443,3 @@ class NoiseScaleInstrument(AbstractInstrument):
             stopped = "measuring stopped" if self._fit.gave_up else "some batches are left out"
             notes.append(f"{stopped}: {self._fit.refused_split}")
         return notes
-
-
-def _sum(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
-    if total is None or gradient is None:
-        return gradient if total is None else total
-    return total + gradient

@@ -43,18 +43,21 @@ def test_a_trial_with_the_instrument_is_the_trial_without_it_to_the_last_bit(tri
         assert with_it.record.status == "completed", with_it.record.reason
         assert same(without, with_it), name
         assert without.record.measurements == {}
-        found = RunNoiseScale.from_dict(with_it.record.measurements["noise_scale"])
+        found = RunNoiseScale.from_dict(with_it.record.measurements["noise_scale"]["whole"])
         assert found.total.steps == HORIZON // (2 if name == "1 rank" else 1)
         assert found.total.global_batch_size == BATCH
         assert list(found.groups) == ["first", "rest"]
         assert found.preconditioned.steps >= 5
+        late = RunNoiseScale.from_dict(with_it.record.measurements["noise_scale"]["late"])
+        assert (late.total.first_step, late.total.steps) == (HORIZON // 2, found.total.steps // 2)
+        assert late.course == found.course
         assert with_it.record.warnings == without.record.warnings
 
 
 def test_what_rides_on_a_trial_is_no_part_of_its_identity_and_stays_within_its_budget(trials: Trials) -> None:
     (ran,) = trials.run((spec(), LAYOUTS["2 ranks"]), instruments={"noise_scale": {"budget": 1e-6}})
     assert ran.record.trial_id == spec().trial_id
-    found = RunNoiseScale.from_dict(ran.record.measurements["noise_scale"])
+    found = RunNoiseScale.from_dict(ran.record.measurements["noise_scale"]["whole"])
     # Eight steps show what measuring costs; it costs more than a millionth of the time.
     assert found.total.steps == 8
     assert found.total.status.value == "too_few_steps"
@@ -64,4 +67,4 @@ def test_a_trial_that_diverges_keeps_what_all_ranks_had_measured(trials: Trials)
     wild = make_spec(make_task(init={"lr": 1.0}), lr=30.0, batch=BATCH, horizon=64)
     (ran,) = trials.run((wild, LAYOUTS["2 ranks"]), instruments={"noise_scale": {"budget": None}})
     assert ran.record.status == "diverged"
-    assert ran.record.measurements["noise_scale"]["total"]["steps"] >= 4
+    assert ran.record.measurements["noise_scale"]["whole"]["total"]["steps"] >= 4

@@ -114,8 +114,13 @@ def companions_of(recipe: Recipe, batch_size: int, policy: str | None = None) ->
 
 
 def riding_instruments(recipe: Recipe, spec: TrialSpec) -> dict[str, Mapping[str, Any]]:
-    """Return the instruments that ride on a trial besides those of its spec: none where its speed is measured."""
-    return {} if spec.layout is not None else {"stability": {}, **recipe.instruments.riding()}
+    """Return the instruments that ride on a trial besides those of its spec.
+
+    Where its speed is measured only the one that says where the time goes, and none beside others of a pinned layout.
+    """
+    if spec.layout is not None:
+        return {} if spec.instruments else {"step_time": {}}
+    return {"stability": {}, **recipe.instruments.riding()}
 
 
 def trial_layout(recipe: Recipe, spec: TrialSpec) -> Layout:

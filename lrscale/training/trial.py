@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from lrscale.errors import LrscaleError, TaskError
+from lrscale.laws.step_time import mean_of_series
 from lrscale.schedules import build_schedule
 from lrscale.store import TrialSpec
 from lrscale.training.build import build_task
@@ -324,6 +325,10 @@ def _timing(recorder: Recorder, layout: Layout, submitted: float) -> dict[str, f
         "validation": recorder.validation_seconds,
     }
     if measured:
+        mean = mean_of_series(seconds[UNMEASURED_STEPS:])
+        timing["step_mean"] = mean.value
+        if mean.se is not None:
+            timing["step_se"], timing["step_degrees"] = mean.se, mean.degrees
         timing["step_p50"] = statistics.median(measured)
         timing["step_p90"] = measured[min(len(measured) - 1, int(0.9 * len(measured)))]
         timing["examples_per_second"] = layout.global_batch_size * len(measured) / sum(measured)

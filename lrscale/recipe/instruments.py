@@ -25,13 +25,26 @@ class NoiseScaleInstrument(Section):
     least 2."""
 
 
+class StabilityInstrument(Section):
+    """Spikes of the training loss, told from noise by the losses and gradients before them."""
+
+
+class SharpnessInstrument(Section):
+    """How many times the LR could be before the update would raise the loss of its own batch."""
+
+    every: Count = 50
+    """Steps from one measurement to the next."""
+    evaluations: Annotated[Count, Field(ge=2, le=20)] = 8
+    """Most forwards of a measurement besides that of the loss itself, 2 to 20."""
+
+
 class Instruments(Section):
     """What rides along on every trial. It changes no result; ``false`` turns one off, ``true`` takes its defaults.
 
     Examples
     --------
     >>> Instruments.model_validate({"noise_scale": False}).riding()
-    {}
+    {'stability': {}}
     >>> Instruments().riding()["noise_scale"]["budget"]
     0.02
     """
@@ -40,6 +53,12 @@ class Instruments(Section):
         default_factory=NoiseScaleInstrument
     )
     """Gradient noise scale; on by default."""
+    stability: Annotated[StabilityInstrument | None, BeforeValidator(long_switch)] = Field(
+        default_factory=StabilityInstrument
+    )
+    """Norm of the gradient at every step, and spikes of the loss; on by default."""
+    sharpness: Annotated[SharpnessInstrument | None, BeforeValidator(long_switch)] = None
+    """Margin to the edge of stability; off by default, since it costs forward passes."""
 
     def riding(self) -> dict[str, Mapping[str, Any]]:
         """Return the settings of the instruments that are on, by name, as JSON values."""

@@ -120,7 +120,7 @@ def riding_instruments(recipe: Recipe, spec: TrialSpec) -> dict[str, Mapping[str
     """
     if spec.layout is not None:
         return {} if spec.instruments else {"step_time": {}}
-    return {"stability": {}, **recipe.instruments.riding()}
+    return recipe.instruments.riding()
 
 
 def trial_layout(recipe: Recipe, spec: TrialSpec) -> Layout:

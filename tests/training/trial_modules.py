@@ -278,6 +278,51 @@ class Spiky(Probe):
         return loss if self.global_step != self.at - 1 else self.factor * loss - (self.factor - 1) * loss.detach()
 
 
+class Dropping(pl.LightningModule):
+    """Has dropout, statistics of its batches, and a list that grows with every step."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__()
+        self.lr = lr
+        self.inner = nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
+        self.head = nn.Linear(8, 1)
+        self.kept: list[float] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        del batch_idx
+        # The growing list decides a part of the loss, so that a trace of another call would be seen.
+        self.kept.append(1.0)
+        loss = nn.functional.mse_loss(self.head(self.inner(batch[0]))[:, 0], batch[1])
+        self.log("seen", float(len(self.kept)))
+        return loss * (1 + 0.01 * len(self.kept))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        del batch_idx
+        self.log("val_loss", nn.functional.mse_loss(self.head(self.inner(batch[0]))[:, 0], batch[1]))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=self.lr)
+
+
+class OnlyOnce(Probe):
+    """Cannot be called a second time on a batch, from some step on, on one rank."""
+
+    def __init__(self, fails_on: int, after: int, **others: Any) -> None:
+        super().__init__(**others)
+        self.fails_on, self.after, self.in_step = fails_on, after, False
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.in_step = True
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        self.in_step = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        if not self.in_step and self.global_rank == self.fails_on and self.global_step > self.after:
+            raise RuntimeError("the batch is used up")
+        return super().training_step(batch, batch_idx)
+
+
 class TellsGroups(Probe):
     """Writes down the settings of its first parameter group at every step."""
 

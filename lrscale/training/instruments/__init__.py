@@ -5,5 +5,6 @@ from lrscale.training.instruments.base import AbstractInstrument as AbstractInst
 from lrscale.training.instruments.base import make_instruments as make_instruments
 from lrscale.training.instruments.memory import MemoryInstrument as MemoryInstrument
 from lrscale.training.instruments.noise_scale import NoiseScaleInstrument as NoiseScaleInstrument
+from lrscale.training.instruments.sharpness import SharpnessInstrument as SharpnessInstrument
 from lrscale.training.instruments.stability import StabilityInstrument as StabilityInstrument
 from lrscale.training.instruments.step_time import StepTimeInstrument as StepTimeInstrument

@@ -38,6 +38,35 @@ def hash_batch(batch: Any) -> int:
     return int.from_bytes(digest.digest(), "big") >> 2
 
 
+def hash_rows(batch: Any) -> tuple[int | None, int | None]:
+    """Return the number of examples of a batch, and a hash that batches of the same examples share in any order.
+
+    The hashes of the examples are added modulo 2**62, so that the sum over micro-batches is the hash of the whole.
+    Both are None where the tensors do not have one first dimension in common, as in batches of graphs.
+
+    Examples
+    --------
+    >>> batch = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    >>> whole, parts = hash_rows(batch), [hash_rows(batch[2:]), hash_rows(batch[:2])]
+    >>> whole[0], whole[1] == sum(part[1] for part in parts) % 2**62
+    (3, True)
+    """
+    tensors = [tensor.detach() for tensor in tensors_of(batch) if tensor.ndim > 0]
+    lengths = {len(tensor) for tensor in tensors}
+    if len(lengths) != 1:
+        return None, None
+    (examples,) = lengths
+    flat = [tensor.reshape(examples, -1)[:, :HASHED_BYTES].cpu().contiguous() for tensor in tensors]
+    rows = [one.view(torch.uint8).numpy() if one.numel() else None for one in flat]
+    total = 0
+    for example in range(examples):
+        digest = hashlib.blake2b(digest_size=8)
+        for row in rows:
+            digest.update(b"" if row is None else row[example].tobytes())
+        total += int.from_bytes(digest.digest(), "big") >> 2
+    return examples, total % 2**62
+
+
 def _walk(value: Any, depth: int, seen: set[int]) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         if value.layout == torch.strided and not value.is_quantized:

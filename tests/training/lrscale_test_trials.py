@@ -19,6 +19,7 @@ from lrscale.units import Layout
 TESTS = Path(__file__).resolve().parent.parent
 PRELOADED = (
     "trial_modules",
+    "layout_modules",
     "stranger_modules",
     "lightning.pytorch.cli",
     "pytorch_lightning.cli",

@@ -256,6 +256,15 @@ class Memory(Section):
     """Optimizer steps of one probe, at least 2: the optimizer's state exists from the second step on."""
 
 
+class Equivalence(Section):
+    """Whether devices and accumulation change what a step computes, and why."""
+
+    batch_size: Count | None = None
+    """Global batch size. Default: the smallest of `scaling`, at most 32 and what one device may hold."""
+    steps: Count = 4
+    """Optimizer steps that are compared."""
+
+
 class Experiments(Section):
     """Which questions are asked. ``null`` or ``false`` turns one off, ``{}`` takes its defaults.
 
@@ -279,10 +288,14 @@ class Experiments(Section):
     """Speed of the layouts."""
     memory: Annotated[Memory | None, BeforeValidator(long_switch)] = None
     """Largest per-device batch."""
+    equivalence: Annotated[Equivalence | None, BeforeValidator(long_switch)] = Field(default_factory=Equivalence)
+    """Layout check; on by default."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        asked = [name for name in Experiments.model_fields if getattr(self, name) is not None]
+        # What is on by default because it goes with anything is no question by itself.
+        own = [name for name in Experiments.model_fields if name != "equivalence" or name in self.model_fields_set]
+        asked = [name for name in own if getattr(self, name) is not None]
         if not asked:
             refuse("are all turned off", hint=f"turn on one of {', '.join(Experiments.model_fields)}")
         if self.schedules is not None and self.scaling is None:

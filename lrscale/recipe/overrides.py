@@ -23,6 +23,7 @@ _LONG_FORMS: Mapping[EntryPath, Callable[[Any], Any]] = MappingProxyType(
         ("experiments", "scaling", "schedule"): long_schedule,
         ("experiments", "throughput"): long_switch,
         ("experiments", "memory"): long_switch,
+        ("experiments", "equivalence"): long_switch,
         ("experiments", "schedules", "schedules", "*"): long_schedule,
     }
 )

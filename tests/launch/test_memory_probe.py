@@ -38,7 +38,7 @@ def run(
                 "monitor": "val_loss",
             },
             "layout": {"devices": 2, "max_per_device_batch_size": most},
-            "experiments": {"memory": memory, "range_test": None},
+            "experiments": {"memory": memory, "range_test": None, "equivalence": None},
         }
     )
     study = StudyFolder(folder)

@@ -29,6 +29,7 @@ def recipe(**scaling: Any) -> Recipe:
             "task": SyntheticStudy().task,
             "experiments": {
                 "range_test": False,
+                "equivalence": False,
                 "scaling": {"batch_sizes": [16, 64, 256], "horizon": "20k examples", "seeds": 3, **scaling},
             },
         }

@@ -31,6 +31,8 @@ def recipe(**experiments: object) -> Recipe:
                 "scaling": {"batch_sizes": [16, 64, 256, 1024], "horizon": "40k examples", "seeds": 3},
                 "schedules": ["constant", "linear", "cosine", "wsd"],
                 "throughput": {},
+                # Its trials are compared by what an instrument measured, and nothing is measured here.
+                "equivalence": None,
                 **experiments,
             },
         }
@@ -233,6 +235,14 @@ def test_planning_before_anything_ran_names_every_experiment_with_its_trials(tmp
     assert all(0 < one.trials <= one.trials_at_most for one in planned)
     assert planned[0].trials == 3
     assert planned[0].seconds is None
+
+
+def test_the_layout_check_comes_first_and_is_cheap(tmp_path: Path) -> None:
+    study = Study(recipe(equivalence={}), StudyFolder(tmp_path / "new"))
+    planned = study.plan(StudyView({}, StudyFolder(tmp_path).trajectory))
+    assert planned[0].name == "equivalence"
+    assert planned[0].trials == 4
+    assert planned[0].examples == 4 * 4 * 16
 
 
 def test_planning_after_everything_ran_asks_for_nothing_more(finished: tuple[Path, SyntheticLauncher]) -> None:

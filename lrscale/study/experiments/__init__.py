@@ -3,6 +3,7 @@
 from lrscale.study.experiments.base import EXPERIMENTS as EXPERIMENTS
 from lrscale.study.experiments.base import AbstractExperiment as AbstractExperiment
 from lrscale.study.experiments.base import Context as Context
+from lrscale.study.experiments.equivalence import Equivalence as Equivalence
 from lrscale.study.experiments.memory import Memory as Memory
 from lrscale.study.experiments.range_test import RangeTest as RangeTest
 from lrscale.study.experiments.scaling import Scaling as Scaling

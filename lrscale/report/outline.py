@@ -7,10 +7,11 @@
 5. Where can the learning rate lie? Range tests
 6. How does the learning rate scale with the batch size? Optimal LR and the competing rules
 7. Which schedule? Forest plot at each schedule's own best LR
-8. How fast does each layout train? Throughput
-9. Every trial, failures included
-10. What was run, and where: recipe, versions, hardware, seeds
-11. Methods, with sources
+8. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+9. How fast does each layout train? Throughput
+10. Every trial, failures included
+11. What was run, and where: recipe, versions, hardware, seeds
+12. Methods, with sources
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lrscale.report.base import AbstractSection
 from lrscale.report.sections.checks import ChecksSection
 from lrscale.report.sections.headline import HeadlineSection
 from lrscale.report.sections.methods import MethodsSection
+from lrscale.report.sections.noise_scale import NoiseScaleSection
 from lrscale.report.sections.optimal_lr import OptimalLRSection
 from lrscale.report.sections.provenance import ProvenanceSection
 from lrscale.report.sections.range_tests import RangeTestsSection
@@ -36,6 +38,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     RangeTestsSection(),
     OptimalLRSection(),
     SchedulesSection(),
+    NoiseScaleSection(),
     ThroughputSection(),
     TrialsSection(),
     ProvenanceSection(),

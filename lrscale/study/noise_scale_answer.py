@@ -82,12 +82,21 @@ def _sentence(cell: NoiseScaleCell, chosen: Mapping[int, NoiseScaleCell]) -> str
         text += "; " + ", ".join(f"{_short(one.total)} at batch {one.batch_size:,}" for one in others)
     text += ". It is a noise-scale proxy for the critical batch size, for a first guess and for trends."
     known = [one for one in cell.course if one.value is not None]
-    if len(known) > 1 and known[0] is cell.course[0] and known[-1] is cell.course[-1]:
+    if len(known) > 1 and _apart(known[0], known[-1]):
         text += f" Along training it goes from {number(known[0].value)} to {number(known[-1].value)}."
     own = cell.preconditioned
     if own.ok or own.status.value == "lower_bound":
         text += f" Divided as Adam divides it, it is {_short(own)}."
     return text
+
+
+def _apart(one: NoiseScale, other: NoiseScale) -> bool:
+    """Whether the intervals of two numbers have nothing in common."""
+    ends = [(each.interval.lo, each.interval.hi) for each in (one, other) if each.interval is not None]
+    if len(ends) < 2 or any(end is None for pair in ends for end in pair):
+        return False
+    (lo, hi), (other_lo, other_hi) = ends
+    return bool(hi < other_lo or other_hi < lo)  # type: ignore[operator]  # no end is None here
 
 
 def _said(one: NoiseScale, scope: str) -> str:

@@ -127,12 +127,17 @@ class Study:
         return tuple(planned)
 
     def analyse(self, view: StudyView, *, experiments: Sequence[str] | None = None) -> tuple[Finding, ...]:
-        """Return the findings of the trials that are there; nothing runs and nothing is written."""
+        """Return the findings of the trials that are there; nothing runs and nothing is written.
+
+        An experiment that wants trials and has none of them yet is passed over.
+        """
         facts = self.folder.read_plan().get("facts", {})
         findings: dict[str, Finding] = {}
         for experiment in self._asked(experiments):
             context = Context(recipe=self.recipe, view=view, facts=facts, findings=findings)
-            findings[experiment.key] = experiment.analyse(context)
+            wanted = experiment.plan(context)
+            if not wanted or context.finished(wanted):
+                findings[experiment.key] = experiment.analyse(context)
         return tuple(findings.values())
 
     def write_fits(self, findings: Iterable[Finding]) -> Path:

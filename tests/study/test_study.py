@@ -276,3 +276,9 @@ def test_a_horizon_in_epochs_is_planned_as_unknown_before_the_first_run(tmp_path
     assert planned[1].name == "scaling"
     assert planned[1].seconds is None
     assert "epochs" in (planned[1].note or "")
+
+
+def test_a_study_whose_experiments_run_one_by_one_is_analysed_as_far_as_it_goes(tmp_path: Path) -> None:
+    study = Study(recipe(), StudyFolder(tmp_path))
+    study.run(SyntheticLauncher(SyntheticStudy()), experiments=["range_test"], progress=SilentProgress())
+    assert [finding.key for finding in study.analyse(StudyView.of(study.folder))] == ["range_test"]

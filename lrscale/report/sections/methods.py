@@ -67,6 +67,13 @@ METHODS: tuple[tuple[str | None, str, str], ...] = (
         "its own best LR.",
     ),
     (
+        "noise_scale",
+        "Gradient noise scale",
+        "tr(Σ) / |G|² from the micro-gradients of every rank and backward (McCandlish et al. 2018, arXiv:1812.06162), "
+        "both averaged apart and divided last, with Fieller's interval (1954). A proxy for the critical batch size, "
+        "which it has been seen far below (Merrill et al. 2025, arXiv:2505.23971).",
+    ),
+    (
         "throughput",
         "Throughput",
         "Examples per second over the steps after the first ones, with the layout pinned; medians and 90 % quantiles "

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from lrscale.report.canvas import Canvas, padded, spread, text_width, wants_log
 from lrscale.report.palette import LRScale, color
+from lrscale.report.stability_data import spikes_of
 from lrscale.report.thin import keep_extremes, smooth, sparse
-from lrscale.report.words import count, loss, rate
+from lrscale.report.words import count, loss, rate, significant
 
 if TYPE_CHECKING:
     from lrscale.report.context import ReportContext
@@ -50,6 +51,11 @@ class TrajectoryLine:
     raw_loss: FloatArray
     smoothed: dict[Against, FloatArray]
     smoothed_loss: FloatArray
+    spikes: dict[Against, FloatArray]
+    """Where the loss spikes; empty where it does not, and for validation losses."""
+    spike_loss: FloatArray
+    spike_height: FloatArray
+    """In robust standard deviations."""
 
 
 def trajectory_lines(
@@ -88,6 +94,7 @@ def trajectory_lines(
             chosen, raw_loss = np.empty(0, np.int64), np.empty(0)
             few = np.arange(len(values))
             even = values
+        at, heights = _spikes(trial, axes["step"]) if name == "train_loss" else (np.empty(0, np.int64), np.empty(0))
         lines.append(
             TrajectoryLine(
                 trial_id=trial.trial_id,
@@ -99,6 +106,9 @@ def trajectory_lines(
                 raw_loss=raw_loss,
                 smoothed={key: column[few] for key, column in axes.items()},
                 smoothed_loss=even,
+                spikes={key: column[at] for key, column in axes.items()},
+                spike_loss=values[at],
+                spike_height=heights,
             )
         )
     return lines
@@ -172,6 +182,7 @@ def draw_trajectories(
         )
         ending = f"loss {loss(line.final_loss)}" if line.final_loss is not None else line.status
         canvas.hover(drawn, f"LR {rate(line.lr)}, seed {line.seed}, {ending}, {line.trial_id}")
+    _draw_spikes(canvas, [line for line in lines if len(line.spike_loss)], limits, against)
     _draw_lost(canvas, [line for line in lines if line.status != "completed"], limits, against)
     places = [limits_share(limits, value) * (canvas.height - 50) for value, _ in labels]
     for (value, text), place, wanted in zip(
@@ -205,6 +216,40 @@ def _end_labels(lines: Sequence[TrajectoryLine]) -> list[tuple[float, str]]:
             ends.setdefault(line.lr, []).append((line.final_loss, float(line.smoothed_loss[-1])))
     ranked = sorted(ends.items(), key=lambda item: float(np.mean([final for final, _ in item[1]])))
     return [(float(np.mean([end for _, end in values])), rate(lr)) for lr, values in ranked[:LABELLED]]
+
+
+def _spikes(trial: Trial, steps: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Return the rows at which a trial's loss spikes, and how high."""
+    found = spikes_of(trial)
+    place = {int(step): row for row, step in enumerate(steps)}
+    kept = [spike for spike in found.spikes if spike.step in place] if found is not None else []
+    rows = np.array([place[spike.step] for spike in kept], dtype=np.int64)
+    return rows, np.array([spike.height for spike in kept])
+
+
+def _draw_spikes(canvas: Canvas, lines: Sequence[TrajectoryLine], limits: TrajectoryLimits, against: Against) -> None:
+    if not lines:
+        return
+    marks = canvas.axes.scatter(
+        np.concatenate([line.spikes[against] for line in lines]),
+        np.clip(np.concatenate([line.spike_loss for line in lines]), *limits.loss),
+        marker="^",
+        s=22,
+        facecolors="none",
+        edgecolors=color("bad"),
+        linewidths=1.2,
+        zorder=3,
+        clip_on=False,
+    )
+    canvas.hover(
+        marks,
+        [
+            f"LR {rate(line.lr)}, seed {line.seed}: spike at step {count(float(step))}, {significant(float(height))} "
+            "robust standard deviations high"
+            for line in lines
+            for step, height in zip(line.spikes["step"], line.spike_height, strict=True)
+        ],
+    )
 
 
 def _draw_lost(canvas: Canvas, lost: Sequence[TrajectoryLine], limits: TrajectoryLimits, against: Against) -> None:

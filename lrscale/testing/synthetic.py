@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import numpy.typing as npt
 
+from lrscale.laws.stability import find_spikes
 from lrscale.schedules import build_schedule
 from lrscale.store import ScheduleSpec, StudyFolder, StudyView, TrialRecord, TrialSpec
 from lrscale.store.trajectory import LINES_NAME, PARQUET_NAME
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from lrscale.study.finding import Finding
 
 FloatArray = npt.NDArray[np.float64]
+
+SPIKE = np.array([0.4, 0.25, 0.1])
+"""Loss above its course in the steps of a spike, as a share of the initial loss."""
 
 ENVIRONMENT = {
     "lrscale": "0.1.0",
@@ -300,6 +304,9 @@ def _trajectory(settings: SyntheticStudy, spec: TrialSpec, layout: Layout) -> tu
         fall = (1 + step / max(2.0, 0.01 * steps)) ** -0.9
         fall = (fall - fall[-1]) / (1 - fall[-1])
         loss = final + (truth.initial_loss - final) * fall + noise
+        spike = _spike_at(settings, spec)
+        if spike is not None:
+            loss[spike : spike + len(SPIKE)] += truth.initial_loss * SPIKE
         diverged = np.zeros(steps, dtype=bool)
         if spec.layout is None and (settings.all_diverge or spec.peak_lr > bound):
             start = max(1, steps // 5)
@@ -322,6 +329,21 @@ def _trajectory(settings: SyntheticStudy, spec: TrialSpec, layout: Layout) -> tu
     if spec.validate_every and settings.validations:
         columns = _with_validations(columns, spec.validate_every, spec.horizon, settings, spec)
     return columns, "diverged" if diverged.any() else "completed"
+
+
+def _spike_at(settings: SyntheticStudy, spec: TrialSpec) -> int | None:
+    """Return the row of the spike of a trial at a fixed LR above twice the best one, or None where it has none."""
+    hot = spec.peak_lr > 2 * settings.truth.best_lr(spec.global_batch_size)
+    fixed = spec.schedule.name != "ramp" and spec.layout is None and not settings.all_diverge
+    return int(0.6 * spec.horizon) if hot and fixed and spec.horizon > 10 * len(SPIKE) else None
+
+
+def _stability(settings: SyntheticStudy, spec: TrialSpec, training: FloatArray) -> dict[str, Any]:
+    norms = 1 + 0.1 * _random(spec).standard_normal(len(training))
+    spike = _spike_at(settings, spec)
+    if spike is not None:
+        norms[spike : spike + 1] *= 10
+    return find_spikes(training, norms).to_dict()
 
 
 def _with_validations(
@@ -381,5 +403,6 @@ def _record(
         },
         environment=ENVIRONMENT,
         facts={"optimizers": ["AdamW"], "parameters": 12_345, "reference_lr": 1e-3},
+        measurements={} if spec.layout is not None else {"stability": _stability(settings, spec, training)},
         log_tail=("RuntimeError: synthetic failure",) if status == "crashed" else (),
     )

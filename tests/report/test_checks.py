@@ -9,6 +9,8 @@ from lrscale.report import ReportContext
 from lrscale.report.checks import run_checks
 from lrscale.report.checks.base import AbstractCheck
 from lrscale.report.checks.gather import CHECKS
+from lrscale.report.checks.spikes import SpikesCheck
+from lrscale.report.stability_data import is_near
 from lrscale.store import StudyView, Trial
 from lrscale.study.finding import Check
 
@@ -91,3 +93,44 @@ def test_a_check_that_raises_warns_about_itself(context_of: Contexts, monkeypatc
 
     monkeypatch.setattr(NoiseCheck, "run", fail)
     assert "KeyError" in _found(context_of("complete"))["noise against differences"].sentence
+
+
+def test_spikes_far_above_the_recommended_lr_are_told_and_do_not_warn(context_of: Contexts) -> None:
+    check = _found(context_of("complete"))["loss spikes"]
+    assert check.status == "PASS"
+    assert "near the recommended LR" in check.sentence and "Elsewhere spikes begin at LR" in check.sentence
+    without = dataclasses.replace(context_of("complete"), recommendation=None)
+    everywhere = next(check for check in run_checks(without) if check.name == "loss spikes")
+    assert everywhere.status == "INFO" and "robust standard deviations high" in everywhere.sentence
+
+
+@pytest.mark.parametrize(("share", "recovered", "status"), [(1.0, True, "WARNING"), (0.1, False, "WARNING")])
+def test_spikes_at_the_recommended_lr_warn(context_of: Contexts, share: float, recovered: bool, status: str) -> None:
+    context = context_of("complete")
+    assert context.recommendation is not None
+    spike = {"step": 50, "height": 20.0, "rise": 1.0, "gradient_height": 9.0, "recovered_after": None}
+    trials = dict(context.view.trials)
+    near = [name for name, trial in trials.items() if is_near(trial, context.recommendation, 1.5)]
+    near = [name for name in near if trials[name].record.measurements]
+    assert near
+    for place, name in enumerate(near):
+        record = trials[name].record
+        spikes = [{**spike, "recovered": recovered}] if place < max(1, share * len(near)) else []
+        stability = {**record.measurements["stability"], "status": "ok", "spikes": spikes}
+        trials[name] = Trial(
+            trials[name].spec,
+            dataclasses.replace(record, measurements={"stability": stability}),
+        )
+    changed = dataclasses.replace(context, view=StudyView(trials, context.view.load_trajectory))
+    check = SpikesCheck().run(changed)
+    assert check is not None and check.status == status
+    assert check.remedy is not None and "warmup_fraction" in check.remedy
+
+
+def test_a_study_without_measurements_is_not_asked_for_spikes(context_of: Contexts) -> None:
+    context = context_of("complete")
+    bare = {
+        name: Trial(trial.spec, dataclasses.replace(trial.record, measurements={}))
+        for name, trial in context.view.trials.items()
+    }
+    assert SpikesCheck().run(dataclasses.replace(context, view=StudyView(bare, context.view.load_trajectory))) is None

@@ -11,6 +11,7 @@ from lrscale.report.checks.noise import NoiseCheck
 from lrscale.report.checks.optimum_inside import OptimumInsideCheck
 from lrscale.report.checks.record_warnings import RecordWarningsCheck
 from lrscale.report.checks.seeds import SeedsCheck
+from lrscale.report.checks.spikes import SpikesCheck
 
 if TYPE_CHECKING:
     from lrscale.report.context import ReportContext
@@ -20,6 +21,7 @@ CHECKS: tuple[AbstractCheck, ...] = (
     SeedsCheck(),
     OptimumInsideCheck(),
     DivergedShareCheck(),
+    SpikesCheck(),
     NoiseCheck(),
     RecordWarningsCheck(),
     CrashedTrialsCheck(),

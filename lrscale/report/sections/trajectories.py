@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lrscale.report.base import AbstractSection, Card, Figure, FigureView, LegendEntry, Panel
 from lrscale.report.context import ReportContext
+from lrscale.report.stability_data import spikes_of
 from lrscale.report.thin import SMOOTHING_WINDOW
 from lrscale.report.trajectory_plot import (
     AXIS_LABELS,
@@ -63,7 +64,9 @@ class TrajectoriesSection(AbstractSection):
                 f"Smoothed lines are means over a centred window of {percent(SMOOTHING_WINDOW)} of the steps, narrower "
                 "at the start and cut at the end: they lag behind nothing. Raw lines keep the lowest and the highest "
                 "value of each of 45 bins, so that no spike is lost. Losses far above the start of training are drawn "
-                "at the upper edge. The training loss is the mean over ranks and accumulated forwards of each step."
+                "at the upper edge. A spike is a training loss more than 6 robust standard deviations above the median "
+                "of the losses before it (up to 200), whose gradient, or that of the step before, is more than 4 above "
+                "its own median. The training loss is the mean over ranks and accumulated forwards of each step."
             ),
         )
 
@@ -172,6 +175,8 @@ def _legend(context: ReportContext, trials: Sequence[Trial]) -> tuple[LegendEntr
         entries.append(LegendEntry(mark="dotted", label="stopped or failed"))
     if statuses - {"completed"}:
         entries.append(LegendEntry(mark="cross", label="where it ended"))
+    if any((found := spikes_of(trial)) is not None and found.spikes for trial in trials):
+        entries.append(LegendEntry(mark="triangle", label="loss spike"))
     return tuple(entries)
 
 

@@ -6,18 +6,20 @@
 4. Which learning rate at each batch size? LR slices
 5. Where can the learning rate lie? Range tests
 6. How does the learning rate scale with the batch size? Optimal LR and the competing rules
-7. Which schedule? Forest plot at each schedule's own best LR
-8. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-9. How fast does each layout train? Throughput
-10. Every trial, failures included
-11. What was run, and where: recipe, versions, hardware, seeds
-12. Methods, with sources
+7. What else should move with the batch size? Companions
+8. Which schedule? Forest plot at each schedule's own best LR
+9. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+10. How fast does each layout train? Throughput
+11. Every trial, failures included
+12. What was run, and where: recipe, versions, hardware, seeds
+13. Methods, with sources
 """
 
 from __future__ import annotations
 
 from lrscale.report.base import AbstractSection
 from lrscale.report.sections.checks import ChecksSection
+from lrscale.report.sections.companions import CompanionsSection
 from lrscale.report.sections.headline import HeadlineSection
 from lrscale.report.sections.methods import MethodsSection
 from lrscale.report.sections.noise_scale import NoiseScaleSection
@@ -37,6 +39,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     SlicesSection(),
     RangeTestsSection(),
     OptimalLRSection(),
+    CompanionsSection(),
     SchedulesSection(),
     NoiseScaleSection(),
     ThroughputSection(),

@@ -14,7 +14,7 @@ from lrscale.report.canvas import Canvas, padded, spread, text_width, wants_log
 from lrscale.report.palette import LRScale, color
 from lrscale.report.stability_data import spikes_of
 from lrscale.report.thin import keep_extremes, smooth, sparse
-from lrscale.report.words import count, loss, rate, significant
+from lrscale.report.words import count, loss, rate, short, significant
 
 if TYPE_CHECKING:
     from lrscale.report.context import ReportContext
@@ -45,6 +45,8 @@ class TrajectoryLine:
     trial_id: str
     lr: float
     seed: int
+    companions: str
+    """Policy by which other settings moved with the batch size; empty where nothing did."""
     status: str
     final_loss: float | None
     raw: dict[Against, FloatArray]
@@ -100,6 +102,7 @@ def trajectory_lines(
                 trial_id=trial.trial_id,
                 lr=trial.spec.peak_lr,
                 seed=trial.spec.seed,
+                companions=short(trial.spec.companions["policy"], 24) if trial.spec.companions else "",
                 status=trial.record.status,
                 final_loss=trial.record.final_loss,
                 raw={key: column[chosen] for key, column in axes.items()},
@@ -181,7 +184,8 @@ def draw_trajectories(
             zorder=2,
         )
         ending = f"loss {loss(line.final_loss)}" if line.final_loss is not None else line.status
-        canvas.hover(drawn, f"LR {rate(line.lr)}, seed {line.seed}, {ending}, {line.trial_id}")
+        policy = f", companions {line.companions}" if line.companions else ""
+        canvas.hover(drawn, f"LR {rate(line.lr)}, seed {line.seed}{policy}, {ending}, {line.trial_id}")
     _draw_spikes(canvas, [line for line in lines if len(line.spike_loss)], limits, against)
     _draw_lost(canvas, [line for line in lines if line.status != "completed"], limits, against)
     places = [limits_share(limits, value) * (canvas.height - 50) for value, _ in labels]

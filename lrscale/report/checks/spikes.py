@@ -12,7 +12,9 @@ from lrscale.report.words import count, plural, rate, significant
 from lrscale.study.finding import Check
 
 if TYPE_CHECKING:
-    from lrscale.laws.stability import Spike
+    from collections.abc import Sequence
+
+    from lrscale.laws.stability import Spike, Spikes
     from lrscale.report.context import ReportContext
     from lrscale.store.view import Trial
 
@@ -71,8 +73,8 @@ def _largest(trial: Trial, spike: Spike) -> str:
     )
 
 
-def _elsewhere(watched: list[tuple[Trial, object]]) -> str:
-    spiky = [trial.spec.peak_lr for trial, _ in watched if (found := spikes_of(trial)) is not None and found.spikes]
+def _elsewhere(watched: Sequence[tuple[Trial, Spikes]]) -> str:
+    spiky = [trial.spec.peak_lr for trial, found in watched if found.spikes]
     return f" Elsewhere spikes begin at LR {rate(min(spiky))}." if spiky else ""
 
 

@@ -261,7 +261,7 @@ class Equivalence(Section):
 
     batch_size: Count | None = None
     """Global batch size. Default: the smallest of `scaling`, at most 32 and what one device may hold."""
-    steps: Count = 4
+    steps: Count = 3
     """Optimizer steps that are compared."""
 
 

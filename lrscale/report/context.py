@@ -133,6 +133,7 @@ class ReportContext:
             if trial.trial_id not in owners:
                 guess = "throughput" if trial.spec.layout is not None else "trials"
                 guess = "memory" if "memory" in trial.spec.instruments else guess
+                guess = "equivalence" if "layout_probe" in trial.spec.instruments else guess
                 owners[trial.trial_id] = "range_test" if trial.spec.schedule.name == "ramp" else guess
         return owners
 

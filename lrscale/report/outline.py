@@ -2,17 +2,18 @@
 
 1. Recommendation: what to train with, what to expect, how sure, what to watch; one figure
 2. Checks: what warns or fails, with remedies
-3. Does it train? Trajectories against steps, examples and time
-4. Which learning rate at each batch size? LR slices
-5. Where can the learning rate lie? Range tests
-6. How does the learning rate scale with the batch size? Optimal LR and the competing rules
-7. What else should move with the batch size? Companions
-8. Which schedule? Forest plot at each schedule's own best LR
-9. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-10. How fast does each layout train? Throughput
-11. Every trial, failures included
-12. What was run, and where: recipe, versions, hardware, seeds
-13. Methods, with sources
+3. Does the layout change the answer? Devices and accumulation against one batch
+4. Does it train? Trajectories against steps, examples and time
+5. Which learning rate at each batch size? LR slices
+6. Where can the learning rate lie? Range tests
+7. How does the learning rate scale with the batch size? Optimal LR and the competing rules
+8. What else should move with the batch size? Companions
+9. Which schedule? Forest plot at each schedule's own best LR
+10. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+11. How fast does each layout train? Throughput
+12. Every trial, failures included
+13. What was run, and where: recipe, versions, hardware, seeds
+14. Methods, with sources
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lrscale.report.base import AbstractSection
 from lrscale.report.sections.checks import ChecksSection
 from lrscale.report.sections.companions import CompanionsSection
 from lrscale.report.sections.headline import HeadlineSection
+from lrscale.report.sections.layout import LayoutSection
 from lrscale.report.sections.methods import MethodsSection
 from lrscale.report.sections.noise_scale import NoiseScaleSection
 from lrscale.report.sections.optimal_lr import OptimalLRSection
@@ -35,6 +37,7 @@ from lrscale.report.sections.trials import TrialsSection
 SECTIONS: tuple[AbstractSection, ...] = (
     HeadlineSection(),
     ChecksSection(),
+    LayoutSection(),
     TrajectoriesSection(),
     SlicesSection(),
     RangeTestsSection(),

@@ -242,7 +242,7 @@ def test_the_layout_check_comes_first_and_is_cheap(tmp_path: Path) -> None:
     planned = study.plan(StudyView({}, StudyFolder(tmp_path).trajectory))
     assert planned[0].name == "equivalence"
     assert planned[0].trials == 4
-    assert planned[0].examples == 4 * 4 * 16
+    assert planned[0].examples == 4 * 3 * 16
 
 
 def test_planning_after_everything_ran_asks_for_nothing_more(finished: tuple[Path, SyntheticLauncher]) -> None:

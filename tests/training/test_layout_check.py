@@ -9,6 +9,11 @@ import pytest
 from layout_trials import check
 from lrscale_test_trials import Trials
 
+from lrscale.report import ReportContext, render_report
+from lrscale.report.base import make_card
+from lrscale.report.sections.layout import LayoutSection
+from lrscale.store import StudyFolder, StudyView
+
 slow = pytest.mark.slow
 CAUSES = [
     pytest.param("Clean", {}, [], id="nothing"),
@@ -85,3 +90,15 @@ def test_a_check_that_is_there_runs_no_trial_again(trials: Trials, tmp_path: Pat
     first = check(trials, tmp_path / "S", "Dropping")
     again = check(trials, tmp_path / "S", "Dropping")
     assert again == first
+
+
+@slow
+def test_the_report_draws_what_was_found(trials: Trials, tmp_path: Path) -> None:
+    finding = check(trials, tmp_path / "S", "SummedDropping")
+    folder = StudyFolder(tmp_path / "S")
+    card = make_card(LayoutSection(), ReportContext.of(folder, view=StudyView.of(folder), findings=[finding]))
+    assert card.status == "ok"
+    assert len(card.figure("differences").points) == 3
+    page = render_report(folder, findings=[finding])
+    assert "the loss is summed over the batch" in page
+    assert "another seed moves the gradient by" in page

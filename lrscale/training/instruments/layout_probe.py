@@ -26,7 +26,7 @@ MOST_NUMBERS = 4096
 MOST_WIDTH = 16
 """Numbers kept of the gradient of one parameter tensor."""
 DIGITS = 10
-"""Significant digits kept: more than single precision has."""
+"""Significant digits kept: more than single precision has. In double precision all are kept."""
 _RESEED = 20260102
 """Another course of random numbers than that of any trial's seed."""
 
@@ -179,7 +179,7 @@ class LayoutProbe(AbstractInstrument):
                 turn = sum(known == name or known.startswith(f"{name} (step ") for known in fit.sketches)
                 label = f"{name} (step {turn + 1})" if turn else name
                 fit.sketches[label] = self._sketcher.sketch(name, parameter.grad) * factor
-                fit.norms[label] = torch.linalg.vector_norm(_dense(parameter.grad).float()) * factor
+                fit.norms[label] = torch.linalg.vector_norm(_wide(parameter.grad)) * factor
                 fit.sizes.setdefault(label, parameter.numel())
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -251,14 +251,14 @@ class LayoutProbe(AbstractInstrument):
     def _own_record(self) -> dict[str, Any]:
         fit = self._fit
         names = list(dict.fromkeys(name for step in fit.steps for name in step.norms))
-        width = MOST_WIDTH
+        width, digits = MOST_WIDTH, DIGITS if fit.roundoff >= 2.0**-24 else 17
         while width > 1 and width * len(names) > MOST_NUMBERS:
             width //= 2
         return {
             "names": names,
             "sizes": [fit.sizes[name] for name in names],
             "seen": sorted(fit.seen),
-            "steps": [_plain_step(step, names, width) for step in fit.steps],
+            "steps": [_plain_step(step, names, width, digits) for step in fit.steps],
         }
 
 
@@ -285,19 +285,23 @@ def unit_roundoff(trainer: Any, module: Any) -> float:
     return roundoff
 
 
-def _plain_step(step: _Step, names: Sequence[str], width: int) -> dict[str, Any]:
+def _plain_step(step: _Step, names: Sequence[str], width: int, digits: int) -> dict[str, Any]:
     zero = torch.zeros(width)
     sketches = [folded(step.sketches[name], width) if name in step.sketches else zero for name in names]
+
+    def numbers(values: Tensor) -> list[float | None]:
+        return [_rounded(value, digits) for value in values.tolist()]
+
     return {
-        "losses": [None if one.loss is None else _number(one.loss) for one in step.forwards],
+        "losses": [None if one.loss is None else _rounded(float(one.loss), digits) for one in step.forwards],
         "examples": [one.examples for one in step.forwards],
         "hashes": [f"{one.hashed:016x}" for one in step.forwards],
         "rows": [one.rows for one in step.forwards],
         "drew": any(one.drew for one in step.forwards),
-        "micro": [None if one.gradient is None else _numbers(one.gradient * one.factor) for one in step.forwards],
-        "whole": _numbers(torch.stack(list(step.sketches.values())).sum(0)),
-        "norms": [_number(step.norms[name]) if name in step.norms else 0.0 for name in names],
-        "sketches": [_numbers(sketch) for sketch in sketches],
+        "micro": [None if one.gradient is None else numbers(one.gradient * one.factor) for one in step.forwards],
+        "whole": numbers(torch.stack(list(step.sketches.values())).sum(0)),
+        "norms": [_rounded(float(step.norms[name]), digits) if name in step.norms else 0.0 for name in names],
+        "sketches": [numbers(sketch) for sketch in sketches],
     }
 
 
@@ -321,20 +325,14 @@ def _merged(ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _numbers(values: Tensor) -> list[float | None]:
-    return [_rounded(value) for value in values.tolist()]
+def _rounded(value: float, digits: int) -> float | None:
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
-def _number(value: Tensor | float) -> float | None:
-    return _rounded(float(value))
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient.to_dense() if gradient.is_sparse else gradient
+def _wide(gradient: Tensor) -> Tensor:
+    # The norm of a half-precision tensor comes back in half precision, where 65504 is the end.
+    dense = gradient.to_dense() if gradient.is_sparse else gradient
+    return dense.float() if dense.element_size() < 4 else dense
 
 
 def _random_state(device: torch.device) -> tuple[Any, ...]:

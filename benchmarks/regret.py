@@ -56,9 +56,9 @@ TASKS: dict[str, dict[str, Any]] = {
     },
     "byte-gpt": {
         "model": ByteGPT,
-        "data": lambda: PythonSource(batch_size=16, max_bytes=1_000_000, validation_windows=128),
+        "data": lambda: PythonSource(batch_size=8, max_bytes=1_000_000, validation_windows=128),
         "horizon": 100,
-        "lattice": [2.0**power for power in range(-13, -1)],
+        "lattice": [2.0**power for power in range(-12, -2)],
         "initial": float(np.log(256)),
     },
 }

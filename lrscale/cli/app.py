@@ -13,6 +13,7 @@ from lrscale.cli.options import (
     DevicesOption,
     LauncherOption,
     NodesOption,
+    OpenOption,
     RecipeArgument,
     SetOption,
     StudyArgument,
@@ -90,13 +91,15 @@ def _add_experiment(command: str, help_: str) -> None:
         num_nodes: NodesOption = None,
         launcher: LauncherOption = None,
         overrides: SetOption = None,
+        open_: OpenOption = False,
     ) -> None:
         from lrscale.cli.run import run_alone
 
-        _end(run_alone(_request(command, recipe, study, devices, num_nodes, launcher, overrides)))
+        request = _request(command, recipe, study, devices, num_nodes, launcher, overrides)
+        _end(run_alone(request, open_in_browser=open_))
 
 
-_add_experiment("range-test", "Ramp the learning rate until training diverges.")
+_add_experiment("range-test", "Ramp the learning rate until training diverges, and confirm one by short runs.")
 _add_experiment("schedules", "Compare schedules at an equal number of examples.")
 _add_experiment("scaling", "Find the best learning rate at each batch size.")
 _add_experiment("noise-scale", "Measure the gradient noise scale along training.")
@@ -221,7 +224,7 @@ def fit(
 @app.command("report")
 def report(
     study: StudyArgument,
-    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_: OpenOption = False,
 ) -> None:
     """Write the report of a study anew."""
     from lrscale.cli.report import make_report

@@ -30,3 +30,4 @@ SetOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Set a field of the recipe, such as experiments.scaling.seeds=5. Repeatable."
     ),
 ]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the report in the browser.")]

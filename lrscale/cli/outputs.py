@@ -41,6 +41,15 @@ def write_page(study: OpenStudy, findings: tuple[Finding, ...], answer: Recommen
     return write_report(study.folder, view=study.view, findings=findings, recommendation=answer)
 
 
+def open_page(page: Path) -> None:
+    """Open a report in the browser, or say where it is when none can be started."""
+    import webbrowser
+
+    address = page.resolve().as_uri()
+    if not webbrowser.open(address):
+        typer.echo(f"no browser could be started here; open {address}", err=True)
+
+
 def print_answer(answer: Recommendation | Refusal) -> int:
     """Print the recommendation in three lines, or why there is none, and return 0 or 1."""
     from lrscale.recommend import Recommendation

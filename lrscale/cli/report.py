@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 
 import typer
 
 from lrscale.cli.guard import DONE, faults_logged_in
-from lrscale.cli.outputs import write_page, write_recommendation
+from lrscale.cli.outputs import open_page, write_page, write_recommendation
 from lrscale.cli.study_access import open_study
 
 
@@ -19,6 +18,6 @@ def make_report(path: Path, *, open_in_browser: bool) -> int:
         findings = study.findings()
         page = write_page(study, findings, write_recommendation(study, findings))
     typer.echo(str(page))
-    if open_in_browser and not webbrowser.open(page.resolve().as_uri()):
-        typer.echo(f"no browser could be started here; open {page.resolve().as_uri()}", err=True)
+    if open_in_browser:
+        open_page(page)
     return DONE

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from lrscale.cli.guard import DONE, NO, TRIALS_FAILED, faults_logged_in
-from lrscale.cli.outputs import RECOMMENDATION, print_answer, write_page, write_recommendation
+from lrscale.cli.outputs import RECOMMENDATION, open_page, print_answer, write_page, write_recommendation
 from lrscale.cli.study_access import OpenStudy
 from lrscale.cli.text import count, wrapped
 from lrscale.errors import InterruptedStudyError, LrscaleError, RecipeError
@@ -62,8 +62,14 @@ def run_study(request: StudyRequest) -> int:
     return code
 
 
-def run_alone(request: StudyRequest) -> int:
+def run_alone(request: StudyRequest, *, open_in_browser: bool = False) -> int:
     """Run one experiment, with those that it needs, and print what it found.
+
+    Parameters
+    ----------
+    request : StudyRequest
+    open_in_browser : bool, optional
+        Whether to open the report. Default False.
 
     Returns
     -------
@@ -96,6 +102,8 @@ def run_alone(request: StudyRequest) -> int:
     for finding in found:
         print_finding(finding)
     typer.echo(f"\nreport  {page}")
+    if open_in_browser:
+        open_page(page)
     if any(finding.status == "ok" for finding in found):
         return DONE
     return TRIALS_FAILED if outcome.failed else NO

@@ -10,15 +10,16 @@ import typer
 from lrscale.cli.app import app
 
 RECIPE_OPTIONS = ["RECIPE", "--study", "--devices", "--num-nodes", "--launcher", "--set"]
+ALONE_OPTIONS = [*RECIPE_OPTIONS, "--open"]
 OPTIONS = {
     "run": RECIPE_OPTIONS,
     "plan": ["RECIPE", "--study", "--devices", "--num-nodes", "--set"],
-    "range-test": RECIPE_OPTIONS,
-    "schedules": RECIPE_OPTIONS,
-    "scaling": RECIPE_OPTIONS,
-    "noise-scale": RECIPE_OPTIONS,
-    "throughput": RECIPE_OPTIONS,
-    "memory": RECIPE_OPTIONS,
+    "range-test": ALONE_OPTIONS,
+    "schedules": ALONE_OPTIONS,
+    "scaling": ALONE_OPTIONS,
+    "noise-scale": ALONE_OPTIONS,
+    "throughput": ALONE_OPTIONS,
+    "memory": ALONE_OPTIONS,
     "fit": [
         *("TABLE|STUDY", "--kind"),
         *("--lr", "--batch", "--loss", "--seed", "--status", "--params", "--tokens", "--examples", "--steps"),

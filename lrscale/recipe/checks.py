@@ -59,6 +59,9 @@ def cross_problems(value: Any) -> list[Problem]:
 def _batch_sizes(experiments: Experiments) -> Iterator[tuple[EntryPath, int]]:
     if experiments.range_test is not None and experiments.range_test.batch_size is not None:
         yield ("experiments", "range_test", "batch_size"), experiments.range_test.batch_size
+    if experiments.range_test is not None:
+        for index, size in enumerate(experiments.range_test.batch_sizes or ()):
+            yield ("experiments", "range_test", "batch_sizes", index), size
     if experiments.scaling is not None:
         for index, size in enumerate(experiments.scaling.batch_sizes):
             yield ("experiments", "scaling", "batch_sizes", index), size

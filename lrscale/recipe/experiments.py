@@ -17,6 +17,7 @@ from lrscale.recipe.fields import (
     LearningRate,
     Length,
     MemorySize,
+    NonNegative,
     Objective,
     Real,
     distinct,
@@ -104,21 +105,55 @@ def long_switch(value: Any) -> Any:
 OneSchedule = Annotated[ScheduleChoice, BeforeValidator(long_schedule)]
 
 
+VALIDATION = "validation"
+"""Name that stands for the loss that trials are compared by."""
+MIN_RUNGS = 15
+"""Fewest points of a curve that says something."""
+
+
+class Confirm(Section):
+    """Short runs at fixed LR around what a range test suggests; a ramp alone does not rank LRs."""
+
+    steps: Count | None = None
+    """Optimizer steps of a run. Default: those of a ramp, or a quarter of the horizon of `scaling` if that is more."""
+    seeds: Count = 2
+    """Most seed replicates at the best LR and its neighbours; more than two only while the runs do not decide."""
+    warmup_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.05
+    """Share of a run spent in linear warm-up, in [0, 1)."""
+    max_runs: Annotated[Count, Field(ge=4)] = 20
+    """Most runs at one batch size, at least 4."""
+    edge: bool = True
+    """Whether the largest stable LR is looked for, from where the ramps became unstable."""
+
+
 class RangeTest(Section):
-    """Ramp the LR until training diverges: the cheap first bracket."""
+    """Ramp the LR until training diverges, then confirm: the cheap first answer."""
 
     seeds: Count = 3
     """Ramps, each with its own seed."""
     steps: Annotated[Count, Field(ge=2)] = 100
-    """Optimizer steps of one ramp, at least 2."""
+    """Optimizer steps of one ramp, at least 2; for a staircase a multiple of `hold`."""
     lr_min: LearningRate = 1e-7
     """LR of the first step."""
     lr_max: LearningRate = 10.0
     """LR of the last step."""
     hold: Count = 1
-    """Steps spent at each LR; above 1 the ramp is a staircase."""
+    """Steps spent at each LR; above 1 the ramp is a staircase, and the last half of each rung counts."""
     batch_size: Count | None = None
     """Global batch size. Default: the middle one of `scaling`."""
+    batch_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Several global batch sizes, ramped and confirmed one by one, instead of `batch_size`."""
+    monitor: Annotated[str, Field(min_length=1)] | None = None
+    """What is drawn against the LR: a value that validation logs, smaller being better, or ``validation`` for the one
+    that trials are compared by. It is validated after every rung. Default: the training loss."""
+    checkpoint: Annotated[str, Field(min_length=1)] | None = None
+    """Lightning checkpoint whose weights and optimizer state every ramp and run begins with, relative to the recipe.
+    Default: a fresh module."""
+    optimizer: NonNegative | None = None
+    """Number of the only optimizer that is ramped, counted from 0, while the others keep their own LR. Default: all of
+    them, at the ratios that they were built with."""
+    confirm: Annotated[Confirm | None, BeforeValidator(long_switch)] = Field(default_factory=Confirm)
+    """Short runs at fixed LR that decide; ``false`` leaves the suggestions untested."""
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -126,6 +161,17 @@ class RangeTest(Section):
             refuse(f"must have lr_min below lr_max, not {self.lr_min:g} and {self.lr_max:g}")
         if self.hold * 2 > self.steps:
             refuse(f"holds each LR for {self.hold} of {self.steps} steps, so that it never rises", hint="lower hold")
+        if self.steps % self.hold:
+            steps = self.hold * -(-self.steps // self.hold)
+            refuse(f"has {self.steps} steps, no multiple of hold {self.hold}", hint=f"use {steps} steps")
+        if self.hold > 1 and self.steps // self.hold < MIN_RUNGS:
+            refuse(
+                f"has {self.steps // self.hold} LRs of {self.hold} steps each, and a curve needs {MIN_RUNGS}",
+                hint=f"raise steps to {MIN_RUNGS * self.hold}",
+            )
+        if self.batch_size is not None and self.batch_sizes is not None:
+            refuse("has both batch_size and batch_sizes", hint="keep one of them")
+        distinct(self.batch_sizes or ())
         return self
 
 

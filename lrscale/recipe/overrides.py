@@ -19,6 +19,7 @@ _PART = re.compile(r"[^.\[\]]+")
 _LONG_FORMS: Mapping[EntryPath, Callable[[Any], Any]] = MappingProxyType(
     {
         ("experiments", "range_test"): long_switch,
+        ("experiments", "range_test", "confirm"): long_switch,
         ("experiments", "scaling"): long_switch,
         ("experiments", "scaling", "schedule"): long_schedule,
         ("experiments", "throughput"): long_switch,

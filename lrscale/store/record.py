@@ -42,6 +42,8 @@ class TrialRecord:
     """Lowest monitored loss seen, in the task's unit; None when none was."""
     initial_loss: float | None = None
     """Mean training loss of the first steps, in the task's unit."""
+    final_train_loss: float | None = None
+    """Mean training loss of the last tenth of the horizon's steps; None when none was finite."""
     monitor: str | None = None
     """Name of the monitored loss; ``"train_loss"`` when there is no validation."""
     steps: int = 0

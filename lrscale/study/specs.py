@@ -8,7 +8,7 @@ from typing import Any
 
 from lrscale.recipe import Recipe
 from lrscale.recipe.experiments import NO_COMPANIONS
-from lrscale.schedules import SCHEDULES
+from lrscale.schedules import SCHEDULES, build_schedule
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.units import Duration, Layout, split_global_batch
 
@@ -111,6 +111,20 @@ def companions_of(recipe: Recipe, batch_size: int, policy: str | None = None) ->
     if chosen == NO_COMPANIONS:
         return {}
     return {"policy": chosen, "reference_batch_size": scaling.reference_batch_size}
+
+
+def mean_factor(schedule: str, settings: Mapping[str, Any]) -> float:
+    """Return the mean over its horizon of a schedule's factor; that of the module's own is taken as a half.
+
+    Examples
+    --------
+    >>> mean_factor("constant", {}), round(mean_factor("cosine", {}), 3)
+    (1.0, 0.5)
+    """
+    if schedule == "module":
+        return 0.5
+    built = build_schedule(schedule, settings)
+    return sum(built.factor(step, 1000) for step in range(1000)) / 1000
 
 
 def riding_instruments(recipe: Recipe, spec: TrialSpec) -> dict[str, Mapping[str, Any]]:

@@ -10,14 +10,17 @@ from lrscale.laws import (
     FitStatus,
     LRSliceFit,
     OptimalLRFit,
-    analyse_range_curves,
     compare_minima,
     fit_lr_slice,
     fit_optimal_lr,
-    smooth_log_lr,
 )
+from lrscale.laws.range_test.confirm import confirm
+from lrscale.laws.range_test.confirmation import FixedRun
+from lrscale.recipe.experiments import RangeTest
 from lrscale.schedules import build_schedule
-from lrscale.study.finding import Check, Finding, FindingStatus, Quantity
+from lrscale.study.finding import Finding, FindingStatus, Quantity
+from lrscale.study.ramps import Ramps
+from lrscale.study.range_answer import RangeAnswer, range_finding
 
 if TYPE_CHECKING:
     from lrscale.store.view import StudyView, Trial
@@ -43,7 +46,7 @@ def synthetic_findings(view: StudyView, settings: SyntheticStudy) -> tuple[Findi
     fixed = [trial for trial in trials if trial.spec.schedule.name != "ramp" and trial.spec.layout is None]
     found = []
     if ramps:
-        found.append(_range_test(view, ramps, settings))
+        found.append(_range_test(view, ramps, fixed, settings))
     slices = [trial for trial in fixed if trial.spec.schedule.name == "cosine"]
     if slices:
         found.append(_scaling(slices, settings))
@@ -69,40 +72,30 @@ def _ids(trials: Sequence[Trial]) -> tuple[str, ...]:
     return tuple(trial.trial_id for trial in trials)
 
 
-def _range_test(view: StudyView, ramps: Sequence[Trial], settings: SyntheticStudy) -> Finding:
-    curves, pairs = [], []
-    for trial in ramps:
-        lr, loss = view.load_trajectory(trial.trial_id).points("train_loss", "lr")
-        pairs.append((lr, loss))
-        curves.append(
-            {
-                "seed": trial.spec.seed,
-                "lr": lr.tolist(),
-                "loss": loss.tolist(),
-                "smoothed": smooth_log_lr(lr, loss).tolist(),
-                "diverged_at": float(lr[-1]) if trial.record.status == "diverged" else None,
-                "trial_id": trial.trial_id,
-            }
-        )
-    found = analyse_range_curves(pairs)
+def _range_test(view: StudyView, ramps: Sequence[Trial], fixed: Sequence[Trial], settings: SyntheticStudy) -> Finding:
+    """Return the finding of the ramps; the trials under a constant schedule serve as their confirmation."""
     batch_size = ramps[0].spec.global_batch_size
-    return Finding(
-        key="range_test",
-        title="Range test",
-        status="ok" if found.status is FitStatus.OK else "cannot_tell",
-        sentence=f"At batch {batch_size}: {found.reason}",
-        checks=(Check(name="ramp reaches divergence", status="PASS", sentence="Every ramp diverged."),),
-        data={
-            "batch_size": batch_size,
-            "monitor": "train_loss",
-            "curves": curves,
-            "bracket": list(found.bracket),
-            "suggestions": found.to_dict()["suggestions"],
-            "initial_loss": settings.truth.initial_loss,
-            "noise_sd": next((curve.noise_sd for curve in found.curves), None),
-        },
-        trial_ids=_ids(ramps),
+    curves = [view.load_trajectory(trial.trial_id).points("train_loss", "lr") for trial in ramps]
+    own = Ramps(
+        batch_size=batch_size, trials=tuple(ramps), curves=tuple((lr, loss) for lr, loss in curves), reason=None
     )
+    found = own.finding()
+    assert found is not None
+    kept = [
+        trial
+        for trial in fixed
+        if trial.spec.schedule.name == "constant" and trial.record.status in ("completed", "diverged")
+    ]
+    runs = [FixedRun(lr=trial.spec.peak_lr, seed=trial.spec.seed, loss=trial.record.final_loss) for trial in kept]
+    sure = None
+    if runs and found.status is FitStatus.OK:
+        steps = kept[0].spec.horizon
+        sure = confirm(found, runs, steps=steps, batch_size=batch_size, warmup_steps=steps // 20, beta2=0.999)
+    answer = RangeAnswer(
+        ramps=own, found=found, confirmation=sure, trial_ids=_ids(ramps) + (() if sure is None else _ids(kept))
+    )
+    asked = RangeTest(seeds=settings.range_test_seeds, steps=settings.range_test_steps)
+    return range_finding("range_test", "LR range test", [answer], asked, steps=settings.horizon(batch_size))
 
 
 def _slice_row(batch_size: int, fit: LRSliceFit, trials: int) -> dict[str, Any]:

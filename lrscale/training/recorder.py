@@ -208,8 +208,10 @@ class Recorder:
 
     def final_loss(self) -> float | None:
         """Return the monitored loss at the horizon: the last validation, else the mean of the last steps."""
-        if self.validations:
-            return self.validations[-1][1]
+        return self.validations[-1][1] if self.validations else self.final_train_loss()
+
+    def final_train_loss(self) -> float | None:
+        """Return the mean training loss of the last tenth of the steps."""
         share = max(1, round(FINAL_SHARE * self._horizon))
         last = [loss for loss in self.losses[-share:] if loss is not None and math.isfinite(loss)]
         return sum(last) / len(last) if last else None

@@ -285,6 +285,7 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
         "final_loss": final if status == "completed" else None,
         "best_loss": recorder.best_loss(),
         "initial_loss": watch.initial,
+        "final_train_loss": recorder.final_train_loss(),
         "monitor": recorder.monitor or "train_loss",
         "steps": recorder.steps,
         "examples": recorder.steps * job.layout.global_batch_size,

@@ -19,7 +19,7 @@ task:
   data: {class_path: lrscale.zoo.Digits}
   monitor: val_loss
 experiments:
-  range_test: {seeds: 1, steps: 40, lr_min: 1e-4, lr_max: 100.0}
+  range_test: {seeds: 1, steps: 40, lr_min: 1e-4, lr_max: 100.0, confirm: false}
   scaling:
     batch_sizes: [32]
     horizon: 1280 examples

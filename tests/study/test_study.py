@@ -266,7 +266,8 @@ def test_a_recipe_may_change_while_nothing_stands_on_it(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="did you mean Net"):
         run(tmp_path, wrong, Refusing(SyntheticStudy()))
     launcher = SyntheticLauncher(SyntheticStudy())
-    run(tmp_path, recipe(scaling=None, schedules=None, throughput=None), launcher)
+    ramps = {"seeds": 3, "confirm": False}
+    run(tmp_path, recipe(range_test=ramps, scaling=None, schedules=None, throughput=None), launcher)
     assert len(launcher.ran) == 3
 
 

@@ -16,20 +16,17 @@ from lrscale.laws.lr_slice.lr_search import LRSearch
 from lrscale.laws.lr_slice.slice import fit_lr_slice
 from lrscale.laws.lr_slice.slice_fit import LRSliceFit
 from lrscale.laws.noise import decompose
-from lrscale.laws.range_test.confirmation import (
-    Confirmation,
-    FixedRun,
-    OneCyclePair,
-    RuleAgreement,
-    StableLR,
-    WarmupAdvice,
-)
+from lrscale.laws.range_test.advice import one_cycle_pair, rule_agreement, warmup_advice
+from lrscale.laws.range_test.confirm_words import confirmation_sentence, scope_text
+from lrscale.laws.range_test.confirmation import Confirmation, FixedRun, StableLR
 from lrscale.laws.range_test.range_curve import RangeFinding
 from lrscale.laws.runs import read_runs
 
-ONE_CYCLE_MEAN = 0.506
-"""Mean factor of one cycle: a cosine from 1/25 to 1 over 0.3 of the steps and one to 4e-6 over the rest."""
-ONE_CYCLE_START = 25.0
+LEAST_GAIN = 0.1
+"""Share of the largest gain below which a run above the best LR has not trained; the bound of a ramp's edge is the same
+share of its descent."""
+BASIN_GAIN = 0.5
+"""Share of the largest gain below which a run is no part of the basin that a slice is fitted to."""
 _LONGEST_LADDER = 5
 _EDGE_WALK = 3
 # An interval no wider than two lattice steps of 2 is what a vertex among points a factor of 2 apart can give.
@@ -54,7 +51,7 @@ class ConfirmSettings:
     """Ratio of neighbouring LRs, above 1."""
     most_lrs: int = 10
     """Most distinct LRs on the way to the best one, at least 4."""
-    most_runs: int = 24
+    most_runs: int = 20
     """Most runs altogether, at least 4."""
     find_edge: bool = True
     """Whether runs are spent on the largest stable LR, where the ramps became unstable."""
@@ -115,7 +112,11 @@ def next_runs(
     while True:
         ended = [done[key] for key in planned]
         known = {key: math.inf if (loss := done[key].loss) is None else loss for key in planned}
-        wanted = _to_the_best(finding, ended, known, settings) or _to_the_edge(finding, known, settings)
+        wanted = _to_the_best(finding, ended, known, settings)
+        if not wanted:
+            stuck = {(_place(run.lr, settings.ratio), run.seed) for run in _stuck(ended)}
+            learned = {key: math.inf if key in stuck else loss for key, loss in known.items()}
+            wanted = _to_the_edge(finding, learned, settings)
         new = [key for key in wanted if key not in planned][: max(0, settings.most_runs - len(planned))]
         missing = [key for key in new if key not in done]
         if not new or missing:
@@ -173,26 +174,28 @@ def confirm(
     ('ok', 0.01, True)
     """
     runs = tuple(sorted(runs, key=lambda run: (run.lr, run.seed)))
-    scope = _scope(runs, steps, batch_size)
+    scope = scope_text(runs, steps, batch_size)
     fit = _fit(runs, settings, confidence)
     stable = _stable(finding, runs, warmup_steps)
     status, reason = _verdict(finding, fit)
     lr = fit.best_lr if fit is not None and status is FitStatus.OK else None
     equivalence = fit.equivalence if fit is not None and lr is not None else None
-    agreement = _agreement(finding, runs, fit, lr, equivalence)
+    agreement = rule_agreement(finding, runs, fit, lr, equivalence)
     lowest = _lowest(runs)
-    sentence = _sentence(status, reason, fit, lr, lowest, scope) + _agreed(agreement, lr) + _edge_sentence(stable)
+    sentence = confirmation_sentence(
+        status, reason, fit, lr=lr, lowest=lowest, scope=scope, agreement=agreement, stable=stable
+    )
     return Confirmation(
         status=status,
         reason=reason,
-        sentence=sentence + ".",
+        sentence=sentence,
         lr=lr,
         interval=None if fit is None else fit.interval,
         equivalence=equivalence,
         lowest_tested=lowest,
         stable=stable,
-        one_cycle=_one_cycle(lr, stable),
-        warmup=_warmup(beta2, batch_size),
+        one_cycle=one_cycle_pair(lr, stable),
+        warmup=warmup_advice(beta2, batch_size),
         agreement=agreement,
         complete=not next_runs(finding, runs, settings=settings),
         fit=fit,
@@ -287,16 +290,46 @@ def _edge(known: Mapping[tuple[float, int], float]) -> tuple[float | None, float
     return trained, first if diverged else None
 
 
+def _stuck(runs: Sequence[FixedRun]) -> list[FixedRun]:
+    """Return the runs above the lowest LR that gained next to nothing: at a small LR that is slowness."""
+    best, gains = _lowest(runs), [run.gain for run in runs if run.gain is not None]
+    if best is None or not gains:
+        return []
+    bound = LEAST_GAIN * max(gains)
+    return [run for run in runs if run.lr > best and run.gain is not None and run.gain < bound]
+
+
 def _fit(runs: Sequence[FixedRun], settings: ConfirmSettings, confidence: float) -> LRSliceFit | None:
     if not runs:
         return None
+    kept, stuck = _basin(runs), _stuck(runs)
     return fit_lr_slice(
-        [run.lr for run in runs],
-        [run.loss for run in runs],
-        seed=[run.seed for run in runs],
+        [run.lr for run in kept],
+        [run.loss for run in kept],
+        diverged=[run.loss is None or run in stuck for run in kept],
+        seed=[run.seed for run in kept],
         tolerance=settings.tolerance,
         confidence=confidence,
     )
+
+
+def _basin(runs: Sequence[FixedRun]) -> list[FixedRun]:
+    """Return the runs that a slice is fitted to: without those whose gain is far from the largest.
+
+    A loss on its way to the start says nothing about the place of the minimum, and a curve through it does worse there.
+    The two LRs next to the lowest on each side stay, and so do those that did not train, as bounds.
+    """
+    best, gains = _lowest(runs), [run.gain for run in runs if run.gain is not None and run.loss is not None]
+    if best is None or not gains:
+        return list(runs)
+    tried = sorted({run.lr for run in runs})
+    place = tried.index(best)
+    near, bound, stuck = tried[max(0, place - 2) : place + 3], BASIN_GAIN * max(gains), _stuck(runs)
+    return [
+        run
+        for run in runs
+        if run.loss is None or run.lr in near or run in stuck or run.gain is None or run.gain >= bound
+    ]
 
 
 def _lowest(runs: Sequence[FixedRun]) -> float | None:
@@ -311,7 +344,8 @@ def _lowest(runs: Sequence[FixedRun]) -> float | None:
 
 
 def _stable(finding: RangeFinding, runs: Sequence[FixedRun], warmup_steps: int) -> StableLR | None:
-    known = {(run.lr, run.seed): math.inf if run.loss is None else run.loss for run in runs}
+    stuck = _stuck(runs)
+    known = {(run.lr, run.seed): math.inf if run.loss is None or run in stuck else run.loss for run in runs}
     trained, blown = _edge(known)
     if trained is None:
         return None
@@ -324,95 +358,3 @@ def _stable(finding: RangeFinding, runs: Sequence[FixedRun], warmup_steps: int) 
         ramp_lo=finding.hi.lo,
         ramp_hi=finding.hi.hi,
     )
-
-
-def _agreement(
-    finding: RangeFinding,
-    runs: Sequence[FixedRun],
-    fit: LRSliceFit | None,
-    lr: float | None,
-    equivalence: tuple[float, float] | None,
-) -> tuple[RuleAgreement, ...]:
-    tried = [run.lr for run in runs]
-    trained = [run.lr for run in runs if run.loss is not None]
-    rows = []
-    for rule, own in finding.suggestions.items():
-        if own.value is None or own.lo is None or own.hi is None:
-            continue
-        regret: tuple[float | None, float | None, float | None] = (None, None, None)
-        if fit is not None and lr is not None and min(trained) <= own.value <= max(trained):
-            middle, low, high = fit.regret([own.value])
-            regret = (float(middle[0]), float(low[0]), float(high[0]))
-        rows.append(
-            RuleAgreement(
-                rule=rule,
-                lr=own.value,
-                lo=own.lo,
-                hi=own.hi,
-                tested=bool(tried) and min(tried) <= own.value <= max(tried),
-                factor=None if lr is None else own.value / lr,
-                equivalent=None if equivalence is None else equivalence[0] <= own.value <= equivalence[1],
-                regret=regret[0],
-                regret_lo=regret[1],
-                regret_hi=regret[2],
-            )
-        )
-    return tuple(sorted(rows, key=lambda row: 0.0 if row.factor is None else abs(math.log(row.factor))))
-
-
-def _one_cycle(lr: float | None, stable: StableLR | None) -> OneCyclePair | None:
-    if lr is None or stable is None:
-        return None
-    peak = min(lr / ONE_CYCLE_MEAN, stable.lo)
-    return OneCyclePair(base=peak / ONE_CYCLE_START, max=peak, limited_by_stability=peak < lr / ONE_CYCLE_MEAN)
-
-
-def _warmup(beta2: float | None, batch_size: int | None) -> WarmupAdvice | None:
-    if beta2 is None:
-        return None
-    if not 0 <= beta2 < 1:
-        raise LrscaleError(f"beta2 must be in [0, 1), not {beta2}")
-    steps = round(2 / (1 - beta2))
-    return WarmupAdvice(steps=steps, examples=None if batch_size is None else steps * batch_size, beta2=beta2)
-
-
-def _scope(runs: Sequence[FixedRun], steps: int | None, batch_size: int | None) -> str:
-    seeds = len({run.seed for run in runs})
-    parts = [f"{len(runs)} runs at {len({run.lr for run in runs})} LRs over {seeds} seed{'s' if seeds != 1 else ''}"]
-    if steps is not None:
-        parts.append(f"{steps:,} steps")
-    if batch_size is not None:
-        parts.append(f"batch {batch_size:,}")
-    return ", ".join(parts)
-
-
-def _sentence(
-    status: FitStatus, reason: str, fit: LRSliceFit | None, lr: float | None, lowest: float | None, scope: str
-) -> str:
-    if fit is None:
-        return reason.rstrip(".")
-    if lr is not None and fit.interval is not None:
-        same = fit.equivalence
-        alike = f"; any LR from {same[0]:.2g} to {same[1]:.2g} does as well" if same is not None else ""
-        return f"Runs at fixed LR end lowest at {lr:.2g} ({fit.interval.text(2)}; {scope}){alike}"
-    best = f"; the lowest of those tried is {lowest:.2g}, which is not confirmed" if lowest is not None else ""
-    if status is FitStatus.ALL_DIVERGED and fit.status is FitStatus.ALL_DIVERGED:
-        return f"Every run at fixed LR diverged ({scope})"
-    return f"Runs at fixed LR confirm no learning rate ({scope}): {reason.rstrip('.')}{best}"
-
-
-def _agreed(agreement: Sequence[RuleAgreement], lr: float | None) -> str:
-    if lr is None or not agreement:
-        return ""
-    nearest = agreement[0]
-    name = nearest.rule.replace("_", " ")
-    return f"; of the rules {name} came nearest, at {nearest.lr:.2g} ({nearest.factor:.2g} times it)"
-
-
-def _edge_sentence(stable: StableLR | None) -> str:
-    if stable is None:
-        return ""
-    warm = f"with {stable.warmup_steps} steps of warm-up" if stable.warmup_steps else "without warm-up"
-    if stable.hi is None:
-        return f"; {warm} every run trained, up to {stable.lo:.2g}"
-    return f"; {warm} every run trained up to {stable.lo:.2g} and one diverged at {stable.hi:.2g}"

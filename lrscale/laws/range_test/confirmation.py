@@ -22,6 +22,9 @@ class FixedRun:
     """Replicate number, counted from 0. Runs of the same seed share initialisation and example order."""
     loss: float | None
     """Loss at its end, of any sign; None: it diverged."""
+    gain: float | None = None
+    """Training loss of the untrained module minus that at its end; None where it is not known. At a large LR a run may
+    stay where it began, or come back there, without leaving for good."""
 
 
 @final
@@ -30,9 +33,10 @@ class StableLR:
     """Between which LRs training becomes unstable, by runs at fixed LR, and by the ramps."""
 
     lo: float
-    """Largest LR at which every run trained, with no divergence at any LR below: the number to stay under."""
+    """Largest LR at which every run trained, with no divergence at any LR below: the number not to exceed."""
     hi: float | None
-    """Smallest LR above it at which a run diverged; None when none did."""
+    """Smallest LR above it at which a run diverged, or gained less than a tenth of the largest gain; None when none
+    did."""
     seeds: int
     """Runs at `lo`."""
     warmup_steps: int
@@ -117,7 +121,7 @@ class Confirmation:
     interval: Interval | None
     """Of the confirmed LR; one-sided when censored."""
     equivalence: tuple[float, float] | None
-    """LRs between which the loss differs from the lowest by no more than the tolerance or its own error."""
+    """LRs whose loss is within the tolerance of the lowest, or cannot be told from it by these runs."""
     lowest_tested: float | None
     """LR with the lowest mean loss among those that were run; None when all diverged."""
     stable: StableLR | None
@@ -186,9 +190,9 @@ class Confirmation:
         if self.lr is not None and self.interval is not None:
             lines.append(f"  confirmed LR      {self.lr:.3g} ({self.interval.text()})")
         if self.equivalence is not None:
-            lines.append(f"  equivalent LRs    {self.equivalence[0]:.3g} to {self.equivalence[1]:.3g}")
+            lines.append(f"  not told apart    {self.equivalence[0]:.3g} to {self.equivalence[1]:.3g}")
         if self.stable is not None:
-            ends = f"diverged at {self.stable.hi:.3g}" if self.stable.hi is not None else "no run diverged"
+            ends = f"one did not at {self.stable.hi:.3g}" if self.stable.hi is not None else "every run trained"
             lines.append(f"  trained up to     {self.stable.lo:.3g} ({ends}; warm-up {self.stable.warmup_steps} steps)")
         if self.one_cycle is not None:
             lines.append(f"  one cycle         {self.one_cycle.base:.3g} to {self.one_cycle.max:.3g} (derived)")

@@ -1,36 +1,66 @@
-"""The ramps that bracket the LR."""
+"""The ramps that bracket the LR, and the runs at fixed LR that confirm one."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, final
 
-import numpy as np
 from typing_extensions import override
 
-from lrscale.report.base import AbstractSection, Card, Column, Figure, LegendEntry, Panel, Table
-from lrscale.report.canvas import Canvas, padded, wants_log
+from lrscale.report.base import AbstractSection, Card, Column, Fact, Figure, LegendEntry, Panel, Table
 from lrscale.report.context import ReportContext
-from lrscale.report.fits import pair
-from lrscale.report.palette import color
-from lrscale.report.thin import keep_extremes
-from lrscale.report.words import between, count, finite, plural, rate, short
+from lrscale.report.range_plot import draw_fixed, draw_ramps, draw_rules, points
+from lrscale.report.words import between, count, finite, plural, rate, short, with_interval
 
 RULES = {
     "steepest": ("steepest descent", "largest fall of the loss per unit of log LR"),
     "valley": ("valley", "middle of the longest falling stretch"),
     "slide": ("slide", "left end of the last flat interval"),
     "minimum_over_ten": ("minimum / 10", "a tenth of the LR with the lowest loss"),
-    "edge_over_five": ("edge / 5", "a fifth of the largest LR before the loss rises above its start"),
-    "edge": ("edge", "largest LR before the loss rises above its start"),
+    "edge_over_five": ("edge / 5", "a fifth of the LR at which the loss rises above its start"),
 }
+METHOD = (
+    "The LR rises by the same ratio at every step or rung (Smith 2015, arXiv:1506.01186). A ramp brackets the LR "
+    "and does not rank LRs: its steepest point moves with its length, because the loss follows the sum of the LRs "
+    "so far. So runs at fixed LR decide, from a coarse ladder over what the rules suggest: outward while the "
+    "lowest is at an end, inward until two LRs lie on each side of it, then more seeds there; last, up or down "
+    "from where the ramps became unstable until the edge lies between two neighbouring LRs. The slice A·LR^-p + "
+    "B·LR^q + C through the runs gives the confirmed LR and its interval.\n\n"
+    "Derived, and not measured: the one-cycle peak has the same mean as the confirmed LR (Schaipp et al. 2025, "
+    "arXiv:2501.18965), at most the largest LR that trained, and starts at a 25th of it; the warm-up is 2 / (1 - "
+    "beta2) steps (Ma and Yarats 2019, arXiv:1910.04209). Ramps have no warm-up, so theirs is the edge without "
+    "one; a longer warm-up than that of the runs raises it further."
+)
+BATCH_COLUMNS = (
+    Column(key="batch_size", label="batch", kind="count"),
+    Column(key="lr", label="confirmed LR (95 %)", kind="rate", lo="lr_lo", hi="lr_hi"),
+    Column(key="equivalent_lo", label="not told apart from", kind="rate"),
+    Column(key="equivalent_hi", label="to", kind="rate"),
+    Column(key="begins_to_fall", label="ramps fall from", kind="rate"),
+    Column(key="unstable_at", label="ramps unstable at", kind="rate"),
+    Column(key="trained_up_to", label="all runs trained up to", kind="rate"),
+    Column(key="diverged_at", label="and not at", kind="rate"),
+    Column(key="one_cycle_base", label="one cycle from", kind="rate"),
+    Column(key="one_cycle_max", label="to", kind="rate"),
+    Column(key="warmup_steps", label="warm-up steps", kind="count"),
+    Column(key="runs", label="runs", kind="count"),
+    Column(key="status", label="confirmation", kind="status"),
+)
+RULE_COLUMNS = (
+    Column(key="batch_size", label="batch", kind="count"),
+    Column(key="rule", label="rule"),
+    Column(key="lr", label="LR (over ramps)", kind="rate", lo="lo", hi="hi"),
+    Column(key="factor", label="times the confirmed LR", kind="number"),
+    Column(key="standing", label="against the runs"),
+    Column(key="regret", label="costs, in loss (95 %)", kind="number", lo="regret_lo", hi="regret_hi"),
+    Column(key="meaning", label="definition"),
+)
 
 
 @final
 class RangeTestsSection(AbstractSection):
-    """Loss along the ramp for each seed, with the bracket and what each rule would suggest."""
+    """Loss along the ramps of each batch size, the runs that confirm an LR, and what each rule would suggest."""
 
     key: ClassVar[str] = "range_test"
     title: ClassVar[str] = "Where can the learning rate lie?"
@@ -40,7 +70,7 @@ class RangeTestsSection(AbstractSection):
         finding = context.finding("range_test")
         if finding is None:
             return "No range test was run in this study (experiments.range_test)."
-        if not any(_points(curve)[0].size for curve in finding.data.get("curves", ())):
+        if not _drawn(finding.data):
             return f"No range test can be drawn: {finding.sentence}"
         return None
 
@@ -48,103 +78,160 @@ class RangeTestsSection(AbstractSection):
     def compute(self, context: ReportContext) -> Card:
         finding = context.finding("range_test")
         assert finding is not None
-        data = finding.data
-        monitor = str(data.get("monitor") or "training loss")
-        figure = Figure.single(
-            "ramp",
-            (Panel(draw=partial(_draw, data=data, monitor=monitor), wide=(720, 330), narrow=(350, 300)),),
-            alt=finding.sentence,
-            caption=(
-                f"{plural(len(data['curves']), 'seed')} at batch {count(data.get('batch_size'))}. Smoothed over a "
-                "fixed "
-                "width in log LR, without lag; raw values behind keep the extremes of each bin."
-            ),
-            legend=(
-                LegendEntry(mark="line", label="smoothed, one line a seed"),
-                LegendEntry(mark="raw", label="raw"),
-                LegendEntry(mark="cross", label="diverged"),
-                LegendEntry(mark="band", label="bracket handed to the trials"),
-            ),
-            points={"bracket": data.get("bracket"), "suggestions": dict(data.get("suggestions") or {})},
-        )
+        data, family = finding.data, _drawn(finding.data)
+        figures = [_ramps(family, data, finding.sentence)]
+        if any(_is_confirmed(member) for member in family):
+            figures.append(_confirmations(family, context.monitor, finding.sentence))
         return Card(
             key=self.key,
             title=self.title,
             finding=finding.sentence,
             status="cannot_tell" if finding.status == "cannot_tell" else "ok",
-            figures=(figure,),
+            facts=tuple(_facts(family[0])),
+            figures=tuple(figures),
             tables=(
                 Table(
+                    key="batch_sizes",
+                    caption="What the range test says at each batch size",
+                    columns=BATCH_COLUMNS,
+                    rows=finding.tables.get("batch_sizes", ()),
+                    open=len(family) > 1,
+                ),
+                Table(
                     key="suggestions",
-                    caption="What each rule suggests",
-                    columns=(
-                        Column(key="rule", label="rule"),
-                        Column(key="value", label="LR (over seeds)", kind="rate", lo="lo", hi="hi"),
-                        Column(key="meaning", label="definition"),
-                    ),
-                    rows=tuple(_suggestions(data)),
+                    caption="What each rule suggests, and what that costs",
+                    columns=RULE_COLUMNS,
+                    rows=tuple(_rule_row(row) for row in finding.tables.get("rules", ())),
                 ),
             ),
-            method=(
-                "The LR rises by the same ratio at every step (Smith 2015, arXiv:1506.01186). The ramp brackets the LR "
-                "and finds where training diverges; it does not rank LRs. Its steepest point moves with the length of "
-                "the ramp, because the loss follows the sum of the LRs so far, so the rules are shown for comparison "
-                "only and the trials decide."
-            ),
+            checks=finding.checks,
+            method=METHOD,
         )
 
 
-def _suggestions(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = data.get("suggestions") or {}
-    rows = []
-    for key in [*(key for key in RULES if key in found), *(key for key in found if key not in RULES)]:
-        name, meaning = RULES.get(key, (short(key, 40).replace("_", " "), ""))
-        value = found[key] or {}
-        rows.append({"rule": name, **{k: value.get(k) for k in ("value", "lo", "hi")}, "meaning": meaning})
-    return rows
-
-
-def _points(curve: Mapping[str, Any], name: str = "smoothed") -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    values = [
-        (float(lr), float(y))
-        for lr, y in zip(curve.get("lr") or (), curve.get(name) or (), strict=False)
-        if finite(lr) and finite(y) and lr > 0
+def _drawn(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the members of the family that have a curve, the reference first."""
+    return [
+        member for member in data.get("family", ()) if any(points(curve)[0].size for curve in member.get("curves", ()))
     ]
-    table = np.array(values, dtype=np.float64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
 
 
-def _draw(canvas: Canvas, data: Mapping[str, Any], monitor: str) -> None:
-    axes = canvas.axes
-    canvas.margins(top=26)
-    smoothed = [_points(curve) for curve in data["curves"]]
-    rates = np.concatenate([x for x, _ in smoothed])
-    values = np.concatenate([y for _, y in smoothed])
-    start = data.get("initial_loss")
-    top = float(values.max())
-    if finite(start):
-        # A diverging ramp leaves by orders of magnitude; a little above the start is all there is to see.
-        top = min(top, float(start) + 0.5 * max(abs(float(start)), float(start) - float(values.min())))
-    log = wants_log([float(values.min()), top])
-    limits = padded([float(values.min()), top], log=log)
-    canvas.scale("x", float(rates.min()), float(rates.max()), log=True, label_width=38)
-    canvas.scale("y", *limits, log=log)
-    canvas.axis_labels("LR", f"training loss ({monitor})" if monitor != "train_loss" else "training loss")
-    lo, hi = pair(data.get("bracket"))
-    if lo is not None or hi is not None:
-        left = max(lo or 0.0, float(rates.min()))
-        right = min(hi or math.inf, float(rates.max()))
-        band = axes.axvspan(left, right, color=color("accent"), alpha=0.13, lw=0)
-        canvas.hover(band, f"bracket {between(lo, hi)}")
-        canvas.label(math.sqrt(left * right), limits[1], between(lo, hi), role="accent", align="center", dy=10)
-    for curve, (x, y) in zip(data["curves"], smoothed, strict=True):
-        raw_x, raw_y = _points(curve, "loss")
-        kept = keep_extremes(raw_x, raw_y, 80)
-        axes.plot(*kept, color=color("ink"), lw=0.5, alpha=0.3)
-        (line,) = axes.plot(x, y, color=color("ink"), lw=1.5, alpha=0.85)
-        canvas.hover(line, f"seed {curve.get('seed')}")
-        if finite(curve.get("diverged_at")):
-            mark = axes.scatter(
-                [curve["diverged_at"]], [limits[1]], marker="x", s=28, color=color("bad"), clip_on=False, zorder=4
+def _is_confirmed(member: Mapping[str, Any]) -> bool:
+    sure = member.get("confirmation")
+    return bool(sure and sure.get("fit"))
+
+
+def _by_batch(family: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(family, key=lambda member: int(member["batch_size"]))
+
+
+def _ramps(family: Sequence[Mapping[str, Any]], data: Mapping[str, Any], sentence: str) -> Figure:
+    monitor = str(data.get("monitor") or "train_loss")
+    label = "training loss" if monitor == "train_loss" else short(monitor, 32)
+    alone = len(family) == 1
+    size, narrow = ((720, 300), (350, 280)) if alone else ((345, 250), None)
+    seeds = len(family[0]["curves"])
+    return Figure.single(
+        "ramp",
+        tuple(
+            Panel(
+                draw=partial(draw_ramps, member=member, label=label),
+                title=f"batch {count(member['batch_size'])}",
+                wide=size,
+                narrow=narrow,
             )
-            canvas.hover(mark, f"seed {curve.get('seed')} diverged at LR {rate(curve['diverged_at'])}")
+            for member in _by_batch(family)
+        ),
+        alt=sentence,
+        caption=(
+            f"{plural(seeds, 'ramp')} of {count(data.get('steps'))} steps at each batch size. Smoothed over a fixed "
+            "width in log LR, without lag; raw values behind keep the extremes of each bin."
+        ),
+        legend=(
+            LegendEntry(mark="line", label="smoothed, one line a seed"),
+            LegendEntry(mark="raw", label="raw"),
+            LegendEntry(mark="cross", label="diverged"),
+            LegendEntry(mark="band", label="bracket: from the first fall to the edge"),
+        ),
+        points={
+            f"batch {member['batch_size']}": {"bracket": member["bracket"], "unstable_at": member["unstable_at"]}
+            for member in family
+        },
+    )
+
+
+def _confirmations(family: Sequence[Mapping[str, Any]], monitor: str, sentence: str) -> Figure:
+    shown = [member for member in _by_batch(family) if _is_confirmed(member)]
+    panels = []
+    for member in shown:
+        batch = f"batch {count(member['batch_size'])}"
+        draw = partial(draw_fixed, member=member, monitor=monitor)
+        panels.append(Panel(draw=draw, title=f"{batch}: runs at fixed LR", wide=(345, 235)))
+        rules = partial(draw_rules, member=member)
+        panels.append(Panel(draw=rules, title=f"{batch}: what the rules suggest", wide=(345, 235)))
+    return Figure.single(
+        "confirmation",
+        tuple(panels),
+        alt=sentence,
+        caption=(
+            "Left: every run, with the loss at its end. Right: the suggestion of each rule, geometric mean and range "
+            "over the ramps, and how many times the confirmed LR it is."
+        ),
+        legend=(
+            LegendEntry(mark="dot", label="a run at fixed LR"),
+            LegendEntry(mark="cross", label="diverged"),
+            LegendEntry(mark="fit", label="fitted slice"),
+            LegendEntry(mark="band", label="95 % intervals of the fit and of the confirmed LR"),
+            LegendEntry(mark="bar", label="LRs that the runs do not tell apart"),
+            LegendEntry(mark="edge", label="edge of stability"),
+        ),
+        points={
+            f"batch {member['batch_size']}": {
+                "runs": [[run["lr"], run["loss"], run["seed"]] for run in member["confirmation"]["runs"]],
+                "suggestions": {rule: own["value"] for rule, own in member["suggestions"].items()},
+            }
+            for member in shown
+        },
+    )
+
+
+def _facts(member: Mapping[str, Any]) -> list[Fact]:
+    """Return the numbers of the reference batch size that people take away."""
+    sure = member.get("confirmation") or {}
+    interval, stable = sure.get("interval") or {}, sure.get("stable") or {}
+    cycle, warmup = sure.get("one_cycle") or {}, sure.get("warmup") or {}
+    facts = []
+    if finite(sure.get("lr")):
+        same = sure.get("equivalence")
+        detail = f"not told apart: {between(*same)}" if same else ""
+        value = with_interval(sure["lr"], interval.get("lo"), interval.get("hi"))
+        facts.append(Fact(term="Confirmed LR", value=value, detail=detail, strong=True))
+    if finite(stable.get("lo")):
+        ends = f"not at {rate(stable['hi'])}" if finite(stable.get("hi")) else "every run trained"
+        warm = f"{plural(int(stable['warmup_steps']), 'step')} of warm-up"
+        ramp = f"; ramps, without warm-up: {rate(stable['ramp'])}" if finite(stable.get("ramp")) else ""
+        facts.append(Fact(term="Trains up to", value=rate(stable["lo"]), detail=f"{ends}, {warm}{ramp}"))
+    if cycle:
+        bound = "; bounded by the edge" if cycle["limited_by_stability"] else ""
+        facts.append(
+            Fact(
+                term="One cycle, base and peak",
+                value=f"{rate(cycle['base'])} and {rate(cycle['max'])}",
+                detail=f"derived{bound}",
+            )
+        )
+    if warmup:
+        examples = f" ({count(warmup['examples'])} examples)" if finite(warmup.get("examples")) else ""
+        facts.append(
+            Fact(
+                term="Warm-up",
+                value=f"{count(warmup['steps'])} steps{examples}",
+                detail=f"derived: 2 / (1 - beta2), beta2 {warmup['beta2']:g}",
+            )
+        )
+    return facts
+
+
+def _rule_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    name, meaning = RULES.get(row["rule"], (short(row["rule"], 40).replace("_", " "), ""))
+    return {**row, "rule": name, "meaning": meaning}

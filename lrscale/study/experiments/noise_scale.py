@@ -14,12 +14,12 @@ from lrscale.recipe import NoiseScale as NoiseScaleSettings
 from lrscale.recipe import Recipe
 from lrscale.store import TrialSpec
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
-from lrscale.study.experiments.range_test import range_test_batch
 from lrscale.study.experiments.scaling import start_lr
 from lrscale.study.finding import Finding
 from lrscale.study.noise_scale_answer import noise_scale_finding
 from lrscale.study.noise_scale_cells import INSTRUMENT, NoiseScaleCell, nearest_cells, noise_scale_cells
-from lrscale.study.specs import make_spec
+from lrscale.study.ramps import range_test_batch
+from lrscale.study.specs import make_spec, mean_factor
 from lrscale.units import Duration
 
 DEFAULT_HORIZON = Duration(400, "steps")
@@ -155,7 +155,8 @@ def _own_specs(context: Context, size: int, best_lrs: Mapping[int, float | None]
 def _lr_near(context: Context, size: int, best_lrs: Mapping[int, float | None]) -> float:
     known = {other: lr for other, lr in best_lrs.items() if lr is not None}
     if not known:
-        return start_lr(context)
+        own = _settings(context).schedule
+        return start_lr(context, size, mean_factor(own.name, own.settings))
     nearest = min(known, key=lambda other: abs(math.log(other / size)))
     # The square-root rule moves the LR between batch sizes of one sweep; the finding names the LR that was used.
     return float(known[nearest] * (size / nearest) ** 0.5)

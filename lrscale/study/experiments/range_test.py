@@ -1,33 +1,35 @@
-"""Range test: ramp the LR, find the bracket in which a sweep is worth while."""
+"""Range test: ramp the LR, find the bracket, and let short runs at fixed LR decide within it."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
-import numpy as np
 from typing_extensions import override
 
-from lrscale.laws import RangeFinding, analyse_range_curves, smooth_log_lr
+from lrscale.laws import FitStatus, RangeFinding
 from lrscale.recipe import Recipe
 from lrscale.store import TrialSpec
+from lrscale.study.confirming import FixedTrials, confirm_spec, confirm_steps
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
-from lrscale.study.finding import Check, Finding, Quantity
-from lrscale.study.specs import make_spec
-from lrscale.units import Duration
+from lrscale.study.finding import Finding
+from lrscale.study.ramps import Ramps, ramp_specs, range_test_batches, read_ramps, settings_of
+from lrscale.study.range_answer import RangeAnswer, range_finding
 
-FALLBACK_BATCH = 32
+ANY_LR = 1e-3
+"""LR of a spec that stands for any run of its size."""
 
 
 @final
 class RangeTest(AbstractExperiment):
-    """Ramps the LR over several seeds and reads a bracket from the mean curves of all ranks.
+    """Ramps the LR over seeds and batch sizes, reads a bracket from the curves, and confirms an LR at each batch size.
 
-    It brackets and does not decide: where the loss falls fastest depends on the length of the ramp.
+    A ramp brackets and does not decide: where its loss falls fastest depends on its length. Short trials at fixed LR
+    around what the rules suggest decide, so that no suggestion goes out untested.
     """
 
     key: ClassVar[str] = "range_test"
     title: ClassVar[str] = "LR range test"
-    question: ClassVar[str] = "Between which learning rates does the loss fall, and where does training diverge?"
+    question: ClassVar[str] = "Between which learning rates does the loss fall, which is best, and where is the edge?"
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:
@@ -35,152 +37,57 @@ class RangeTest(AbstractExperiment):
 
     @override
     def plan(self, context: Context) -> list[TrialSpec]:
-        settings = context.recipe.experiments.range_test
-        assert settings is not None
-        return [
-            make_spec(
-                context.recipe,
-                peak_lr=settings.lr_max,
-                batch_size=range_test_batch(context.recipe),
-                horizon=Duration(settings.steps * settings.hold, "steps"),
-                schedule="ramp",
-                settings={"start_factor": settings.lr_min / settings.lr_max, "hold": settings.hold},
-                seed=seed,
-            )
-            for seed in range(settings.seeds)
-        ]
+        batches = range_test_batches(context.recipe)
+        wanted = [spec for batch in batches for spec in ramp_specs(context, batch)]
+        for batch in batches:
+            found = self._found(context, read_ramps(context, batch))
+            if found is not None:
+                wanted += FixedTrials(context, batch, found).plan()
+        return wanted
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
-        return self.plan(context)
+        confirm = settings_of(context.recipe).confirm
+        wanted = []
+        for batch in range_test_batches(context.recipe):
+            wanted += ramp_specs(context, batch)
+            if confirm is not None:
+                wanted += [confirm_spec(context, batch, ANY_LR, seed) for seed in range(confirm.max_runs)]
+        return wanted
+
+    @override
+    def survives_crashes(self, context: Context) -> bool:
+        # Modules raise on values that are no longer numbers. While no trial has ended otherwise it may as well be the
+        # module that is broken, and then the study must end with its message.
+        return any(trial.record.status != "crashed" for trial in context.finished(self.plan(context)))
 
     @override
     def analyse(self, context: Context) -> Finding:
-        trials = [trial for trial in context.finished(self.plan(context)) if trial.record.steps > 0]
-        curves, used = [], []
-        for trial in trials:
-            trajectory = context.view.load_trajectory(trial.trial_id)
-            steps = trajectory["step"]
-            lr, loss = trajectory["lr"], trajectory["train_loss"]
-            kept = np.isfinite(lr) & np.isfinite(steps)
-            if kept.sum() < 2:
-                continue
-            curves.append((lr[kept], loss[kept]))
-            used.append(trial)
-        batch = range_test_batch(context.recipe)
-        data: dict[str, Any] = {"batch_size": batch, "monitor": "train_loss", "curves": [], "bracket": None}
-        if not curves:
-            reason = next((trial.record.reason for trial in trials if trial.record.reason), "no ramp has run")
-            return Finding(
-                key=self.key,
-                title=self.title,
-                status="cannot_tell",
-                sentence=f"The range test gave no curve: {reason}.",
-                data={**data, "suggestions": {}, "initial_loss": None, "noise_sd": None},
-            )
-        ends = [
-            float(lr[-1]) if trial.record.status == "diverged" else None
-            for trial, (lr, _) in zip(used, curves, strict=True)
-        ]
-        found = analyse_range_curves(curves, diverged_at=ends)
-        for trial, (lr, loss) in zip(used, curves, strict=True):
-            finite = np.isfinite(loss)
-            smoothed = np.full(len(lr), np.nan)
-            if finite.sum() >= 2:
-                smoothed[finite] = smooth_log_lr(lr[finite], loss[finite])
-            data["curves"].append(
-                {
-                    "seed": trial.spec.seed,
-                    "lr": lr.tolist(),
-                    "loss": [value if np.isfinite(value) else None for value in loss.tolist()],
-                    "smoothed": [value if np.isfinite(value) else None for value in smoothed.tolist()],
-                    "diverged_at": float(lr[-1]) if trial.record.status == "diverged" else None,
-                    "trial_id": trial.trial_id,
-                }
-            )
-        return _finding(self, context, found, data, tuple(trial.trial_id for trial in used), batch)
+        settings = settings_of(context.recipe)
+        batches = range_test_batches(context.recipe)
+        answers = [self._answer(context, batch) for batch in batches]
+        steps = None if settings.confirm is None else confirm_steps(context, batches[0])
+        return range_finding(self.key, self.title, answers, settings, steps=steps)
 
+    def _answer(self, context: Context, batch: int) -> RangeAnswer:
+        ramps = read_ramps(context, batch)
+        found = self._found(context, ramps)
+        trials = [trial.trial_id for trial in ramps.trials]
+        confirmation = None
+        if found is not None:
+            fixed = FixedTrials(context, batch, found)
+            confirmation = fixed.confirmation()
+            trials += [trial.trial_id for trial in fixed.trials()]
+        return RangeAnswer(ramps=ramps, found=ramps.finding(), confirmation=confirmation, trial_ids=tuple(trials))
 
-def _finding(
-    experiment: RangeTest,
-    context: Context,
-    found: RangeFinding,
-    data: dict[str, Any],
-    trial_ids: tuple[str, ...],
-    batch: int,
-) -> Finding:
-    settings = context.recipe.experiments.range_test
-    assert settings is not None
-    lo, hi = found.bracket
-    plain = found.to_dict()
-    data["suggestions"] = {
-        name: None if spread["value"] is None else {key: spread[key] for key in ("value", "lo", "hi")}
-        for name, spread in plain["suggestions"].items()
-    }
-    data["initial_loss"] = _mean([reading.initial for reading in found.curves])
-    data["noise_sd"] = _mean([reading.noise_sd for reading in found.curves])
-    if lo is None:
-        return Finding(
-            key=experiment.key,
-            title=experiment.title,
-            status="cannot_tell",
-            sentence=f"At batch {batch} the range test brackets no learning rate: {plain['reason']}",
-            data=data,
-            trial_ids=trial_ids,
-        )
-    diverged = hi is not None
-    hi = settings.lr_max if hi is None else hi
-    data["bracket"] = [lo, hi]
-    checks = []
-    end = f"training becomes unstable at {hi:.2g}" if diverged else f"no ramp diverged up to {hi:.2g}"
-    if not diverged:
-        checks.append(
-            Check(
-                name="ramp reaches divergence",
-                status="INFO",
-                sentence=f"No ramp diverged up to its end at {settings.lr_max:.2g}.",
-                remedy="raise experiments.range_test.lr_max to find the edge of stability",
-            )
-        )
-    return Finding(
-        key=experiment.key,
-        title=experiment.title,
-        status="ok",
-        sentence=(
-            f"At batch {batch} the loss begins to fall at {lo:.2g} and {end} "
-            f"({len(trial_ids)} seeds, {settings.steps} steps each). "
-            "The bracket says where to sweep; the sweep decides."
-        ),
-        numbers={
-            "begins_to_fall": Quantity(value=lo, lo=found.lo.lo, hi=found.lo.hi),
-            "unstable_at": Quantity(value=hi, lo=found.hi.lo, hi=found.hi.hi) if diverged else Quantity(value=None),
-        },
-        checks=tuple(checks),
-        data=data,
-        trial_ids=trial_ids,
-    )
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def range_test_batch(recipe: Recipe) -> int:
-    """Return the global batch size of the range test: its own, or the middle one of the sweep."""
-    settings = recipe.experiments.range_test
-    if settings is not None and settings.batch_size is not None:
-        return settings.batch_size
-    scaling = recipe.experiments.scaling
-    if scaling is not None:
-        return middle(scaling.batch_sizes)
-    world = recipe.layout.devices * recipe.layout.num_nodes
-    return max(FALLBACK_BATCH, world)
-
-
-def middle(sizes: tuple[int, ...]) -> int:
-    """Return the middle one of some batch sizes, the smaller of two."""
-    return sorted(sizes)[(len(sizes) - 1) // 2]
+    def _found(self, context: Context, ramps: Ramps) -> RangeFinding | None:
+        """Return what there is to confirm: a bracket of ramps that have all ended; None without one."""
+        settings = settings_of(context.recipe)
+        specs = ramp_specs(context, ramps.batch_size)
+        if settings.confirm is None or len(context.finished(specs)) < len(specs):
+            return None
+        found = ramps.finding()
+        return found if found is not None and found.status is FitStatus.OK else None
 
 
 EXPERIMENTS.register(RangeTest.key)(RangeTest())

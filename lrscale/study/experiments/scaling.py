@@ -14,9 +14,10 @@ from lrscale.store import Trial, TrialSpec
 from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
 from lrscale.study.companions_answer import with_companions
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
-from lrscale.study.experiments.range_test import middle
 from lrscale.study.finding import Check, Finding
 from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch, law_rows, slice_rows
+from lrscale.study.ramps import middle
+from lrscale.study.specs import mean_factor
 
 FALLBACK_START = 1e-3
 """Where a search begins when neither a range test nor the module's own LR says better."""
@@ -41,7 +42,7 @@ class Scaling(AbstractExperiment):
         # decides the cost of the search only: every cell walks until its own optimum is inside.
         cells = scaling_cells(context)
         reference = middle(tuple(cells))
-        start = start_lr(context)
+        start = _first_lr(context, reference)
         wanted = cells[reference].plan(context, start)
         if cells[reference].is_placed(context, start):
             for batch_size, cell in cells.items():
@@ -125,23 +126,48 @@ def tolerance(recipe: Recipe) -> float:
     return recipe.target.tolerance if recipe.target is not None else DEFAULT_TOLERANCE
 
 
-def start_lr(context: Context) -> float:
-    """Return where the first search begins: in the middle of the range test's bracket, or at the module's own LR.
+def start_lr(context: Context, batch_size: int, mean_factor: float) -> float:
+    """Return where a search begins: at the LR that the range test confirmed, in its bracket, or at the module's own.
 
-    The search walks from there until the optimum is inside, so the start decides its cost only.
+    A confirmed LR is that of a constant schedule. It is carried to another batch size by the square-root rule, and to a
+    schedule by its area: peaks of schedules are near each other in peak x mean factor (convex theory: Schaipp et al.
+    2025, arXiv:2501.18965). The search walks from there until the optimum is inside: the start decides its cost only.
+
+    Parameters
+    ----------
+    context : Context
+        With the finding of the range test, where there is one.
+    batch_size : int
+        Global batch size of the search.
+    mean_factor : float
+        Mean over the horizon of the schedule that is searched under, in (0, 1].
     """
     range_test = context.findings.get("range_test")
-    bracket = range_test.data.get("bracket") if range_test is not None else None
-    if bracket is not None:
-        lo, hi = bracket
+    data = range_test.data if range_test is not None else {}
+    confirmed = [
+        (member["batch_size"], member["confirmation"]["lr"])
+        for member in data.get("family", ())
+        if member["confirmation"] is not None and member["confirmation"]["lr"] is not None
+    ]
+    if confirmed:
+        near, lr = min(confirmed, key=lambda one: abs(math.log(one[0] / batch_size)))
+        return float(lr * math.sqrt(batch_size / near) / mean_factor)
+    if data.get("bracket") is not None:
+        lo, hi = data["bracket"]
         return math.sqrt(lo * hi)
     own = context.facts.get("reference_lr")
     return float(own) if isinstance(own, (int, float)) and own > 0 else FALLBACK_START
 
 
+def _first_lr(context: Context, batch_size: int) -> float:
+    settings = context.recipe.experiments.scaling
+    assert settings is not None
+    return start_lr(context, batch_size, mean_factor(settings.schedule.name, settings.schedule.settings))
+
+
 def _start_of(context: Context, cells: dict[int, Cell], batch_size: int) -> float:
     reference = middle(tuple(cells))
-    start = start_lr(context)
+    start = _first_lr(context, reference)
     best = cells[reference].best_lr(context, start)
     if batch_size == reference or best is None:
         return start

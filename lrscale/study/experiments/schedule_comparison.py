@@ -12,10 +12,11 @@ from lrscale.schedules import build_schedule
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
-from lrscale.study.experiments.range_test import middle, range_test_batch
 from lrscale.study.experiments.scaling import start_lr, tolerance
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.lr_answer import bounds
+from lrscale.study.ramps import middle, range_test_batch
+from lrscale.study.specs import mean_factor
 from lrscale.study.words import interval_text, number
 from lrscale.units import Duration
 
@@ -130,19 +131,12 @@ def _start(context: Context) -> float:
             if row["batch_size"] == batch and row["best_lr"]:
                 settings = context.recipe.experiments.scaling
                 assert settings is not None
-                return float(row["best_lr"]) * 2 * _mean(settings.schedule.name, dict(settings.schedule.settings))
-    return start_lr(context)
+                return float(row["best_lr"]) * 2 * mean_factor(settings.schedule.name, settings.schedule.settings)
+    return start_lr(context, batch, 0.5)
 
 
 def _mean_factor(cell: Cell) -> float:
-    return _mean(cell.schedule, dict(cell.settings))
-
-
-def _mean(name: str, settings: dict[str, Any]) -> float:
-    if name == "module":
-        return 0.5
-    schedule = build_schedule(name, settings)
-    return sum(schedule.factor(step, 1000) for step in range(1000)) / 1000
+    return mean_factor(cell.schedule, cell.settings)
 
 
 def _label(name: str, settings: dict[str, Any]) -> str:

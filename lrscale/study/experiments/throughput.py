@@ -9,8 +9,8 @@ from typing_extensions import override
 from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
-from lrscale.study.experiments.range_test import range_test_batch
 from lrscale.study.finding import Check, Finding, Quantity
+from lrscale.study.ramps import range_test_batch
 from lrscale.study.specs import make_spec
 from lrscale.study.words import number
 from lrscale.units import Duration, Layout

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from lrscale.cli.finding_tables import table_lines
 from lrscale.cli.guard import DONE, NO, TRIALS_FAILED, faults_logged_in
 from lrscale.cli.outputs import RECOMMENDATION, open_page, print_answer, write_page, write_recommendation
 from lrscale.cli.study_access import OpenStudy
@@ -110,12 +111,14 @@ def run_alone(request: StudyRequest, *, open_in_browser: bool = False) -> int:
 
 
 def print_finding(finding: Finding) -> None:
-    """Print the sentence of a finding, and below it the checks that ask for something."""
+    """Print the sentence of a finding, below it the checks that ask for something, and its tables."""
     typer.echo(wrapped(finding.sentence, indent="  ", first=""))
     for check in finding.checks:
         if check.status in ("WARNING", "FAIL"):
             remedy = f" -> {check.remedy}" if check.remedy else ""
             typer.echo(wrapped(f"{check.status}: {check.sentence}{remedy}", indent="    ", first="  "))
+    for line in table_lines(finding):
+        typer.echo(line)
 
 
 def _carry_out(

@@ -189,9 +189,18 @@ def _core_modules() -> tuple[str, ...]:
     return (*CORE_MODULES, *unified)
 
 
+WAIT_POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables by which users say how OpenMP's threads wait for each other; the libraries read them when they are loaded.
+
+Where none is set, the threads of a rank sleep instead of spinning. A thread that spins while the one that it waits for
+has lost its core makes a step of a small network some forty times slower on a machine that does anything else."""
+
+
 def _server_environment() -> dict[str, str]:
     environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
     # Makes torch count devices without initialising CUDA, so that a module which asks for them at import can be loaded
     # before the fork.
     environment.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    if not any(name in os.environ for name in WAIT_POLICIES):
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
     return environment

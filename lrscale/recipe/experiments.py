@@ -281,6 +281,10 @@ class Throughput(Section):
     """Per-device batch sizes to try. Default: a few, a factor of four apart, up to the layout's bound."""
     steps: Annotated[Count, Field(ge=2)] = 30
     """Optimizer steps of one measurement, at least 2."""
+    repeats: Count = 1
+    """Trials of each layout. Between several of them it shows what the machine itself varies by."""
+    knee: Annotated[Real, Field(gt=0, le=1)] = 0.9
+    """Share of the largest speed from which on a larger per-device batch is not worth it, in (0, 1]."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -34,23 +34,40 @@ def layout_for(recipe: Recipe, batch_size: int, speeds: Speeds) -> tuple[Layout,
         When the devices cannot form it.
     """
     settings = recipe.layout
+    bound = min((size for size in (settings.max_per_device_batch_size, speeds.fits) if size), default=None)
+    fixed = settings.per_device_batch_size
+    too_large = fixed is not None and bound is not None and fixed > bound
     default = split_global_batch(
         batch_size,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
-        per_device_batch_size=settings.per_device_batch_size,
-        max_per_device_batch_size=settings.max_per_device_batch_size,
+        per_device_batch_size=None if too_large else fixed,
+        max_per_device_batch_size=bound,
     )
-    if settings.per_device_batch_size is not None:
+    if too_large:
+        return (
+            default,
+            f"{fixed} per device do not fit within the memory: {speeds.fits} is the largest tested that does.",
+        )
+    if fixed is not None:
         return default, None
-    fastest = speeds.fastest_split(default, settings.max_per_device_batch_size)
+    fastest = speeds.fastest_split(default, bound)
     usual = speeds.examples_per_second(default)
     if fastest is None or usual is None or fastest[1] < WORTHWHILE * usual:
-        return default, None
+        return default, _bound_by_memory(default, speeds)
     split, speed = fastest
     return split, (
         f"{split.per_device_batch_size} per device x {split.accumulate} is {speed / usual - 1:+.0%} faster than "
         f"{default.per_device_batch_size} per device x {default.accumulate}, as measured."
+    )
+
+
+def _bound_by_memory(layout: Layout, speeds: Speeds) -> str | None:
+    ranks, fits = layout.world_size, speeds.fits
+    if fits is None or layout.global_batch_size // ranks <= fits:
+        return None
+    return (
+        f"At most {fits} per device fit within the memory, as probed, so that {layout.accumulate} forwards accumulate."
     )
 
 

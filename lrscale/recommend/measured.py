@@ -111,13 +111,17 @@ class Speeds:
 
     rows: tuple[Mapping[str, Any], ...]
     trials: tuple[Trial, ...]
+    fits: int | None = None
+    """Largest per-device batch that the memory probes allow; None where nothing was probed."""
 
     @classmethod
     def of(cls, findings: Sequence[Finding], view: StudyView) -> Speeds:
         """Gather what was measured."""
         finding = find(findings, "throughput")
         rows = () if finding is None else tuple(finding.data.get("rows", ()))
-        return cls(tuple(row for row in rows if row.get("examples_per_second")), tuple(view))
+        memory = find(findings, "memory")
+        fits = None if memory is None or memory.status != "ok" else memory.data.get("size")
+        return cls(tuple(row for row in rows if row.get("examples_per_second")), tuple(view), fits)
 
     def examples_per_second(self, layout: Layout) -> float | None:
         """Return the speed of a layout.

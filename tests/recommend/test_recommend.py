@@ -441,6 +441,24 @@ def test_a_faster_split_of_the_batch_is_taken_when_it_was_measured() -> None:
     assert made(scaling(), close, batch_size=256).per_device_batch_size == 64
 
 
+def memory(size: int) -> Finding:
+    return Finding(key="memory", title="Memory", status="ok", sentence="Probed.", data={"size": size})
+
+
+def test_no_more_is_put_on_a_device_than_was_probed() -> None:
+    free = made(scaling(), batch_size=256)
+    assert free.per_device_batch_size > 24
+    one = made(scaling(), memory(24), batch_size=256)
+    assert (one.per_device_batch_size, one.accumulate_grad_batches) == (16, 8)
+    assert any("At most 24 per device fit within the memory" in reason for reason in one.reasons)
+    fast = throughput((2, 64, 9000.0), (2, 32, 1500.0), (2, 16, 1000.0))
+    assert made(scaling(), memory(24), fast, batch_size=256).per_device_batch_size == 16
+    fixed = recipe(layout={"devices": 2, "per_device_batch_size": 64})
+    bounded = made(scaling(), memory(24), recipe_=fixed, batch_size=256)
+    assert bounded.per_device_batch_size == 16
+    assert any("64 per device do not fit" in reason for reason in bounded.reasons)
+
+
 def test_divergence_close_above_is_a_warning() -> None:
     one = made(scaling([row(64, 0.02, 1.0, diverged_above=0.03)]))
     check = next(check for check in one.checks if check.name == "margin to divergence")

@@ -18,6 +18,8 @@ GAMMA_SD = 4.5
 RATIO_SD = 1.0
 """Standard deviations of the priors, of Pollux's form: a small overlap, and a rank that adds no more than the reduction
 itself costs. They stand beside residuals in units of their noise, so that good data overrule them."""
+MOST_NOISE = 0.3
+"""Standard deviation of the log residuals beyond which the model describes nothing."""
 NOISE_FLOOR = 1e-6
 """Least standard deviation of a log residual."""
 DRAWS = 200
@@ -32,6 +34,7 @@ class StepTimeStatus(enum.Enum):
     ONE_RANK = "one_rank"
     TOO_FEW_LAYOUTS = "too_few_layouts"
     NOT_IDENTIFIABLE = "not_identifiable"
+    POOR_FIT = "poor_fit"
 
 
 @final
@@ -137,7 +140,8 @@ def fit_step_time(rows: Sequence[TimedLayout], *, confidence: float = 0.95, draw
     StepTimeFit
         ``one_rank`` when no layout has two ranks or more: the synchronisation cannot be told. ``not_identifiable``
         when no layout shows the computation alone (one rank, or accumulation). ``too_few_layouts`` with fewer
-        measurements than parameters and one. The cost of ranks beyond two takes two different numbers of them;
+        measurements than parameters and one. ``poor_fit`` when they lie farther from the model than
+        `MOST_NOISE`. The cost of ranks beyond two takes two different numbers of them;
         without, it is `unknown`, and more ranks are not predicted.
 
     References
@@ -173,6 +177,9 @@ def fit_step_time(rows: Sequence[TimedLayout], *, confidence: float = 0.95, draw
         best = found[[int(np.argmin(costs))]]
         misfit = residuals(best, log_times[None, :], 1.0)[0, : len(rows)]
         noise = max(NOISE_FLOOR, float(np.sqrt((misfit**2).sum() / degrees)))
+    if noise > MOST_NOISE:
+        reason = f"{len(rows)} measurements lie {100 * noise:.2g} % off the model: something else used the machine"
+        return _without(StepTimeStatus.POOR_FIT, reason, rows, confidence)
     estimate = _whole(best, free)[0]
     rng = np.random.default_rng(20260101)
     fitted = np.log(step_seconds(estimate[None, :], batch, ranks, accumulate))

@@ -1,18 +1,22 @@
-"""Throughput: examples a second for each way to spread a batch."""
+"""Throughput: examples a second for each way to spread a batch, where a step's time goes, and what follows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
+from lrscale.laws.step_time import SpeedKnee, StepTimeFit
 from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding, Quantity
+from lrscale.study.layout_choice import fastest_layout
 from lrscale.study.ramps import range_test_batch
 from lrscale.study.specs import make_spec
-from lrscale.study.words import number
+from lrscale.study.timed_layouts import fit_rows, layout_rows, model_curves, scale_out, speed_knees
+from lrscale.study.words import interval_text, number
 from lrscale.units import Duration, Layout
 
 SAFE_LR = 1e-6
@@ -20,6 +24,10 @@ SAFE_LR = 1e-6
 FEWEST_LAYOUTS_BATCH = 4
 LEAST_EXAMPLES_SHARE = 0.5
 """A per-device batch is tried only up to this share of the training examples of one rank."""
+BUSY = 1.5
+"""Processes for each core, the trial's own among them, from which on times on CPU are not the machine's."""
+NOTEWORTHY_SHARE = 0.2
+"""Share of a step spent waiting from which on it is worth a warning."""
 
 
 @final
@@ -46,10 +54,11 @@ class Throughput(AbstractExperiment):
                 horizon=Duration(settings.steps, "steps"),
                 schedule="constant",
                 settings={},
-                seed=0,
+                seed=repeat,
                 layout=layout,
                 stop_on_divergence=False,
             )
+            for repeat in range(settings.repeats)
             for layout in throughput_layouts(context)
         ]
 
@@ -59,9 +68,10 @@ class Throughput(AbstractExperiment):
 
     @override
     def analyse(self, context: Context) -> Finding:
+        planned = self.plan(context)
         trials = [
             trial
-            for trial in context.finished(self.plan(context))
+            for trial in context.finished(planned)
             if trial.record.status == "completed" and trial.record.timing.get("examples_per_second")
         ]
         if not trials:
@@ -72,40 +82,47 @@ class Throughput(AbstractExperiment):
                 sentence="No layout was timed: its trials did not complete.",
                 data={"rows": []},
             )
-        rows = [_row(trial) for trial in trials]
+        settings = context.recipe.experiments.throughput
+        share = 0.9 if settings is None else settings.knee
+        rows = layout_rows(trials)
         best = max(rows, key=lambda row: row["examples_per_second"])
-        single = max(
-            (row for row in rows if row["devices"] == 1), key=lambda row: row["examples_per_second"], default=None
-        )
-        sentence = (
-            f"The fastest of {len(rows)} layouts trains {number(best['examples_per_second'], 3)} examples a second: "
-            f"{best['devices']} devices x {best['per_device_batch_size']} per device"
-        )
-        if single is not None and best["devices"] > 1:
-            gain = best["examples_per_second"] / single["examples_per_second"]
-            sentence += f", {number(gain)} times the best of one device"
+        knees = speed_knees(rows, share)
+        knee = knees.get(best["devices"] * best["num_nodes"])
+        fit = fit_rows(rows)
+        numbers = {
+            "examples_per_second": Quantity(
+                value=best["examples_per_second"], lo=best["lo"], hi=best["hi"], unit="examples/s"
+            )
+        }
+        if knee is not None:
+            numbers["knee"] = Quantity(value=knee.size, lo=knee.lo, hi=knee.hi, unit="examples per device")
         return Finding(
             key=self.key,
             title=self.title,
             status="ok",
-            sentence=sentence + f" (step times of {len(trials)} short trials, first steps left out).",
-            numbers={"examples_per_second": Quantity(value=best["examples_per_second"], unit="examples/s")},
-            tables={"layouts": tuple(rows)},
-            checks=(
-                Check(
-                    name="layouts timed",
-                    status="PASS" if len(trials) == len(self.plan(context)) else "WARNING",
-                    sentence=f"{len(trials)} of {len(self.plan(context))} layouts were timed.",
-                    remedy=None if len(trials) == len(self.plan(context)) else "see the logs of the failed trials",
-                ),
-            ),
-            data={"rows": rows},
+            sentence=_sentence(rows, best, knee, len(trials)),
+            numbers=numbers,
+            tables={
+                "layouts": rows,
+                "targets": _targets(context, rows, fit),
+                "scale_out": scale_out(rows, fit),
+            },
+            checks=tuple(_checks(rows, trials, len(planned))),
+            data={
+                "rows": list(rows),
+                "knees": [{"ranks": ranks, **knee.to_dict()} for ranks, knee in sorted(knees.items())],
+                "law": fit.to_dict(),
+                "curves": model_curves(rows, fit),
+            },
             trial_ids=tuple(trial.trial_id for trial in trials),
         )
 
 
 def throughput_layouts(context: Context) -> list[Layout]:
-    """Return the layouts to time: device counts in powers of two, per-device batches in factors of four."""
+    """Return the layouts to time: device counts in powers of two, per-device batches in factors of four.
+
+    What fits is the user's bound, or what the memory probes found.
+    """
     recipe = context.recipe
     settings = recipe.experiments.throughput
     assert settings is not None
@@ -116,7 +133,9 @@ def throughput_layouts(context: Context) -> list[Layout]:
     scaling = recipe.experiments.scaling
     sizes = settings.per_device_batch_sizes
     if sizes is None:
-        bound = recipe.layout.max_per_device_batch_size or max(
+        fits = tested_maximum(context.findings)
+        known = [bound for bound in (recipe.layout.max_per_device_batch_size, fits) if bound]
+        bound = min(known, default=None) or max(
             1, (max(scaling.batch_sizes) if scaling is not None else range_test_batch(recipe)) // most
         )
         smallest = min(bound, FEWEST_LAYOUTS_BATCH)
@@ -131,22 +150,89 @@ def throughput_layouts(context: Context) -> list[Layout]:
     return fitting or layouts[:1]
 
 
-def _row(trial: Trial) -> dict[str, Any]:
-    layout, timing = trial.spec.layout, trial.record.timing
-    assert layout is not None
-    rate = timing["examples_per_second"]
-    return {
-        "devices": layout.devices,
-        "num_nodes": layout.num_nodes,
-        "per_device_batch_size": layout.per_device_batch_size,
-        "accumulate": layout.accumulate,
-        "global_batch_size": layout.global_batch_size,
-        "examples_per_second": rate,
-        "step_p50": timing["step_p50"],
-        "step_p90": timing["step_p90"],
-        "seconds_per_million_examples": 1e6 / rate,
-        "trial_id": trial.trial_id,
-    }
+def tested_maximum(findings: Mapping[str, Finding]) -> int | None:
+    """Return the largest per-device batch that the memory probes allow, or None where they do not say."""
+    found = findings.get("memory")
+    size = None if found is None or found.status != "ok" else found.data.get("size")
+    return None if size is None else int(size)
+
+
+def _sentence(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], knee: SpeedKnee | None, trials: int) -> str:
+    single = max((row for row in rows if row["devices"] == 1), key=lambda row: row["examples_per_second"], default=None)
+    told = f"The fastest of {len(rows)} layouts trains {number(best['examples_per_second'], 3)} examples a second"
+    if best["lo"] is not None:
+        told += f" ({interval_text(best['lo'], best['hi'])})"
+    told += f": {best['devices']} devices x {best['per_device_batch_size']} per device"
+    if single is not None and best["devices"] > 1:
+        gain = best["examples_per_second"] / single["examples_per_second"]
+        told += f", {number(gain)} times the best of one device"
+    if knee is not None:
+        reach = f"{100 * knee.share:.0f} % of it"
+        told += (
+            f"; no smaller per-device batch reaches {reach}, so that a larger one may train faster still"
+            if knee.at_edge
+            else f"; {knee.size} per device reach {reach}"
+        )
+    return f"{told} (step times of {trials} short trials, first steps left out)."
+
+
+def _targets(context: Context, rows: Sequence[Mapping[str, Any]], fit: StepTimeFit) -> tuple[Mapping[str, Any], ...]:
+    """Return the fastest layout of each global batch that the recipe names."""
+    recipe = context.recipe
+    scaling, target = recipe.experiments.scaling, recipe.target
+    sizes = set(scaling.batch_sizes) if scaling is not None else set()
+    if target is not None and target.batch_size is not None:
+        sizes.add(target.batch_size)
+    known = [bound for bound in (recipe.layout.max_per_device_batch_size, tested_maximum(context.findings)) if bound]
+    choices = [
+        fastest_layout(size, rows, max_per_device_batch_size=min(known, default=None), fit=fit)
+        for size in sorted(sizes)
+    ]
+    return tuple(choice.to_dict() for choice in choices if choice is not None)
+
+
+def _checks(rows: Sequence[Mapping[str, Any]], trials: Sequence[Trial], planned: int) -> list[Check]:
+    complete = len(trials) == planned
+    checks = [
+        Check(
+            name="layouts timed",
+            status="PASS" if complete else "WARNING",
+            sentence=f"{len(trials)} of {planned} trials that time a layout completed.",
+            remedy=None if complete else "see the logs of the failed trials",
+        )
+    ]
+    busy = [trial.record.measurements.get("step_time", {}).get("busy", 0.0) for trial in trials]
+    on_cpu = any(trial.record.environment.get("accelerator") == "cpu" for trial in trials)
+    if on_cpu and max(busy) > BUSY:
+        checks.append(
+            Check(
+                name="idle machine",
+                status="WARNING",
+                sentence=f"Up to {max(busy):.1f} processes wanted each core while layouts were timed, so that the "
+                "times are too long and vary.",
+                remedy="time the layouts again on an idle machine, in a new study folder",
+            )
+        )
+    for name, key, remedy in (
+        ("data loading", "data_share", "more workers of the data loader, or cheaper transforms"),
+        ("synchronisation", "sync_share", "a larger per-device batch, accumulation, or a faster interconnect"),
+    ):
+        known = [row for row in rows if row[key] is not None]
+        if not known:
+            continue
+        worst = max(known, key=lambda row: row[key])
+        where = f"{worst['devices']} devices x {worst['per_device_batch_size']} per device"
+        high = worst[key] > NOTEWORTHY_SHARE
+        checks.append(
+            Check(
+                name=name,
+                status="WARNING" if high else "PASS",
+                sentence=f"At most {100 * worst[key]:.0f} % of a step "
+                f"{'waits for data' if key == 'data_share' else 'waits for the other ranks'} ({where}).",
+                remedy=remedy if high else None,
+            )
+        )
+    return checks
 
 
 EXPERIMENTS.register(Throughput.key)(Throughput())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -96,12 +97,14 @@ class StepTimeInstrument(AbstractInstrument):
         self._stepped: _Mark | None = None
         self._step = _Step()
         self._measured: list[_Step] = []
+        self._busy = 0.0
         self._result: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Learn the layout, and listen to the optimizers: nothing of a step comes after theirs."""
         self._device = trainer.strategy.root_device
         self._ranks = int(trainer.world_size)
+        self._busy = _processes_per_core()
         self._forwards = int(trainer.accumulate_grad_batches) if pl_module.automatic_optimization else 1
         for optimizer in trainer.strategy.optimizers:
             if hasattr(optimizer, "register_step_post_hook"):
@@ -160,9 +163,13 @@ class StepTimeInstrument(AbstractInstrument):
             torch.distributed.all_reduce(table)
             table /= self._ranks
         self._result = _summary(table.tolist(), synchronised=self._ranks > 1)
+        self._result["busy"] = round(self._busy, 2)
 
     def measurement(self) -> dict[str, Any]:
-        """Return seconds and shares of each part, with the standard errors and degrees of freedom of the shares."""
+        """Return seconds and shares of each part, with the standard errors and degrees of freedom of the shares.
+
+        ``busy`` is the load of the last minute for each core of this rank's machine, as its own clock saw it.
+        """
         return self._result or {"steps": 0}
 
     def _note_step(self, *_: Any) -> None:
@@ -187,6 +194,15 @@ class StepTimeInstrument(AbstractInstrument):
         for handle in self._handles:
             handle.remove()
         self._handles, self._ready = [], None
+
+
+def _processes_per_core() -> float:
+    """Return how many processes of the machine wanted a core in the last minute, for each core; 0 where unknown."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        return os.getloadavg()[0] / cores
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def _summary(rows: list[list[float]], *, synchronised: bool) -> dict[str, Any]:

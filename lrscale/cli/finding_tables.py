@@ -1,0 +1,95 @@
+"""The tables of a finding that a terminal shows below its sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lrscale.cli.text import interval, number, seconds, table
+
+if TYPE_CHECKING:
+    from lrscale.study.finding import Finding
+
+
+def table_lines(finding: Finding) -> list[str]:
+    """Return the tables of a finding, line by line; none for an experiment whose answer is a sentence."""
+    make = {"throughput": _throughput, "memory": _memory}.get(finding.key)
+    return [] if make is None else [line for text in make(finding) for line in ("", *text.splitlines())]
+
+
+def _throughput(finding: Finding) -> list[str]:
+    rows = finding.tables.get("layouts", ())
+    if not rows:
+        return []
+    knees = {knee["ranks"]: knee for knee in finding.data.get("knees", ())}
+    header = ["devices", "per device", "examples/s", "step", "90 % of steps", "data", "other ranks", ""]
+    lines = [
+        [
+            f"{row['devices'] * row['num_nodes']:,}",
+            f"{row['per_device_batch_size']:,}",
+            interval(row["examples_per_second"], row["lo"], row["hi"]),
+            _step(row["step_p50"]),
+            f"to {_step(row['step_p90'])}",
+            _share(row["data_share"]),
+            _share(row["sync_share"]),
+            _knee(row, knees),
+        ]
+        for row in rows
+    ]
+    found = [table(header, lines, right=[0, 1, 3, 5, 6])]
+    targets = finding.tables.get("targets", ())
+    if targets:
+        header = ["global batch", "per device", "accumulation", "devices", "examples/s", ""]
+        lines = [
+            [
+                f"{row['global_batch_size']:,}",
+                f"{row['per_device_batch_size']:,}",
+                f"{row['accumulate']:,}",
+                f"{row['devices'] * row['num_nodes']:,}",
+                interval(row["examples_per_second"], row["lo"], row["hi"]),
+                str(row["how"]),
+            ]
+            for row in targets
+        ]
+        found.append(table(header, lines, right=[0, 1, 2, 3]))
+    return found
+
+
+def _memory(finding: Finding) -> list[str]:
+    rows = finding.tables.get("probes", ())
+    if not rows:
+        return []
+    header = ("per device", "peak of the worst rank", "outcome")
+    lines = [
+        (
+            f"{row['per_device_batch_size']:,}",
+            "" if row["peak"] is None else f"{row['peak'] / 2**20:,.0f} MiB",
+            "trains and validates" if row["ran"] else _outcome(row),
+        )
+        for row in rows
+    ]
+    return [table(header, lines, right=[0, 1])]
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    told = str(row["status"]).replace("_", " ")
+    return f"{told} in {row['ended_in']}" if row["ended_in"] else told
+
+
+def _step(value: float) -> str:
+    return f"{number(1000 * value, 2)} ms" if value < 10 else seconds(value)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.0f} %"
+
+
+def _knee(row: Mapping[str, Any], knees: Mapping[int, Mapping[str, Any]]) -> str:
+    knee = knees.get(row["devices"] * row["num_nodes"])
+    if knee is None or knee["size"] != row["per_device_batch_size"] or row["accumulate"] != 1:
+        return ""
+    if knee["at_edge"]:
+        return "still rising"
+    told = f"knee at {number(100 * knee['share'])} %"
+    known = knee["lo"] is not None and (knee["lo"], knee["hi"]) != (knee["size"], knee["size"])
+    return f"{told} ({knee['lo']:,} to {knee['hi']:,})" if known else told

@@ -1,4 +1,4 @@
-"""Linear regression whose gradient noise is known in closed form, and ranks to train it on."""
+"""Linear regression and a noisy quadratic whose gradient noise is known in closed form, and ranks to train them on."""
 
 from __future__ import annotations
 
@@ -30,6 +30,45 @@ BIAS_SQUARE = OFFSET**2
 BIAS_TRACE = _SLOPES + NOISE**2
 SQUARE = WEIGHT_SQUARE + BIAS_SQUARE
 TRACE = WEIGHT_TRACE + BIAS_TRACE
+
+
+# The quadratic: g = curvature * place + sd * e for each example, with e standard normal in every direction.
+DIRECTIONS = 24
+PLACE = 0.5
+CURVATURE = torch.linspace(0.2, 1.0, DIRECTIONS)
+SD = torch.linspace(2.0, 0.5, DIRECTIONS)
+QUADRATIC_SQUARE = float((CURVATURE * PLACE).square().sum())
+QUADRATIC_TRACE = float(SD.square().sum())
+
+
+def make_quadratic(flavour: str = "pytorch_lightning") -> Any:
+    """Return a module on a quadratic basin whose gradient carries the noise of its examples; its LR is 0."""
+    package = importlib.import_module(flavour)
+
+    class Quadratic(package.LightningModule):  # type: ignore[misc, name-defined]  # the base is chosen at run time
+        def __init__(self) -> None:
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.full((DIRECTIONS,), PLACE))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            del batch_idx
+            return 0.5 * (CURVATURE * self.place.square()).sum() + (batch[0] @ (SD * self.place)).mean()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD([self.place], lr=0.0)
+
+    return Quadratic()
+
+
+def measure_quadratic(flavour: str, steps: int, batch: int, accumulate: int, seed: int) -> dict[str, Any]:
+    """Fit the quadratic with the instrument and return its result; `batch` counts the whole step."""
+    import lrscale
+
+    instrument = lrscale.GradientNoiseScale(budget=None, split_every=1)
+    run = trainer(flavour, instrument, accumulate_grad_batches=accumulate)
+    noise = torch.randn(steps * batch, DIRECTIONS, generator=torch.Generator().manual_seed(seed))
+    run.fit(make_quadratic(flavour), DataLoader(TensorDataset(noise), batch_size=batch // accumulate // run.world_size))
+    return instrument.result().to_dict()
 
 
 def make(flavour: str = "pytorch_lightning", *, lr: float = 0.0, manual: bool = False, optimizer: str = "SGD") -> Any:

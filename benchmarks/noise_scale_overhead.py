@@ -1,10 +1,11 @@
-"""How much longer a step takes while `lrscale.GradientNoiseScale` measures every step.
+"""How much longer a step takes while `lrscale.GradientNoiseScale` measures.
 
-Run as ``python benchmarks/noise_scale_overhead.py [--task byte-gpt] [--ranks 2] [--accumulate 1]``. One fit trains in
-blocks of steps, in turns without the callback in its Trainer and with it, so that whatever else the machine does falls
-on both; a block with it holds one exchange between the ranks, and its preconditioned steps. The ratio is the median
-over pairs of neighbouring blocks. The last line is JSON; the exit code is 1 when the ratio is above what the project
-allows itself.
+Run as ``python benchmarks/noise_scale_overhead.py [--task byte-gpt] [--ranks 2] [--accumulate 1] [--batch 8]``. One fit
+trains in blocks of 200 steps, in turns without the callback in its Trainer and with it, so that whatever else the
+machine does falls on both; every 400 steps the instrument begins anew, as in a short trial, with the steps from which
+it chooses how many to measure. ``--every-step`` measures all of them whatever that costs. The ratios are medians
+over pairs of neighbouring blocks, on the wall clock and of processor time. The last line is JSON; the exit code is 1
+when the wall-clock ratio is above what the project allows itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,7 +30,6 @@ import torch
 from numpy.typing import NDArray
 
 import lrscale
-from lrscale.training.instruments.noise_scale import EXCHANGE_EVERY
 from lrscale.zoo import ByteGPT, Digits, DigitsMLP, PythonSource
 
 FloatArray = NDArray[np.float64]
@@ -36,7 +37,7 @@ FloatArray = NDArray[np.float64]
 LIMIT = 1.03
 FIRST = 5
 """First steps of a block left out: the hooks are put on there."""
-BLOCK = EXCHANGE_EVERY + FIRST
+BLOCK = 200 + FIRST
 WARM_PAIRS = 1
 """First pairs left out: allocation, the buckets of DDP."""
 
@@ -44,6 +45,8 @@ TASKS: dict[str, dict[str, Any]] = {
     "digits": {"model": DigitsMLP, "data": Digits, "init": {}, "batch": 64, "pairs": 20},
     "byte-gpt": {"model": ByteGPT, "data": PythonSource, "init": {"width": 64, "depth": 2}, "batch": 8, "pairs": 8},
 }
+QUICK_PAIRS = 3
+"""Pairs of a quick run, which shows that it works and not what it costs."""
 
 
 class Turns(pl.Callback):
@@ -53,6 +56,8 @@ class Turns(pl.Callback):
         self.instrument = instrument
         self.seconds: list[tuple[float, float]] = []
         """Of a step in each block: on the wall clock, and of this rank's processor."""
+        self.measured: list[int] = []
+        """Steps measured in each pair of blocks with the instrument, which come one after the other."""
         self._steps = 0
         self._began = (0.0, 0.0)
 
@@ -80,6 +85,8 @@ class Turns(pl.Callback):
             self.instrument.on_train_epoch_start(trainer, module)
         elif present and not wanted:
             self.instrument.on_train_end(trainer, module)
+            sums = self.instrument.sums
+            self.measured.append(0 if sums is None else len(sums))
             trainer.callbacks.remove(self.instrument)
 
 
@@ -99,7 +106,7 @@ def run(task: dict[str, Any], ranks: int, accumulate: int, rank: int, folder: st
             timeout=timedelta(minutes=5),
         )
     pl.seed_everything(0, verbose=False)
-    turns = Turns(lrscale.GradientNoiseScale())
+    turns = Turns(lrscale.GradientNoiseScale(**task["instrument"]))
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=ranks,
@@ -117,15 +124,15 @@ def run(task: dict[str, Any], ranks: int, accumulate: int, rank: int, folder: st
         default_root_dir=folder,
     )
     trainer.fit(task["model"](**task["init"]), datamodule=task["data"](batch_size=task["batch"] // ranks // accumulate))
-    answer.send((turns.seconds, turns.instrument.result().summary()))
+    answer.send((turns.seconds, turns.measured, turns.instrument.result().summary()))
     if ranks > 1:
         torch.distributed.destroy_process_group()
 
 
-def time_blocks(task: dict[str, Any], ranks: int, accumulate: int) -> tuple[FloatArray, str]:
+def time_blocks(task: dict[str, Any], ranks: int, accumulate: int) -> tuple[FloatArray, float, str]:
     """Return the seconds of a step, shape (pairs, without and with the instrument, wall clock and processor).
 
-    And what the instrument measured last.
+    And the median share of the steps that were measured, and what the instrument measured last.
     """
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory(prefix="lrscale-benchmark-") as folder:
@@ -138,22 +145,30 @@ def time_blocks(task: dict[str, Any], ranks: int, accumulate: int) -> tuple[Floa
             process.start()
         for _, send in pipes:
             send.close()
-        seconds, summary = pipes[0][0].recv()
+        seconds, measured, summary = pipes[0][0].recv()
         for process in started:
             process.join()
     pairs = np.reshape(seconds, (-1, 2, 2))
     # Every second pair came in the other order.
     pairs[1::2] = pairs[1::2, ::-1].copy()
-    return pairs[WARM_PAIRS:], summary
+    return pairs[WARM_PAIRS:], float(np.median(measured)) / (2 * BLOCK), summary
 
 
-def main() -> int:
+def main(arguments_given: Sequence[str] | None = None) -> int:
+    """Measure, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--task", choices=sorted(TASKS), default="digits")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--accumulate", type=int, default=1)
-    arguments = parser.parse_args()
-    seconds, summary = time_blocks(TASKS[arguments.task], arguments.ranks, arguments.accumulate)
+    parser.add_argument("--batch", type=int, help="global batch size (default: the task's)")
+    parser.add_argument("--every-step", action="store_true", help="measure every step, whatever it costs")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs")
+    arguments = parser.parse_args(arguments_given)
+    task = dict(TASKS[arguments.task])
+    task["batch"] = arguments.batch or task["batch"]
+    task["pairs"] = QUICK_PAIRS if arguments.quick else task["pairs"]
+    task["instrument"] = {"budget": None} if arguments.every_step else {}
+    seconds, measured, summary = time_blocks(task, arguments.ranks, arguments.accumulate)
     print(summary)
     ratios, processor = (seconds[:, 1] / seconds[:, 0]).T
     drawn = np.median(np.random.default_rng(0).choice(ratios, (2000, ratios.size)), axis=1)
@@ -163,6 +178,8 @@ def main() -> int:
         "task": arguments.task,
         "ranks": arguments.ranks,
         "accumulate": arguments.accumulate,
+        "batch": task["batch"],
+        "measured_share": round(measured, 3),
         "pairs": len(ratios),
         "without_ms": round(1e3 * float(np.median(seconds[:, 0, 0])), 4),
         "with_ms": round(1e3 * float(np.median(seconds[:, 1, 0])), 4),

@@ -23,10 +23,10 @@ class GradientNoiseScale(NoiseScaleInstrument, _Callback):
     clipping; nothing is computed twice, the ranks exchange a few sums every 100 steps, and the parameters come out the
     same to the last bit. On one device without accumulation a step has one gradient, and the batch of every
     `split_every`-th step is cut into `parts` for one more forward and backward, whose traces in random state, buffers,
-    metrics, attributes, logs and ``grad`` are undone. That needs a batch of tensors with one common first dimension and
-    a ``training_step(batch, batch_idx)`` that returns its loss; otherwise the result says what is in the way. The loss
-    must be a mean over the examples of a micro-batch, or all micro-batches be of one size. Batch norm and other layers
-    that look across a batch see smaller ones in the parts.
+    metrics, attributes, logs and ``grad`` are undone; what ``training_step`` writes to a file is not. That needs a
+    batch of tensors with one common first dimension and a ``training_step(batch, batch_idx)`` that returns its loss;
+    otherwise the result says what is in the way. The loss must be a mean over the examples of a micro-batch, or all
+    micro-batches be of one size. Batch norm and other layers that look across a batch see smaller ones in the parts.
 
     Nothing is measured with manual optimization, where a strategy shards gradients, or behind a DDP communication hook.
 
@@ -40,8 +40,8 @@ class GradientNoiseScale(NoiseScaleInstrument, _Callback):
     parts : int, optional
         Parts of such a batch, at least 2. Default 8.
     budget : float or None, optional
-        Largest share of the time of training that measuring may take, in (0, 1). Default 0.02: where steps are so short
-        that measuring all of them would take more, every second, third, ... step is measured, and batches are cut
+        Largest share of the time of training that measuring may take, in (0, 1). Default 0.015: where steps are so
+        short that measuring all of them would take more, every second, third, ... step is measured, and batches are cut
         into parts more rarely than `split_every`. The ranks agree on it. None: no limit.
     examples : int, callable or None, optional
         Examples of a micro-batch, or a function of the batch that returns them. Default None: the loader's batch size.

@@ -15,7 +15,7 @@ from lrscale.recipe.task import Section
 class NoiseScaleInstrument(Section):
     """The gradient noise scale of every trial, from gradients that training computes anyway."""
 
-    budget: Annotated[Real, Field(gt=0, lt=1)] = 0.02
+    budget: Annotated[Real, Field(gt=0, lt=1)] = 0.015
     """Largest share of the time of training that measuring may take, in (0, 1). Where steps are very short, only some
     of them are measured."""
     preconditioned_every: Count | None = 20
@@ -46,7 +46,7 @@ class Instruments(Section):
     >>> Instruments.model_validate({"noise_scale": False}).riding()
     {'stability': {}}
     >>> Instruments().riding()["noise_scale"]["budget"]
-    0.02
+    0.015
     """
 
     noise_scale: Annotated[NoiseScaleInstrument | None, BeforeValidator(long_switch)] = Field(

@@ -86,7 +86,7 @@ class NoiseScaleInstrument(AbstractInstrument):
         preconditioned_every: int | None = 20,
         split_every: int = 32,
         parts: int = 8,
-        budget: float | None = 0.02,
+        budget: float | None = 0.015,
         examples: int | Callable[[Any], int] | None = None,
         confidence: float = 0.95,
         log: bool = False,

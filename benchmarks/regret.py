@@ -3,7 +3,7 @@
 Run as ``python benchmarks/regret.py [--task digits] [--seeds 10] [--quick] [--keep FILE]``. A seed initialises the
 module. On it are run: a ramp and its confirmation by `lrscale.tune.range_test`; Lightning's ``lr_find`` with its
 defaults; fastai's two rules on a ramp smoothed and cut as fastai does it. Each suggestion, and each LR of a lattice of
-factors of two, is then trained at constant LR for the horizon, from the same initial weights, with an order of examples
+factors of two, is then trained at constant LR for the horizon, from the same initial weights, with orders of examples
 that no finder has seen. The regret is the validation loss of a suggestion minus that of the lattice's best LR (lowest
 mean over seeds) on the same seed, in nats; a run that diverges, and a finder without a suggestion, count as the initial
 loss. Seeds that are in FILE already are not run again. The last line is JSON; the exit code is 1 when a rule beats ours
@@ -51,6 +51,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "model": DigitsMLP,
         "data": lambda: Digits(batch_size=64),
         "horizon": 150,
+        "orders": 3,
         "lattice": [2.0**power for power in range(-13, 0)],
         "initial": float(np.log(10)),
     },
@@ -58,6 +59,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "model": ByteGPT,
         "data": lambda: PythonSource(batch_size=8, max_bytes=1_000_000, validation_windows=128),
         "horizon": 100,
+        "orders": 1,
         "lattice": [2.0**power for power in range(-12, -2)],
         "initial": float(np.log(256)),
     },
@@ -118,7 +120,7 @@ def suggestions(task: dict[str, Any], seed: int, folder: str) -> tuple[dict[str,
 
 
 def evaluator(task: dict[str, Any], seed: int, folder: str) -> Callable[[float], float]:
-    """Return the function that trains one initialisation at an LR and gives the validation loss at the horizon."""
+    """Return the function that trains one initialisation at an LR and gives the mean validation loss at the horizon."""
     pl.seed_everything(seed, verbose=False)
     model, data = task["model"](), task["data"]()
     flavour = flavour_of(type(model))
@@ -127,16 +129,19 @@ def evaluator(task: dict[str, Any], seed: int, folder: str) -> Callable[[float],
     runs = LiveRuns(model, live, settings, flavour, optimizer=None, optimizer_states=[])
     runs.discover()
 
-    def loss(lr: float) -> float:
+    def one_order(lr: float, number: int) -> float:
         outcome = runs.run(
             schedule=build_schedule("constant"),
             peak_lr=lr,
             horizon=task["horizon"],
-            seed=EVALUATION_SEED + seed,
+            seed=EVALUATION_SEED * (1 + number) + seed,
             layout=live.layout(None, 1, 1, 1),
             validate_every=0,
         )
         return task["initial"] if outcome.final_loss is None else min(outcome.final_loss, task["initial"])
+
+    def loss(lr: float) -> float:
+        return float(np.mean([one_order(lr, number) for number in range(task["orders"])]))
 
     return loss
 

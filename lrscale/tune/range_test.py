@@ -13,6 +13,7 @@ from lrscale.errors import LrscaleError, TaskError
 from lrscale.laws import FitStatus, analyse_range_curves
 from lrscale.laws.range_test.confirm import ConfirmSettings, confirm, next_runs
 from lrscale.laws.range_test.confirmation import FixedRun
+from lrscale.laws.range_test.staircase import rung_means
 from lrscale.schedules import build_schedule
 from lrscale.training.flavour import flavour_of
 from lrscale.training.trial import RAMP_PATIENCE
@@ -77,7 +78,7 @@ def range_test(
     steps : int, optional
         Rungs of a ramp, at least 15. Default 100.
     hold : int, optional
-        Optimizer steps on each rung. Default 1.
+        Optimizer steps on each rung. Default 1. Above 1 the mean over the second half of a rung is its point.
     confirm : bool, optional
         Whether runs at fixed LR decide. Default True. Without them nothing here is more than a bracket.
     confirm_steps : int, optional
@@ -236,7 +237,7 @@ class _Test:
     def _family(self, layout: Layout) -> RangeFamily:
         plan = self.plan
         ramp = build_schedule("ramp", {"start_factor": plan.lr_min / plan.lr_max, "hold": plan.hold})
-        curves = []
+        curves, starts = [], []
         for seed in plan.seeds:
             outcome = self.runs.run(
                 schedule=ramp,
@@ -250,6 +251,7 @@ class _Test:
                 patience=RAMP_PATIENCE,
             )
             curves.append(self._curve(outcome, seed))
+            starts.append(outcome.initial_train_loss)
             self._note(outcome)
             plan.progress(f"ramp, seed {seed}: {len(outcome.lrs)} steps{_end(outcome)}")
         finding = analyse_range_curves(
@@ -257,9 +259,9 @@ class _Test:
         )
         size = None if self.live.batch_size is None else layout.global_batch_size
         family = RangeFamily(batch_size=size, curves=tuple(curves), finding=finding, confirmation=None)
-        return self._confirmed(family, layout) if plan.confirm else family
+        return self._confirmed(family, layout, sum(starts) / len(starts)) if plan.confirm else family
 
-    def _confirmed(self, family: RangeFamily, layout: Layout) -> RangeFamily:
+    def _confirmed(self, family: RangeFamily, layout: Layout, start: float) -> RangeFamily:
         plan = self.plan
         settings = ConfirmSettings(seeds=max(2, min(len(plan.seeds), 3)))
         done: list[FixedRun] = []
@@ -278,8 +280,9 @@ class _Test:
                     metric=plan.monitor if self.logged_in_training else None,
                 )
                 self._note(outcome)
-                loss = self._final(outcome)
-                done.append(FixedRun(lr=lr, seed=seed, loss=loss))
+                loss, end = self._final(outcome), outcome.final_train_loss
+                gain = None if end is None or not math.isfinite(start - end) else start - end
+                done.append(FixedRun(lr=lr, seed=seed, loss=loss, gain=gain))
                 beta2 = outcome.beta2
                 plan.progress(f"fixed LR {lr:.3g}, seed {seed}: {'diverged' if loss is None else f'{loss:.4g}'}")
         found = confirm(
@@ -302,9 +305,9 @@ class _Test:
         if self.validated:
             pairs = [(outcome.lrs[step - 1], value) for step, value in outcome.validations if step <= len(outcome.lrs)]
         elif self.logged_in_training:
-            pairs = list(zip(outcome.lrs, outcome.metrics, strict=False))
+            pairs = self._rungs(outcome.lrs, outcome.metrics)
         else:
-            pairs = [(lr, loss) for lr, loss in zip(outcome.lrs, outcome.losses, strict=False) if loss is not None]
+            pairs = self._rungs(outcome.lrs, outcome.losses)
         if not pairs:
             raise LrscaleError(
                 "the training step neither returns nor logs a loss, so the ramp has no curve",
@@ -317,6 +320,13 @@ class _Test:
             diverged_at=outcome.lrs[-1] if outcome.diverged is not None and outcome.lrs else None,
             reason=outcome.diverged,
         )
+
+    def _rungs(self, lrs: Sequence[float], values: Sequence[float | None]) -> list[tuple[float, float]]:
+        pairs = [(lr, value) for lr, value in zip(lrs, values, strict=False) if value is not None]
+        if self.plan.hold == 1 or not pairs:
+            return pairs
+        means = rung_means([lr for lr, _ in pairs], [value for _, value in pairs])
+        return list(zip(*(column.tolist() for column in means), strict=True))
 
     def _final(self, outcome: RunOutcome) -> float | None:
         if outcome.diverged is not None:

@@ -23,7 +23,7 @@ class RangeCurve:
 
     seed: int
     lr: tuple[float, ...]
-    """LR of the reference group at each recorded step, increasing."""
+    """LR of the reference group at each recorded step, or at each rung of a staircase, increasing."""
     loss: tuple[float, ...]
     """Raw value of each: mean over micro-batches and ranks; the negative of a metric that is to be large."""
     diverged_at: float | None = None

@@ -51,6 +51,10 @@ class RunOutcome:
     """Why the run counts as diverged, or None."""
     final_loss: float | None
     """Validated at the end, else the mean over the last tenth of the steps; None when diverged."""
+    initial_train_loss: float
+    """Mean training loss of the first steps; NaN before the first."""
+    final_train_loss: float | None
+    """Mean training loss over the last tenth of the steps."""
     monitor: str
     """What `final_loss` is of."""
     beta2: float | None
@@ -225,6 +229,8 @@ class LiveRuns:
             validations=tuple(recorder.validations),
             diverged=diverged,
             final_loss=None if diverged is not None else recorder.final_loss(),
+            initial_train_loss=watch.initial,
+            final_train_loss=recorder.final_train_loss(),
             monitor=(recorder.monitor or "validation") if validated else "train_loss",
             beta2=hooks.facts.get("beta2"),
             logged=hooks.logged,

@@ -93,7 +93,7 @@ def render(found: Discovery) -> str:
         "  # max_per_device_batch_size: 64",
         "",
         "experiments:",
-        "  # Ramp the learning rate until training diverges: the cheap first bracket.",
+        "  # Ramp the learning rate until training diverges, then confirm by short runs at fixed rates around it.",
         "  range_test: {seeds: 3}",
         "  # The best learning rate at each global batch size. A longer horizon says more about a long run.",
         "  scaling:",

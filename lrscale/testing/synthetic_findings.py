@@ -73,7 +73,7 @@ def _ids(trials: Sequence[Trial]) -> tuple[str, ...]:
 
 
 def _range_test(view: StudyView, ramps: Sequence[Trial], fixed: Sequence[Trial], settings: SyntheticStudy) -> Finding:
-    """Return the finding of the ramps; the trials under a constant schedule serve as their confirmation."""
+    """Return the finding of the ramps; the trials of the first schedule but cosine confirm them."""
     batch_size = ramps[0].spec.global_batch_size
     curves = [view.load_trajectory(trial.trial_id).points("train_loss", "lr") for trial in ramps]
     own = Ramps(
@@ -81,10 +81,11 @@ def _range_test(view: StudyView, ramps: Sequence[Trial], fixed: Sequence[Trial],
     )
     found = own.finding()
     assert found is not None
+    stand_in = next((name for name in settings.schedules if name != "cosine"), None)
     kept = [
         trial
         for trial in fixed
-        if trial.spec.schedule.name == "constant" and trial.record.status in ("completed", "diverged")
+        if trial.spec.schedule.name == stand_in and trial.record.status in ("completed", "diverged")
     ]
     runs = [FixedRun(lr=trial.spec.peak_lr, seed=trial.spec.seed, loss=trial.record.final_loss) for trial in kept]
     sure = None

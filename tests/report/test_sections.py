@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from lrscale.report import AbstractSection, Card, ReportContext, make_cards
 from lrscale.report.base import make_card
 from lrscale.report.outline import SECTIONS
 from lrscale.report.sections.optimal_lr import slope_words
+from lrscale.report.words import rate
 
 from .conftest import VARIANTS
 
@@ -154,3 +156,35 @@ def test_a_refusal_is_the_finding_of_the_first_screen(context_of: Contexts) -> N
     card = _card(context, "recommendation")
     assert card.status == "cannot_tell"
     assert card.finding == "The interval is too wide."
+
+
+def test_range_tests_show_the_bracket_every_run_and_the_rules_of_the_finding(context_of: Contexts) -> None:
+    context = context_of("complete")
+    finding = context.finding("range_test")
+    assert finding is not None
+    card = _card(context, "range_test")
+    member = finding.data["family"][0]
+    batch = f"batch {member['batch_size']}"
+    assert card.figure("ramp").points[batch]["bracket"] == member["bracket"]
+    drawn = card.figure("confirmation").points[batch]
+    assert len(drawn["runs"]) == len(member["confirmation"]["runs"])
+    assert {lr for lr, _, _ in drawn["runs"]} == {run["lr"] for run in member["confirmation"]["runs"]}
+    rows = card.table("suggestions").rows
+    assert [row["lr"] for row in rows] == [row["lr"] for row in finding.tables["rules"]]
+    assert {row["standing"] for row in rows} <= {"not told apart", "worse", "untested", "undecided"}
+    told = {fact.term: fact for fact in card.facts}
+    assert told["Confirmed LR"].value.startswith(rate(member["confirmation"]["lr"])[:3])
+    assert told["Warm-up"].detail.startswith("derived")
+    assert told["One cycle, base and peak"].detail.startswith("derived")
+
+
+def test_range_tests_without_a_confirmation_say_that_suggestions_are_untested(context_of: Contexts) -> None:
+    context = context_of("complete")
+    finding = context.finding("range_test")
+    assert finding is not None
+    family = [{**member, "confirmation": None} for member in finding.data["family"]]
+    bare = dataclasses.replace(finding, data={**finding.data, "family": family})
+    others = tuple(one for one in context.findings if one.key != "range_test")
+    card = _card(dataclasses.replace(context, findings=(bare, *others)), "range_test")
+    assert [figure.key for figure in card.figures] == ["ramp"]
+    assert card.facts == ()

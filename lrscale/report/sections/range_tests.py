@@ -129,7 +129,7 @@ def _ramps(family: Sequence[Mapping[str, Any]], data: Mapping[str, Any], sentenc
     monitor = str(data.get("monitor") or "train_loss")
     label = "training loss" if monitor == "train_loss" else short(monitor, 32)
     alone = len(family) == 1
-    size, narrow = ((720, 300), (350, 280)) if alone else ((345, 250), None)
+    size, narrow = ((720, 300), (350, 280)) if alone else ((290, 235), None)
     seeds = len(family[0]["curves"])
     return Figure.single(
         "ramp",
@@ -166,9 +166,9 @@ def _confirmations(family: Sequence[Mapping[str, Any]], monitor: str, sentence: 
     for member in shown:
         batch = f"batch {count(member['batch_size'])}"
         draw = partial(draw_fixed, member=member, monitor=monitor)
-        panels.append(Panel(draw=draw, title=f"{batch}: runs at fixed LR", wide=(345, 235)))
+        panels.append(Panel(draw=draw, title=f"{batch}: runs at fixed LR"))
         rules = partial(draw_rules, member=member)
-        panels.append(Panel(draw=rules, title=f"{batch}: what the rules suggest", wide=(345, 235)))
+        panels.append(Panel(draw=rules, title=f"{batch}: what the rules suggest"))
     return Figure.single(
         "confirmation",
         tuple(panels),

@@ -10,10 +10,11 @@
 8. What else should move with the batch size? Companions
 9. Which schedule? Forest plot at each schedule's own best LR
 10. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-11. How fast does each layout train? Throughput
-12. Every trial, failures included
-13. What was run, and where: recipe, versions, hardware, seeds
-14. Methods, with sources
+11. How large a batch fits on a device? Memory
+12. How fast does each layout train? Throughput
+13. Every trial, failures included
+14. What was run, and where: recipe, versions, hardware, seeds
+15. Methods, with sources
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lrscale.report.sections.checks import ChecksSection
 from lrscale.report.sections.companions import CompanionsSection
 from lrscale.report.sections.headline import HeadlineSection
 from lrscale.report.sections.layout import LayoutSection
+from lrscale.report.sections.memory import MemorySection
 from lrscale.report.sections.methods import MethodsSection
 from lrscale.report.sections.noise_scale import NoiseScaleSection
 from lrscale.report.sections.optimal_lr import OptimalLRSection
@@ -45,6 +47,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     CompanionsSection(),
     SchedulesSection(),
     NoiseScaleSection(),
+    MemorySection(),
     ThroughputSection(),
     TrialsSection(),
     ProvenanceSection(),

@@ -13,6 +13,8 @@ MOST_GROWTH = 8
 """Largest step up from a size that ran, where the fitted line would allow more: it was fitted to small sizes."""
 COARSE = 0.02
 """Share of a peak that two measurements may be apart without a reason: the resident set of a process varies so."""
+LIKELY = 0.8
+"""Confidence with which a step stays within the memory: a step too far costs one probe, a timid one as much."""
 FAR = 1 << 24
 """Examples on one device beyond which nobody trains; bounds the search where nothing else does."""
 
@@ -90,7 +92,7 @@ class MemorySearch:
         between = [size for size in (*round_sizes(high), high) if size > largest]
         if not between or (failed is not None and not _gap(largest, failed)):
             return None
-        fit, target = _fit(probes), self._target(probes)
+        fit, target = _fit(probes, LIKELY), self._target(probes)
         peak = next((probe.peak for probe in probes if probe.size == largest), None)
         wanted = 2 * largest
         if target is not None and peak is not None:
@@ -175,5 +177,6 @@ def _capacity(probes: Sequence[Probe]) -> float | None:
     return min((probe.capacity for probe in probes if probe.capacity is not None), default=None)
 
 
-def _fit(probes: Sequence[Probe]) -> MemoryFit:
-    return fit_memory({probe.size: probe.peak for probe in probes if probe.ran and probe.peak})
+def _fit(probes: Sequence[Probe], confidence: float = 0.95) -> MemoryFit:
+    peaks = {probe.size: probe.peak for probe in probes if probe.ran and probe.peak}
+    return fit_memory(peaks, confidence=confidence)

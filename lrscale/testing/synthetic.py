@@ -368,6 +368,17 @@ def _step_seconds(layout: Layout) -> float:
     return layout.accumulate * (2e-3 + 4e-5 * layout.per_device_batch_size) + 1e-3 * math.log2(layout.world_size + 1)
 
 
+def _step_parts(layout: Layout) -> dict[str, Any]:
+    """Return what the step-time instrument would have measured: the all-reduce, and a wait of a fixed length."""
+    step = _step_seconds(layout)
+    parts = {"data": 2e-4, "sync": 1e-3 * math.log2(layout.world_size + 1) if layout.world_size > 1 else 0.0}
+    found = {
+        name: {"seconds": seconds, "share": seconds / step, "se": 0.002, "degrees": 8}
+        for name, seconds in parts.items()
+    }
+    return {"step_time": {"steps": 13, "seconds": step, "busy": 0.5, **found}}
+
+
 def _record(
     settings: SyntheticStudy, spec: TrialSpec, layout: Layout, columns: dict[str, FloatArray], status: str
 ) -> TrialRecord:
@@ -399,10 +410,15 @@ def _record(
             "setup": 0.7,
             "step_p50": step,
             "step_p90": 1.2 * step,
+            "step_mean": step,
+            "step_se": 0.01 * step,
+            "step_degrees": 8,
             "examples_per_second": layout.global_batch_size / step,
         },
         environment=ENVIRONMENT,
         facts={"optimizers": ["AdamW"], "parameters": 12_345, "reference_lr": 1e-3},
-        measurements={} if spec.layout is not None else {"stability": _stability(settings, spec, training)},
+        measurements=_step_parts(layout)
+        if spec.layout is not None
+        else {"stability": _stability(settings, spec, training)},
         log_tail=("RuntimeError: synthetic failure",) if status == "crashed" else (),
     )

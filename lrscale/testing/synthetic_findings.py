@@ -21,6 +21,7 @@ from lrscale.schedules import build_schedule
 from lrscale.study.finding import Finding, FindingStatus, Quantity
 from lrscale.study.ramps import Ramps
 from lrscale.study.range_answer import RangeAnswer, range_finding
+from lrscale.study.timed_layouts import fit_rows, layout_rows, model_curves, speed_knees
 
 if TYPE_CHECKING:
     from lrscale.store.view import StudyView, Trial
@@ -252,24 +253,8 @@ def _compare(rows: Sequence[dict[str, Any]], fits: Mapping[str, LRSliceFit], *, 
 
 
 def _throughput(trials: Sequence[Trial]) -> Finding:
-    rows: list[dict[str, Any]] = []
-    for trial in trials:
-        layout, timing = trial.record.layout, trial.record.timing
-        assert layout is not None
-        rows.append(
-            {
-                "devices": layout.devices,
-                "num_nodes": layout.num_nodes,
-                "per_device_batch_size": layout.per_device_batch_size,
-                "accumulate": layout.accumulate,
-                "global_batch_size": layout.global_batch_size,
-                "examples_per_second": timing["examples_per_second"],
-                "step_p50": timing["step_p50"],
-                "step_p90": timing["step_p90"],
-                "seconds_per_million_examples": 1e6 / timing["examples_per_second"],
-                "trial_id": trial.trial_id,
-            }
-        )
+    rows = layout_rows(trials)
+    fit = fit_rows(rows)
     best = max(rows, key=lambda row: float(row["examples_per_second"]))
     return Finding(
         key="throughput",
@@ -280,6 +265,11 @@ def _throughput(trials: Sequence[Trial]) -> Finding:
             f"{best['per_device_batch_size']} "
             f"per device x {best['devices']} devices."
         ),
-        data={"rows": rows},
+        data={
+            "rows": list(rows),
+            "knees": [{"ranks": ranks, **knee.to_dict()} for ranks, knee in speed_knees(rows, 0.9).items()],
+            "law": fit.to_dict(),
+            "curves": model_curves(rows, fit),
+        },
         trial_ids=_ids(trials),
     )

@@ -74,11 +74,29 @@ METHODS: tuple[tuple[str | None, str, str], ...] = (
         "which it has been seen far below (Merrill et al. 2025, arXiv:2505.23971).",
     ),
     (
+        "memory",
+        "Memory",
+        "Short trials that train and validate at growing per-device batches, in processes of their own; the peak of "
+        "the rank that needs the most. A line max(floor, a + b·batch), least squares with Student's t intervals; the "
+        "floor is what an optimizer step takes. Activations grow with the batch, parameters and optimizer state do "
+        "not (Rajbhandari et al. 2020, arXiv:1910.02054).",
+    ),
+    (
         "throughput",
         "Throughput",
-        "Examples per second over the steps after the first ones, with the layout pinned; medians and 90 % quantiles "
-        "are over "
-        "steps.",
+        "Examples per second over the steps after the first ones, with the layout pinned. The error of the mean comes "
+        "from blocks of n^(1/3) steps, since neighbouring steps are correlated (batch means: Schmeiser 1982), or from "
+        "repeats where they differ by more. Waiting for data: from the end of one forward and backward to the start of "
+        "the next. Waiting for other ranks: from the last gradient of a rank to the end of its backward; what the "
+        "backward hides is not counted. Means over ranks.",
+    ),
+    (
+        "throughput",
+        "Step-time model",
+        "T = (k - 1)G + (G^p + S^p)^(1/p) with G = a + b·batch for a forward and backward, S = c + d·(ranks - 2) for "
+        "the reduction, and accumulation k (Pollux: Qiao et al. 2021, arXiv:2008.12260). Least squares on log times "
+        "with weak priors on p and d/c; intervals from a parametric bootstrap. What the timed layouts leave open is "
+        "not predicted.",
     ),
     (
         None,

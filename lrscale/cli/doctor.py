@@ -88,7 +88,8 @@ def check_ranks(accelerator: str, devices: int) -> Check:
 
 
 def check_recipe(source: str) -> Iterator[Check]:
-    """Load a recipe and build its task once."""
+    """Load a recipe, build its task once, and see whether its layout changes what a step computes."""
+    from lrscale.cli.doctor_layout import check_layouts
     from lrscale.cli.init import describe_facts, inspect_task
     from lrscale.recipe import load_recipe
 
@@ -106,3 +107,4 @@ def check_recipe(source: str) -> Iterator[Check]:
     yield Check(name="task", status="PASS", sentence="; ".join(["it can be built", *describe_facts(facts)]))
     for sentence in warnings:
         yield Check(name="task", status="WARNING", sentence=sentence)
+    yield check_layouts(recipe)

@@ -67,6 +67,17 @@ def hash_rows(batch: Any) -> tuple[int | None, int | None]:
     return examples, total % 2**62
 
 
+def row_shapes(batch: Any) -> str:
+    """Return the shapes of the tensors of a batch without their first dimensions.
+
+    Examples
+    --------
+    >>> row_shapes({"tokens": torch.zeros(4, 7), "label": torch.zeros(4)})
+    '7,'
+    """
+    return ",".join("x".join(str(size) for size in tensor.shape[1:]) for tensor in tensors_of(batch))
+
+
 def _walk(value: Any, depth: int, seen: set[int]) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         if value.layout == torch.strided and not value.is_quantized:

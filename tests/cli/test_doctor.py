@@ -128,3 +128,42 @@ def test_two_real_ranks_train_together() -> None:
     check = doctor.check_ranks("cpu", 2)
     assert check.status == "PASS", check
     assert check.sentence.startswith("2 ranks on the CPU (gloo) trained 4 steps together in ")
+
+
+def recipe_of(folder: Path, model: str, data: str = "Blobs") -> Path:
+    trained = Path(__file__).resolve().parent.parent / "training"
+    path = folder / "demo.yaml"
+    path.write_text(
+        f"name: demo\ntask:\n  import_paths: [{trained}]\n  model: {{class_path: layout_modules.{model}}}\n"
+        f"  data: {{class_path: layout_modules.{data}}}\nlayout: {{devices: 2, accelerator: cpu}}\n"
+        "experiments: {equivalence: false}\n"
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_a_summed_loss_is_warned_of_with_its_remedy(tmp_path: Path) -> None:
+    *others, check = doctor.check_recipe(str(recipe_of(tmp_path, "Summed")))
+    assert all(one.status != "FAIL" for one in others), others
+    assert (check.name, check.status) == ("layout", "WARNING")
+    assert "the loss is summed over the batch" in check.sentence
+    assert "reduction='mean'" in (check.remedy or "")
+
+
+@pytest.mark.slow
+def test_ranks_that_read_the_same_batches_fail(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["doctor", str(recipe_of(tmp_path, "Clean", "OwnBlobs"))])
+    assert result.exit_code == 1
+    said = " ".join(result.stdout.split())
+    assert "FAIL layout: " in said
+    assert "every rank reads the same batches, so that the global batch is 16 and not 32" in said
+
+
+@pytest.mark.slow
+def test_a_module_that_does_not_train_fails_with_what_it_raised(tmp_path: Path) -> None:
+    path = recipe_of(tmp_path, "Clean")
+    path.write_text(path.read_text().replace("layout_modules.Clean}", "layout_modules.Broken}"))
+    *_, check = doctor.check_recipe(str(path))
+    assert check.status == "FAIL"
+    assert "KeyError: 'no such column'" in check.sentence
+    assert check.remedy is None

@@ -298,3 +298,10 @@ class Moved(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self.inputs[index] + 0.3 * torch.randn(FEATURES), self.labels[index]
+
+
+class Broken(Clean):
+    """Raises in its first step."""
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        raise KeyError("no such column")

@@ -66,7 +66,10 @@ REMEDIES: dict[CauseKind, str | None] = {
     "across_examples": (
         f"{KEEP}; gathering the examples of all ranks for the loss helps several devices and not accumulation"
     ),
-    "other_examples": "shard the data by rank and fix their order by the seed, or use a DataLoader over a data set",
+    "other_examples": (
+        "fix the examples and their order by the seed alone and divide them among the ranks, or use a DataLoader over "
+        "a data set that does not depend on the batch size"
+    ),
     "unsynchronised": (
         "have every parameter's gradient go through DDP: no backward outside of it, and no parameter added or thawed "
         "after it wrapped the module"

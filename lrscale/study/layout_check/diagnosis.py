@@ -162,11 +162,12 @@ def _of_differing(runs: Runs, differing: Sequence[Layout]) -> list[Cause]:
             causes.append(_by_relation(runs, layout, pair))
             continue
         moved, layers = runs.other_data(layout), pair.reference.batch_norm or pair.other.batch_norm
-        if moved and runs.source not in CONTROLLED:
+        varying = restless and (moved or any(step.drew for step in pair.other.steps))
+        if moved and not (varying and runs.source in CONTROLLED):
             causes.append(
-                Cause.of("other_examples", "each layout reads other examples, in an order of the loader's own")
+                Cause.of("other_examples", "the layouts read other examples: the data depend on batch size or rank")
             )
-        elif restless and (moved or any(step.drew for step in pair.other.steps)):
+        elif varying:
             causes += _under_noise(runs, layout, noise, layers)
         else:
             thawed = frozen.get(layout)

@@ -56,6 +56,8 @@ class ProbedStep:
     """Of each rank's batches in the order of its forwards; zeros for a batch without tensors."""
     rows: int | None
     """Hash of the examples of all micro-batches together, in any order; None where examples cannot be told apart."""
+    shapes: frozenset[str]
+    """Shapes of the examples of all micro-batches: more than one where batches are padded to their longest."""
     drew: bool
     """Whether some rank drew random numbers between the batch and the end of the step."""
     spread: float | None
@@ -141,6 +143,7 @@ def _step(plain: Mapping[str, Any]) -> ProbedStep:
         examples=tuple(one for rank in plain["examples"] for one in rank),
         hashes=tuple(tuple(rank) for rank in plain["hashes"]),
         rows=None if any(one is None for one in rows) else sum(rows) % 2**62,
+        shapes=frozenset(one for rank in plain["shapes"] for one in rank),
         drew=bool(plain["drew"]),
         spread=plain["spread"],
     )

@@ -122,7 +122,7 @@ class Runs:
         pair = self.pairs()[layout]
         if self.data_vary:
             return True
-        if self.source not in CONTROLLED and (same := same_rows(pair)) is not None:
+        if (same := same_rows(pair)) is not None:
             return not same
         parts = sorted(micro_hashes(pair.other))
         twins = [
@@ -148,14 +148,17 @@ class Runs:
 
 
 def same_rows(pair: Pair) -> bool | None:
-    """Whether two layouts read the same examples, whole or in parts; None where examples cannot be told apart.
+    """Whether two layouts read the same examples, whole or in parts; None where that cannot be told.
 
-    Batches padded to their longest example are told apart from their parts although the examples are the same.
+    Examples of batches without a common first dimension cannot be told apart, and a batch that is padded to its longest
+    example differs from its parts although its examples do not.
     """
-    rows = [(ours.rows, theirs.rows) for ours, theirs in zip(pair.reference.steps, pair.other.steps, strict=False)]
-    if any(ours is None or theirs is None for ours, theirs in rows):
+    steps = list(zip(pair.reference.steps, pair.other.steps, strict=False))
+    if any(ours.rows is None or theirs.rows is None for ours, theirs in steps):
         return None
-    return all(ours == theirs for ours, theirs in rows)
+    if all(ours.rows == theirs.rows for ours, theirs in steps):
+        return True
+    return False if all(ours.shapes == theirs.shapes for ours, theirs in steps) else None
 
 
 def reads_identical_batches(probe: Probe) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lrscale.errors import LrscaleError
-from lrscale.training.batches import hash_batch, hash_rows
+from lrscale.training.batches import hash_batch, hash_rows, row_shapes
 from lrscale.training.instruments.base import INSTRUMENTS, AbstractInstrument
 from lrscale.training.instruments.gradient_sketch import GradientSketcher, folded
 from lrscale.training.instruments.still import PARTS, batch_norms, still
@@ -37,6 +37,7 @@ class _Forward:
     """One forward on this rank."""
 
     hashed: int
+    shapes: str
     rows: int | None
     examples: int | None
     random_before: tuple[Any, ...]
@@ -143,7 +144,9 @@ class LayoutProbe(AbstractInstrument):
         self._stilled.enter_context(still(pl_module, self._still))
         examples, rows = hash_rows(batch)
         self._fit.forwards.append(
-            _Forward(hash_batch(batch), rows, examples, random_before=_random_state(pl_module.device))
+            _Forward(
+                hash_batch(batch), row_shapes(batch), rows, examples, random_before=_random_state(pl_module.device)
+            )
         )
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
@@ -297,6 +300,7 @@ def _plain_step(step: _Step, names: Sequence[str], width: int, digits: int) -> d
         "examples": [one.examples for one in step.forwards],
         "hashes": [f"{one.hashed:016x}" for one in step.forwards],
         "rows": [one.rows for one in step.forwards],
+        "shapes": [one.shapes for one in step.forwards],
         "drew": any(one.drew for one in step.forwards),
         "micro": [None if one.gradient is None else numbers(one.gradient * one.factor) for one in step.forwards],
         "whole": numbers(torch.stack(list(step.sketches.values())).sum(0)),
@@ -307,7 +311,7 @@ def _plain_step(step: _Step, names: Sequence[str], width: int, digits: int) -> d
 
 def _merged(ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return one step of all ranks: what is each rank's own as a list by rank, what should be equal once."""
-    own = {key: [one[key] for one in ranks] for key in ("losses", "examples", "hashes", "rows", "micro")}
+    own = {key: [one[key] for one in ranks] for key in ("losses", "examples", "hashes", "rows", "shapes", "micro")}
     first = np.concatenate([np.ravel(sketch) for sketch in ranks[0]["sketches"]])
     norm = float(np.linalg.norm(first))
     apart = [

@@ -78,6 +78,7 @@ class Module:
             "examples": [[size] * layout.accumulate for _ in range(ranks)],
             "hashes": hashes,
             "rows": rows,
+            "shapes": [["64"] * layout.accumulate for _ in range(ranks)],
             "drew": self.drew,
             "spread": 0.0,
             "micro": [[one.tolist() for one in rank] for rank in micro],

@@ -24,7 +24,7 @@ from lrscale.units import Duration
 
 DEFAULT_HORIZON = Duration(400, "steps")
 WARMUP_FRACTION = 0.05
-MEASURED_STEPS = 200
+MEASURED_STEPS = 120
 """Steps measured by a trial of its own where each needs a batch cut into parts."""
 PRECONDITIONED_EVERY = 5
 LATTICE_RATIO = 2.0
@@ -52,14 +52,13 @@ class NoiseScale(AbstractExperiment):
         settings = _settings(context)
         stated = settings.learning_rate is not None or settings.horizon is not None
         others = [cell for cell in noise_scale_cells(context.view) if not cell.own]
-        best = _best_lrs(context)
-        known = nearest_cells(others, best, _schedule(context))
-        return [
-            spec
-            for size in _sizes(context)
-            if stated or not _tells(known.get(size))
-            for spec in _own_specs(context, size, best)
-        ]
+        known = nearest_cells(others, _best_lrs(context), _schedule(context))
+        wanted = []
+        for size in _sizes(context):
+            own = _own_specs(context, size, _swept_lrs(context))
+            if stated or not _tells(known.get(size), own[0].horizon):
+                wanted += own
+        return wanted
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
@@ -103,14 +102,29 @@ def _schedule(context: Context) -> str | None:
     return None if scaling is None else scaling.schedule.label
 
 
-def _tells(cell: NoiseScaleCell | None) -> bool:
-    """Whether trials of other experiments give a number, or would give no more if all of their steps were measured."""
-    if cell is None:
+def _tells(cell: NoiseScaleCell | None, horizon: int) -> bool:
+    """Whether trials of other experiments give a number, or would give no more if all of their steps were measured.
+
+    Trials of less than half of the horizon speak of the beginning of training alone.
+    """
+    if cell is None or 2 * cell.horizon < horizon:
         return False
     return cell.total.ok or 2 * cell.whole.steps >= cell.horizon * len(cell.trials)
 
 
 def _best_lrs(context: Context) -> dict[int, float | None]:
+    """Return the best peak LR of each batch size: of the sweep, else what the range test confirmed."""
+    range_test = context.findings.get("range_test")
+    family = () if range_test is None else range_test.data.get("family", ())
+    confirmed = {
+        int(member["batch_size"]): member["confirmation"]["lr"]
+        for member in family
+        if member["confirmation"] is not None
+    }
+    return {**confirmed, **_swept_lrs(context)}
+
+
+def _swept_lrs(context: Context) -> dict[int, float | None]:
     """Return the best peak LR of each batch size of the sweep, as far as its trials are there."""
     finding = context.findings.get("scaling")
     if finding is None and context.recipe.experiments.scaling is not None:

@@ -50,7 +50,7 @@ def test_a_trial_with_the_instrument_is_the_trial_without_it_to_the_last_bit(tri
         assert found.preconditioned.steps >= 5
         late = RunNoiseScale.from_dict(with_it.record.measurements["noise_scale"]["late"])
         assert (late.total.first_step, late.total.steps) == (HORIZON // 2, found.total.steps // 2)
-        assert late.course == found.course
+        assert (len(found.course), len(late.course)) == (1 if name == "1 rank" else 3, 0)
         assert with_it.record.warnings == without.record.warnings
 
 

@@ -125,7 +125,7 @@ def evaluator(task: dict[str, Any], seed: int, folder: str) -> Callable[[float],
     model, data = task["model"](), task["data"]()
     flavour = flavour_of(type(model))
     settings = read_settings(trainer(folder), flavour)
-    live = LiveData(model, data, None, flavour, set_up=False)
+    live = LiveData(model, data, None, flavour)
     runs = LiveRuns(model, live, settings, flavour, optimizer=None, optimizer_states=[])
     runs.discover()
 

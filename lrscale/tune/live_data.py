@@ -32,8 +32,6 @@ class LiveData:
         Beside loaders in `data`.
     flavour : Flavour
         Package of the module.
-    set_up : bool
-        Whether a fit that is under way has set module and data up already.
 
     Attributes
     ----------
@@ -42,14 +40,15 @@ class LiveData:
         does not say.
     """
 
-    def __init__(self, module: Any, data: Any, val_data: Any, flavour: Flavour, *, set_up: bool) -> None:
+    def __init__(self, module: Any, data: Any, val_data: Any, flavour: Flavour) -> None:
         self._module = module
         self._flavour = flavour
         self.datamodule = data if _is_datamodule(data, flavour) else None
         self._loaders = None if self.datamodule is not None else data
         self._val_loaders = val_data
-        self._set_up = set_up
-        self._was_set_up = set_up
+        self._in_a_fit = _is_in_a_fit(module)
+        of_that_fit = self.datamodule is not None and self.datamodule.trainer is getattr(module, "_trainer", None)
+        self._set_up = self._was_set_up = self._in_a_fit and of_that_fit
         self._bindings: dict[str, Any] = {}
         self.batch_size: int | None = None
         if self.datamodule is not None and val_data is not None:
@@ -130,21 +129,24 @@ class LiveData:
 
     @contextlib.contextmanager
     def _hooked(self) -> Iterator[None]:
-        """Have set-up run once; afterwards the data module is as it is after its own set-up. A module is kept whole."""
-        owner = self._module if self.datamodule is None else self.datamodule
-        original = owner.setup
-        if self._set_up:
+        """Have data be set up once; afterwards the data module is as it is after that. A module is kept whole."""
+        # A module in a fit is set up; layers that it made there are not to be made anew.
+        done = [self._module] if self._in_a_fit else []
+        if self.datamodule is not None and self._set_up:
+            done.append(self.datamodule)
+        for owner in done:
             for name in _REPLACED:
                 replace_method(owner, name, _do_nothing)
-        elif self.datamodule is not None:
+        if self.datamodule is not None and not self._set_up:
+            original = self.datamodule.setup
 
             def setup(stage: str) -> None:
                 original(stage)
                 self._set_up = True
                 self._note_bindings()
 
-            replace_method(owner, "setup", setup)
-            replace_method(owner, "teardown", _do_nothing)
+            replace_method(self.datamodule, "setup", setup)
+            replace_method(self.datamodule, "teardown", _do_nothing)
         try:
             yield
         finally:
@@ -182,6 +184,11 @@ def own_batch_size(loaders: Any) -> int | None:
     if size is None:
         size = getattr(getattr(loaders, "batch_sampler", None) or getattr(loaders, "sampler", None), "batch_size", None)
     return size if isinstance(size, int) else None
+
+
+def _is_in_a_fit(module: Any) -> bool:
+    state = getattr(getattr(module, "_trainer", None), "state", None)
+    return state is not None and str(state.fn) == "fit" and str(state.status) == "running"
 
 
 def _is_datamodule(data: Any, flavour: Flavour) -> bool:

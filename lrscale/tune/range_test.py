@@ -133,9 +133,7 @@ def range_test(
     settings = read_settings(trainer, flavour)
     states = _states(trainer) if optimizer_state else []
     data, val_data = _data_of(model, data, val_data, trainer)
-    fitting = getattr(getattr(model, "_trainer", None), "state", None)
-    under_way = fitting is not None and str(fitting.fn) == "fit" and str(fitting.status) == "running"
-    live = LiveData(model, data, val_data, flavour, set_up=under_way)
+    live = LiveData(model, data, val_data, flavour)
     everything = Kept(model, *live.roots)
     with untouched_surroundings(_device(settings)):
         try:
@@ -218,7 +216,14 @@ class _Test:
                 hint="leave batch_sizes out, or pass a DataLoader with a batch_size",
             )
         own = self.settings
-        return self.live.layout(batch_size, own.devices, own.num_nodes, own.accumulate)
+        layout = self.live.layout(batch_size, own.devices, own.num_nodes, own.accumulate)
+        if layout.accumulate > 1 and not self.runs.automatic:
+            raise LrscaleError(
+                f"the module steps its optimizers itself, so a batch of {layout.global_batch_size} cannot be "
+                f"accumulated over {layout.accumulate} forwards",
+                hint="pass a loader with a larger batch_size",
+            )
+        return layout
 
     def _find_monitor(self, layout: Layout) -> None:
         """Take one step, to see where the monitored value is logged."""

@@ -103,6 +103,7 @@ class LiveRuns:
         self._kept = Kept(module, *data.roots[1:])
         plugins = settings.parts().get("plugins", [])
         self._has_scaler = any(getattr(plugin, "scaler", None) is not None for plugin in plugins)
+        self.automatic = bool(module.automatic_optimization)
         self.rank = 0
 
     def discover(self) -> None:
@@ -252,7 +253,7 @@ class LiveRuns:
             layout=layout,
             accelerator=self._settings.accelerator,
             horizon=horizon,
-            manual=not self._module.automatic_optimization,
+            manual=not self.automatic,
             validate_every=validate_every,
             scratch=folder,
             callbacks=callbacks,

@@ -92,6 +92,7 @@ def read_settings(trainer: Any | None, flavour: Flavour) -> TrainerSettings:
         device_list=list(trainer.device_ids) if strategy.root_device.type == "cuda" else None,
         num_nodes=trainer.num_nodes,
         accumulate=trainer.accumulate_grad_batches,
+        # A share of 0 is that of a fit which is not to wait for validation; runs at fixed LR are compared by it.
         config={name: value for name, value in config.items() if value not in (None, False)},
         parts=lambda: _fresh_parts(trainer, flavour, single),
         notes=(f"the Trainer's callbacks do not run: {', '.join(own)}",) if own else (),

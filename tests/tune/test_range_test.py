@@ -246,6 +246,29 @@ def test_manual_optimization_moves_the_optimizer_that_is_asked_for(moved: int | 
         range_test(Pair(), loader(), monitor=name, optimizer=2, **SHORT)
 
 
+def test_a_module_that_steps_itself_cannot_be_given_a_batch_that_must_be_accumulated() -> None:
+    with pytest.raises(LrscaleError, match="steps its optimizers itself, so a batch of 64"):
+        range_test(Pair(), loader(16), monitor="first_loss", batch_sizes=[64], **SHORT)
+
+
+@pytest.mark.parametrize("kind", ["one cycle", "plateau"])
+def test_the_modules_own_schedulers_stand_still(kind: str) -> None:
+    class Scheduled(Linear):
+        def configure_optimizers(self) -> Any:
+            optimizer = super().configure_optimizers()
+            if kind == "plateau":
+                plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+            steps = int(self.trainer.estimated_stepping_batches)
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=steps)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    found = range_test(Scheduled(), loader(), val_data=loader(), **SHORT)
+    curve = found.families[0].curves[0]
+    np.testing.assert_allclose(Linear.log_of["lrs"][: len(curve.lr)], curve.lr)
+    assert any("is replaced" in note for note in found.notes)
+
+
 def test_a_staircase_holds_each_lr_and_validates_once_on_it() -> None:
     found = range_test(Linear(), loader(), val_data=loader(128), monitor="val_loss", hold=3, **{**SHORT, "steps": 20})
     curve = found.families[0].curves[0]

@@ -153,19 +153,23 @@ class Finder(pl.Callback):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5}, {"precision": "bf16-mixed"}],
-    ids=["plain", "accumulated and clipped", "bf16"],
+    [{}, {"data": Data}, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5}, {"precision": "bf16-mixed"}],
+    ids=["plain", "data module", "accumulated and clipped", "bf16"],
 )
 def test_training_goes_on_as_if_it_had_not_been_called(tmp_path: Path, settings: Any) -> None:
+    settings = dict(settings)
+    kind = settings.pop("data", loader)
+
     def train(callbacks: list[Any]) -> Any:
         pl.seed_everything(1, verbose=False)
-        module, data = EverythingL(), loader()
+        module, data = EverythingL(), kind()
         trainer = quiet_trainer(tmp_path, max_epochs=3, limit_val_batches=0, callbacks=callbacks, **settings)
         fit(trainer, module, data)
         optimizer = trainer.optimizers[0].state_dict()
         moments = [value for state in optimizer["state"].values() for value in state.values()]
         schedulers = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         return [*module.state_dict().values(), *moments, module.moving, torch.get_rng_state()], (
+            getattr(data, "calls", None),
             module.seen,
             module.nested["a"],
             optimizer["param_groups"],
@@ -182,6 +186,25 @@ def test_training_goes_on_as_if_it_had_not_been_called(tmp_path: Path, settings:
     assert all(torch.equal(one, other) for one, other in zip(tensors, with_finder, strict=True))
     assert len(finder.points) == 3
     assert all(count >= 15 for counts in finder.points for count in counts)
+
+
+@pytest.mark.slow
+def test_workers_that_live_on_are_not_disturbed(tmp_path: Path) -> None:
+    def train(callbacks: list[Any]) -> list[torch.Tensor]:
+        pl.seed_everything(1, verbose=False)
+        module = EverythingL()
+        data = torch.utils.data.DataLoader(Rows(), 8, shuffle=True, num_workers=1, persistent_workers=True)
+        fit(quiet_trainer(tmp_path, max_epochs=2, limit_val_batches=0, callbacks=callbacks), module, data)
+        return [*module.state_dict().values(), torch.get_rng_state()]
+
+    class Middle(pl.Callback):
+        """Calls while the worker has batches in its queue."""
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 3:
+                range_test(pl_module, trainer=trainer, seeds=1, steps=15, confirm=False)
+
+    assert all(torch.equal(one, other) for one, other in zip(train([]), train([Middle()]), strict=True))
 
 
 def test_loggers_checkpoints_and_callbacks_of_the_trainer_are_not_used(tmp_path: Path) -> None:

@@ -76,10 +76,11 @@ def make_module(package: Any) -> Any:
 
         def setup(self, stage: str) -> None:
             self.made_in_setup = nn.Linear(2, 2)
+            self.offset = nn.Parameter(torch.randn(()))
             self.stage = stage
 
         def forward(self, inputs: Tensor) -> Tensor:
-            return self.head(self.body(inputs))[:, 0]  # type: ignore[no-any-return]
+            return self.head(self.body(inputs))[:, 0] + self.offset  # type: ignore[no-any-return]
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             loss = nn.functional.mse_loss(self(batch[0]).float(), batch[1])
@@ -102,7 +103,7 @@ def make_module(package: Any) -> Any:
         def configure_optimizers(self) -> Any:
             groups = [
                 {"params": list(self.body.parameters()), "lr": self.lr * self.ratio},
-                {"params": list(self.head.parameters())},
+                {"params": [*self.head.parameters(), self.offset]},
             ]
             optimizer = torch.optim.AdamW(groups, lr=self.lr)
             scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 50)

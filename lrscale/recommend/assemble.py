@@ -73,8 +73,12 @@ def _bound_by_memory(layout: Layout, speeds: Speeds) -> str | None:
 
 def expected_seconds(speeds: Speeds, layout: Layout, steps: int) -> Quantity | None:
     """Return the training time of a job without validation, or None where no speed was measured."""
-    speed = speeds.examples_per_second(layout)
-    return None if speed is None else Quantity(value=steps * layout.global_batch_size / speed, unit="s")
+    speed, ends = speeds.examples_per_second(layout), speeds.interval(layout)
+    if speed is None:
+        return None
+    examples = steps * layout.global_batch_size
+    lo, hi = (None, None) if ends is None else (examples / ends[1], examples / ends[0])
+    return Quantity(value=examples / speed, lo=lo, hi=hi, unit="s")
 
 
 def validity(

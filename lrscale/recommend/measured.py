@@ -141,6 +141,14 @@ class Speeds:
         ]
         return statistics.median(seen) if seen else None
 
+    def interval(self, layout: Layout) -> tuple[float, float] | None:
+        """Return the 95 % interval of a layout's speed where that very layout was timed, or else None."""
+        for row in self.rows:
+            exact = _forward(row) == _forward_of(layout) and row.get("global_batch_size") == layout.global_batch_size
+            if exact and row.get("lo") and row.get("hi"):
+                return float(row["lo"]), float(row["hi"])
+        return None
+
     def fastest_split(self, layout: Layout, max_per_device_batch_size: int | None) -> tuple[Layout, float] | None:
         """Return the fastest measured way to form the layout's global batch on its devices, and its speed."""
         found = []

@@ -42,7 +42,7 @@ def run(
         }
     )
     study = StudyFolder(folder)
-    outcome = Study(recipe, study).run(launcher, progress=SilentProgress())
+    outcome = Study(recipe, study).run(launcher, experiments=["memory"], progress=SilentProgress())
     return outcome, outcome.findings[0], StudyView.of(study)
 
 

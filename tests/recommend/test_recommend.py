@@ -459,6 +459,17 @@ def test_no_more_is_put_on_a_device_than_was_probed() -> None:
     assert any("64 per device do not fit" in reason for reason in bounded.reasons)
 
 
+def test_the_time_has_the_interval_of_the_speed_where_that_layout_was_timed() -> None:
+    timed = throughput((2, 32, 1000.0))
+    rows = [{**timed.data["rows"][0], "lo": 800.0, "hi": 1250.0}]
+    one = made(scaling(), dataclasses.replace(timed, data={"rows": rows}), batch_size=64)
+    seconds = one.expected_seconds
+    assert seconds is not None
+    assert seconds.value is not None
+    assert seconds.lo == pytest.approx(0.8 * seconds.value)
+    assert seconds.hi == pytest.approx(1.25 * seconds.value)
+
+
 def test_divergence_close_above_is_a_warning() -> None:
     one = made(scaling([row(64, 0.02, 1.0, diverged_above=0.03)]))
     check = next(check for check in one.checks if check.name == "margin to divergence")

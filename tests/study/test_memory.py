@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrscale.errors import TrialsFailedError
+from lrscale.launch import TrialRequest
+from lrscale.launch.progress import AbstractProgress, SilentProgress
 from lrscale.recipe import Recipe
-from lrscale.store import StudyView, Trial, TrialRecord, TrialSpec
+from lrscale.store import StudyFolder, StudyView, Trial, TrialRecord, TrialSpec
+from lrscale.study import Study
 from lrscale.study.experiments import EXPERIMENTS, Context
+from lrscale.study.experiments.memory import memory_row, probe_of
 from lrscale.study.memory_search import MemoryAnswer, MemorySearch, Probe
+from lrscale.testing.synthetic import SyntheticStudy
+from lrscale.testing.synthetic_launcher import SyntheticLauncher
 
 GIB = 2.0**30
 
@@ -195,3 +202,62 @@ def test_where_no_batch_fits_the_finding_says_so(tmp_path: Path) -> None:
     finding = EXPERIMENTS["memory"].analyse(context)
     assert finding.status == "cannot_tell"
     assert finding.sentence.startswith("No per-device batch ran: even 1 did not")
+
+
+def measured(status: str, **memory: Any) -> Trial:
+    spec = finish(recipe({}), 10**6, {"training_examples": 8})[1][0]
+    record = TrialRecord(
+        trial_id=spec.trial_id, status=status, steps=spec.horizon, measurements={"memory": memory}  # type: ignore[arg-type]
+    )  # fmt: skip
+    return Trial(spec, record)
+
+
+def test_a_probe_that_flushed_the_cache_to_go_on_has_not_run() -> None:
+    thrashed = probe_of(measured("completed", finished=True, peak=GIB, capacity=2 * GIB, alloc_retries=3))
+    assert (thrashed.ran, thrashed.peak) == (False, GIB)
+    assert memory_row(measured("completed", finished=True, peak=GIB, alloc_retries=3))["reason"] == (
+        "it ran only by flushing the allocator's cache 3 times"
+    )
+    assert probe_of(measured("completed", finished=True, peak=GIB, alloc_retries=0)).ran
+
+
+def test_a_probe_whose_ranks_did_not_agree_at_the_end_has_not_run() -> None:
+    assert not probe_of(measured("completed", finished=False, peak=GIB)).ran
+    # At a learning rate that trains nothing a module may still end above its start: its memory is what was asked.
+    assert probe_of(measured("diverged", finished=True, peak=GIB)).ran
+
+
+class Crashing(SyntheticLauncher):
+    """A machine whose kernel kills a rank above a size, and whose memory is measured below."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(SyntheticStudy())
+        self.most = most
+
+    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
+        """Answer each probe."""
+        for request in requests:
+            size = request.layout.per_device_batch_size
+            if size > self.most:
+                reason = (
+                    "rank 1 was ended by SIGKILL, as the kernel does when memory runs out, without leaving a result"
+                )
+                yield TrialRecord(trial_id=request.spec.trial_id, status="crashed", reason=reason, retryable=True)
+                continue
+            seen = {"finished": True, "peak": int(GIB), "capacity": int(64 * GIB), "kind": "cpu", "validated": True}
+            yield TrialRecord(
+                trial_id=request.spec.trial_id,
+                status="completed",
+                steps=request.spec.horizon,
+                measurements={"memory": seen},
+            )
+
+
+def test_a_rank_that_the_kernel_kills_ends_its_probe_and_not_the_study(tmp_path: Path) -> None:
+    study = Study(recipe({"margin": 0}), StudyFolder(tmp_path / "a"))
+    (finding,) = study.run(Crashing(12), experiments=["memory"], progress=SilentProgress()).findings
+    assert finding.numbers["max_per_device_batch_size"].value == 12
+    assert next(check for check in finding.checks if check.status == "WARNING").name == "probes end for want of memory"
+    broken = Study(recipe({"margin": 0}), StudyFolder(tmp_path / "b"))
+    with pytest.raises(TrialsFailedError, match="SIGKILL"):
+        broken.run(Crashing(0), experiments=["memory"], progress=SilentProgress())

@@ -116,7 +116,7 @@ class ThroughputSection(AbstractSection):
         tables = [Table(key="layouts", caption="Layouts measured", columns=columns, rows=rows, sortable=True)]
         for key, caption, shown in (
             ("targets", "Fastest layout for a global batch", TARGETS),
-            ("scale_out", "What more devices would train", SCALE_OUT),
+            ("scale_out", "What more devices would train over the same interconnect", SCALE_OUT),
         ):
             if finding.tables.get(key):
                 tables.append(Table(key=key, caption=caption, columns=shown, rows=tuple(finding.tables[key])))

@@ -162,7 +162,9 @@ def _sentence(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], knee: 
     told = f"The fastest of {len(rows)} layouts trains {number(best['examples_per_second'], 3)} examples a second"
     if best["lo"] is not None:
         told += f" ({interval_text(best['lo'], best['hi'])})"
-    told += f": {best['devices']} devices x {best['per_device_batch_size']} per device"
+    told += (
+        f": {best['devices']} device{'s' if best['devices'] > 1 else ''} x {best['per_device_batch_size']} per device"
+    )
     if single is not None and best["devices"] > 1:
         gain = best["examples_per_second"] / single["examples_per_second"]
         told += f", {number(gain)} times the best of one device"

@@ -236,8 +236,9 @@ def _longer(one: NoiseScale) -> str:
 def _temperature(cells: Sequence[NoiseScaleCell], chosen: Mapping[int, NoiseScaleCell], headline: int) -> str:
     cell = chosen[headline]
     text = (
-        f"It was measured at LR / batch = {number(cell.lr / cell.batch_size)} and holds there: a smaller ratio gives a "
-        "larger noise scale, because training then gets closer to where the gradient vanishes"
+        f"It was measured at LR / batch = {number(cell.lr / cell.batch_size)} and holds there alone. Where training "
+        "has settled, a smaller ratio gives a larger noise scale, because training gets closer to where the gradient "
+        "vanishes; a learning rate too small to get there leaves it at its low start"
     )
     here = sorted(
         (one for one in _compared(cells, chosen) if one.batch_size == headline and one.total.ok),

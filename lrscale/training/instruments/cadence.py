@@ -27,6 +27,7 @@ class Cadence:
         self._budget = budget
         self._last: float | None = None
         self._warm = 0
+        self._refused = 0
         self.every = 1
         """Steps from one that is measured to the next, where ranks must agree on it."""
         self.trained = 0.0
@@ -65,10 +66,20 @@ class Cadence:
         """Whether one more measurement stays within the budget; the first is taken to cost so many batches."""
         if self._budget is None:
             return True
-        if not self.batches:
-            return False
-        one = self.cost / self.measured if self.measured else cost_in_batches * self.trained / self.batches
-        return self.cost + one <= self._budget * self.trained
+        one = self.cost / self.measured if self.measured else cost_in_batches * self.trained / max(1, self.batches)
+        afforded = self.batches > 0 and self.cost + one <= self._budget * self.trained
+        self._refused += not afforded
+        return afforded
+
+    @property
+    def refusal(self) -> str | None:
+        """What the budget kept from being measured, as a sentence; None where it was in the way of nothing."""
+        if not self._refused or self._budget is None:
+            return None
+        return (
+            f"cutting a batch into parts was put off at {self._refused} steps to stay within {100 * self._budget:g} % "
+            "of the time of training; a larger budget, or several ranks or accumulation, measure more"
+        )
 
     def settle(self, totals: tuple[float, float, float, float], accumulate: int) -> None:
         """Choose `every` from (cost, measured, trained, batches), summed over the ranks that share it."""

@@ -427,11 +427,12 @@ class NoiseScaleInstrument(AbstractInstrument):
         sums = None if table is None else table.sums(group)
         if sums is not None:
             return noise_scale(sums[int(np.searchsorted(sums.step, since)) :], confidence=self._confidence)
-        reason = self._reason or self._fit.refused_split or missing or "no step with two micro-gradients ended"
+        refused = self._reason or self._fit.refused_split or self._fit.cadence.refusal
+        reason = refused or missing or "no step with two micro-gradients ended"
         return NoiseScale.not_measured(reason, confidence=self._confidence)
 
     def _closing_notes(self) -> list[str]:
-        notes = list(self._fit.notes)
+        notes = [*self._fit.notes, *([put_off] if (put_off := self._fit.cadence.refusal) else [])]
         infinite = self._tables[0].skipped - self._fit.odd_steps if self._tables else 0
         if infinite > 0:
             notes.append(f"{infinite} steps with a gradient that is not finite are left out")

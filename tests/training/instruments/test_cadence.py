@@ -50,5 +50,7 @@ def test_a_measurement_beside_training_waits_until_it_is_paid_for() -> None:
     # Four batches of 10 ms are 2 % of 200.
     assert cadence.affords(4 * 0.999)
     cadence.spend(0.030, steps=1)
+    assert cadence.refusal is not None and "within 2 % of the time" in cadence.refusal
     assert not cadence.affords(4)
     assert Cadence(None).affords(4)
+    assert Cadence(None).refusal is None

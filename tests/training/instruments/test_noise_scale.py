@@ -291,6 +291,7 @@ def test_what_cannot_be_measured_is_said() -> None:
 
     loader = DataLoader(truth.examples(32), batch_size=8)
     assert lrscale.GradientNoiseScale().result().total.reason == "no fit has begun"
+    assert "put off at 4 steps" in reason(truth.make(), loader, instrument={"budget": 0.015})
     assert "steps its optimizers itself" in reason(truth.make(manual=True), loader)
     unbatched = DataLoader(truth.examples(32), batch_size=None, sampler=[[0, 1, 2, 3]] * 4)
     assert "pass examples=" in reason(truth.make(), unbatched)

@@ -109,6 +109,8 @@ def render(found: Discovery) -> str:
         "  # throughput: {}",
         "  # The largest batch that trains and validates on a device, within the memory.",
         "  # memory: {}",
+        "  # Whether devices and accumulation change what a step computes: a few short trials, on by default.",
+        "  # equivalence: {}",
         "",
         "# The training job that the recommendation is for. Default: the best batch size, and the length above.",
         "# target: {batch_size: 1024, horizon: 50M examples}",

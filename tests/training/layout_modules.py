@@ -60,6 +60,13 @@ class Clean(pl.LightningModule):
         return torch.optim.AdamW(groups, lr=self.lr)
 
 
+class SingleLoss(Clean):
+    """Sums its loss in single precision."""
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.logits(inputs).float(), labels)
+
+
 class Summed(Clean):
     """Sums its loss over the batch."""
 

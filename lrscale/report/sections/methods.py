@@ -67,6 +67,15 @@ METHODS: tuple[tuple[str | None, str, str], ...] = (
         "its own best LR.",
     ),
     (
+        "equivalence",
+        "Layout check",
+        "A few steps of one global batch, undivided, on two devices and accumulated. Gradients after the reduction and "
+        "before clipping are compared by norms and by count sketches (Charikar, Chen and Farach-Colton 2002). Where "
+        "they differ, least squares write the gradient of the whole as a combination of those of its parts: equal "
+        "weights that add up to their number are a sum, unequal ones a mean over varying numbers of items; where none "
+        "fit, examples see each other.",
+    ),
+    (
         "noise_scale",
         "Gradient noise scale",
         "tr(Σ) / |G|² from the micro-gradients of every rank and backward (McCandlish et al. 2018, arXiv:1812.06162), "

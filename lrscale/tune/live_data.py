@@ -57,9 +57,9 @@ class LiveData:
             self._bindings = dict(self.datamodule.__dict__)
 
     @property
-    def roots(self) -> tuple[Any, ...]:
-        """What must be kept besides the module."""
-        return (self.datamodule, self._loaders, self._val_loaders)
+    def loaders(self) -> tuple[Any, ...]:
+        """The loaders that were passed."""
+        return (self._loaders, self._val_loaders)
 
     def discover(self, fit: Callable[[BuiltTask], None]) -> None:
         """Set the data up and find out how large the batches are that they come in.

@@ -93,7 +93,7 @@ def range_test(
     optimizer_state : bool, optional
         Begin every run with the moments of the optimizers of `trainer`, which has fitted. Default False: fresh.
     progress : callable, optional
-        Told a line after each run; ``print``, for example. Default None.
+        Told a line after each run, on the first rank; ``print``, for example. Default None.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def range_test(
         steps=steps,
         hold=hold,
         confirm=confirm,
-        confirm_steps=confirm_steps or steps * hold,
+        confirm_steps=steps * hold if confirm_steps is None else confirm_steps,
         monitor=monitor,
         mode=mode,
         progress=progress or (lambda line: None),
@@ -133,13 +133,16 @@ def range_test(
     settings = read_settings(trainer, flavour)
     states = _states(trainer) if optimizer_state else []
     data, val_data = _data_of(model, data, val_data, trainer)
+    if optimizer is not None and optimizer < 0:
+        raise LrscaleError(f"optimizer must be at least 0, not {optimizer}")
     live = LiveData(model, data, val_data, flavour)
-    everything = Kept(model, *live.roots)
     with untouched_surroundings(_device(settings)):
+        # The data module is put back at the end alone: between runs it stays set up.
+        kept_data = Kept(live.datamodule)
+        kept = Kept(model, *live.loaders)
+        runs = LiveRuns(model, live, settings, flavour, kept, optimizer=optimizer, optimizer_states=states)
         try:
-            runs = LiveRuns(model, live, settings, flavour, optimizer=optimizer, optimizer_states=states)
-            test = _Test(runs, live, settings, plan)
-            return test.result(batch_sizes)
+            return _Test(runs, live, settings, plan).result(batch_sizes)
         except TaskError as error:
             # Tasks are written in recipes; here the same things are arguments.
             raise LrscaleError(_as_argument(error.message), hint=_as_argument(error.hint)) from error
@@ -147,7 +150,8 @@ def range_test(
             try:
                 live.close()
             finally:
-                everything.restore()
+                kept_data.restore()
+                kept.restore()
 
 
 @final
@@ -258,7 +262,7 @@ class _Test:
             curves.append(self._curve(outcome, seed))
             starts.append(outcome.initial_train_loss)
             self._note(outcome)
-            plan.progress(f"ramp, seed {seed}: {len(outcome.lrs)} steps{_end(outcome)}")
+            self._say(f"ramp, seed {seed}: {len(outcome.lrs)} steps{_end(outcome)}")
         finding = analyse_range_curves(
             [(curve.lr, curve.loss) for curve in curves], diverged_at=[curve.diverged_at for curve in curves]
         )
@@ -289,7 +293,7 @@ class _Test:
                 gain = None if end is None or not math.isfinite(start - end) else start - end
                 done.append(FixedRun(lr=lr, seed=seed, loss=loss, gain=gain))
                 beta2 = outcome.beta2
-                plan.progress(f"fixed LR {lr:.3g}, seed {seed}: {'diverged' if loss is None else f'{loss:.4g}'}")
+                self._say(f"fixed LR {lr:.3g}, seed {seed}: {'diverged' if loss is None else f'{loss:.4g}'}")
         found = confirm(
             family.finding,
             done,
@@ -313,6 +317,11 @@ class _Test:
             pairs = self._rungs(outcome.lrs, outcome.metrics)
         else:
             pairs = self._rungs(outcome.lrs, outcome.losses)
+        if not pairs and self.validated:
+            raise LrscaleError(
+                f"monitor {plan.monitor} is not logged by the training step, and there is no validation",
+                hint="pass val_data, or log it in training_step",
+            )
         if not pairs:
             raise LrscaleError(
                 "the training step neither returns nor logs a loss, so the ramp has no curve",
@@ -341,7 +350,11 @@ class _Test:
             tail = outcome.metrics[-max(1, len(outcome.metrics) // 10) :]
             value = sum(tail) / len(tail)
         self.confirmed_by = self.plan.monitor if self.logged_in_training else outcome.monitor
-        return None if value is None else self.plan.sign * value
+        return None if value is None or not math.isfinite(value) else self.plan.sign * value
+
+    def _say(self, line: str) -> None:
+        if self.runs.rank == 0:
+            self.plan.progress(line)
 
     def _note(self, outcome: RunOutcome) -> None:
         self.notes += outcome.notes

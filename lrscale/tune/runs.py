@@ -78,6 +78,8 @@ class LiveRuns:
         How to train.
     flavour : Flavour
         Package of the module.
+    kept : Kept
+        What to put back after each run: the module, and loaders that are not a data module's.
     optimizer : int or None
         The optimizer whose LR is moved; None: all, in proportion.
     optimizer_states : list of dict, optional
@@ -90,6 +92,7 @@ class LiveRuns:
         data: LiveData,
         settings: TrainerSettings,
         flavour: Flavour,
+        kept: Kept,
         *,
         optimizer: int | None,
         optimizer_states: list[Any],
@@ -100,7 +103,7 @@ class LiveRuns:
         self._flavour = flavour
         self._optimizer = optimizer
         self._states = optimizer_states
-        self._kept = Kept(module, *data.roots[1:])
+        self._kept = kept
         plugins = settings.parts().get("plugins", [])
         self._has_scaler = any(getattr(plugin, "scaler", None) is not None for plugin in plugins)
         self.automatic = bool(module.automatic_optimization)

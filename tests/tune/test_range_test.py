@@ -310,6 +310,8 @@ def test_a_module_that_raises_on_wild_values_has_diverged_there() -> None:
         ({"hold": 0}, "hold must be at least 1"),
         ({"mode": "low"}, "mode must be min or max"),
         ({"seeds": 0}, "there is no seed"),
+        ({"optimizer": -1}, "optimizer must be at least 0"),
+        ({"confirm": True, "confirm_steps": 0}, "confirm_steps must be at least 1, not 0"),
         ({"batch_sizes": [1000]}, "larger than the training data"),
         ({"optimizer_state": True}, "needs a Trainer that has fitted"),
         ({"val_data": loader(), "data": Digits()}, "LightningDataModule of lightning.pytorch"),

@@ -188,6 +188,27 @@ def test_training_goes_on_as_if_it_had_not_been_called(tmp_path: Path, settings:
     assert all(count >= 15 for counts in finder.points for count in counts)
 
 
+def test_a_call_at_the_end_of_validation_where_gradients_are_off_trains_all_the_same(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class AfterValidation(pl.Callback):
+        def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            before = fingerprint(pl_module)
+            found = range_test(pl_module, trainer=trainer, seeds=1, steps=20, confirm=False)
+            seen.append((torch.is_grad_enabled(), pl_module.training, found.families[0].curves[0].loss))
+            assert differences(before, fingerprint(pl_module)) == []
+
+    fit(quiet_trainer(tmp_path, max_epochs=1, callbacks=[AfterValidation()]), EverythingL(), Data())
+    ((gradients, training, loss),) = seen
+    assert (gradients, training) == (False, False)
+    assert len(set(loss)) == len(loss) > 15
+    module = EverythingL()
+    before = fingerprint(module)
+    with torch.inference_mode():
+        range_test(module, Data(), seeds=1, steps=20, confirm=False)
+    assert differences(before, fingerprint(module)) == []
+
+
 @pytest.mark.slow
 def test_workers_that_live_on_are_not_disturbed(tmp_path: Path) -> None:
     def train(callbacks: list[Any]) -> list[torch.Tensor]:

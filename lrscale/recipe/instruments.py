@@ -18,7 +18,7 @@ class NoiseScaleInstrument(Section):
     budget: Annotated[Real, Field(gt=0, lt=1)] = 0.015
     """Largest share of the time of training that measuring may take, in (0, 1). Where steps are very short, only some
     of them are measured."""
-    preconditioned_every: Count | None = 20
+    preconditioned_every: Count | None = 5
     """Measured steps between those that are also measured as Adam sees them; ``null``: never."""
     parts: Annotated[Count, Field(ge=2)] = 4
     """Parts that a batch is cut into on one device without accumulation, where a step has one gradient only; at

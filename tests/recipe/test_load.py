@@ -51,8 +51,8 @@ def test_null_or_false_turns_an_experiment_off(off: str) -> None:
 @pytest.mark.parametrize(
     ("written", "riding"),
     [
-        ("", {"budget": 0.015, "preconditioned_every": 20, "parts": 4}),
-        ("instruments:\n  noise_scale: true\n", {"budget": 0.015, "preconditioned_every": 20, "parts": 4}),
+        ("", {"budget": 0.015, "preconditioned_every": 5, "parts": 4}),
+        ("instruments:\n  noise_scale: true\n", {"budget": 0.015, "preconditioned_every": 5, "parts": 4}),
         ("instruments: {noise_scale: {budget: 0.1, preconditioned_every: null}}\n", {"budget": 0.1, "parts": 4}),
         ("instruments: {noise_scale: false}\n", None),
     ],

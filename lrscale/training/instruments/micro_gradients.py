@@ -177,9 +177,21 @@ class MicroGradients:
         plain = self._norms_of(gradients)
         if not precondition or self._denominators is None:
             return Norms(places, plain, None)
-        dense = [one.to_dense() if one.is_sparse else one for one in gradients]
-        divided = torch._foreach_div([one.float() for one in dense], self._denominators.of(places))
-        return Norms(places, plain, norms_of(divided))
+        return Norms(places, plain, self._divided_norms(places, gradients, self._denominators))
+
+    def _divided_norms(
+        self, places: tuple[int, ...], gradients: list[Tensor], denominators: AdamDenominators
+    ) -> Tensor:
+        # In portions: a copy of all gradients, and one of all denominators, might be what the device has no room for.
+        found, start, held = [], 0, 0
+        for end, gradient in enumerate(gradients, start=1):
+            held += 4 * gradient.numel()
+            if held > HELD_BYTES or end == len(gradients):
+                dense = [one.to_dense() if one.is_sparse else one for one in gradients[start:end]]
+                divided = torch._foreach_div([one.float() for one in dense], denominators.of(places[start:end]))
+                found.append(norms_of(divided))
+                start, held = end, 0
+        return torch.cat(found)
 
     def _norms_of(self, gradients: list[Tensor]) -> Tensor:
         if self._float32:
@@ -227,7 +239,7 @@ class AdamDenominators:
             for leaf in group["params"]
         }
         self._rows = [(leaf, *owners[id(leaf)]) for leaf in parameters]
-        self._values: dict[int, Tensor] = {}
+        self._scalars: dict[int, tuple[float, float]] = {}
 
     @property
     def possible(self) -> bool:
@@ -243,27 +255,31 @@ class AdamDenominators:
         )
 
     def refresh(self) -> None:
-        """Compute them from the optimizers' present state; they hold for the step that is under way."""
-        known = [place for place, (leaf, optimizer, _) in enumerate(self._rows) if optimizer.state.get(leaf)]
-        squares, corrections, epsilons = [], [], []
+        """Note the optimizers' present steps; they hold for the step that is under way."""
+        self._scalars = {
+            place: (1 - float(group["betas"][1]) ** float(optimizer.state[leaf]["step"]), float(group["eps"]))
+            for place, (leaf, optimizer, group) in enumerate(self._rows)
+            if optimizer.state.get(leaf)
+        }
+
+    def of(self, places: Sequence[int]) -> list[Tensor]:
+        """Return those of the parameters in `places`; 1 for a parameter that was never stepped.
+
+        They are computed anew each time, since the optimizer's state is what it was until the step ends.
+        """
+        known = [place for place in places if place in self._scalars]
+        squares = []
         for place in known:
             leaf, optimizer, group = self._rows[place]
             state = optimizer.state[leaf]
             squares.append(state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"].float())
-            corrections.append(1 - float(group["betas"][1]) ** float(state["step"]))
-            epsilons.append(float(group["eps"]))
-        with torch.no_grad():
-            roots = torch._foreach_sqrt(torch._foreach_div(squares, corrections))
-            torch._foreach_add_(roots, epsilons)
-        self._values = dict(zip(known, roots, strict=True))
-
-    def of(self, places: Sequence[int]) -> list[Tensor]:
-        """Return those of the parameters in `places`; 1 for a parameter that was never stepped."""
+        values: dict[int, Tensor] = {}
+        if known:
+            corrections, epsilons = zip(*(self._scalars[place] for place in known), strict=True)
+            with torch.no_grad():
+                roots = torch._foreach_sqrt(torch._foreach_div(squares, list(corrections)))
+                torch._foreach_add_(roots, list(epsilons))
+            values = dict(zip(known, roots, strict=True))
         return [
-            self._values[place] if place in self._values else torch.ones((), device=self._rows[place][0].device)
-            for place in places
+            values[place] if place in values else torch.ones((), device=self._rows[place][0].device) for place in places
         ]
-
-    def clear(self) -> None:
-        """Give the memory back."""
-        self._values = {}

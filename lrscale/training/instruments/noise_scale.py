@@ -353,7 +353,6 @@ class NoiseScaleInstrument(AbstractInstrument):
         # Parts are measured rarely, and each time is worth both.
         due = not self._fit.listening or self._fit.turns % self._preconditioned_every == 0
         if not due or not own.ready():
-            own.clear()
             return False
         own.refresh()
         return True

@@ -214,6 +214,29 @@ def test_gradients_are_reduced_in_portions_when_they_are_large(monkeypatch: pyte
     assert all(not leaf._backward_hooks for leaf in leaves)
 
 
+def test_preconditioned_norms_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    leaves = [torch.nn.Parameter(torch.randn(size, generator=generator)) for size in (4, 5, 3)]
+    optimizer = torch.optim.AdamW(leaves[:2], lr=0.0)
+    optimizer.add_param_group({"params": leaves[2:], "betas": (0.8, 0.9), "eps": 1e-2})
+    for leaf in leaves:
+        leaf.grad = torch.randn(leaf.shape, generator=generator)
+    optimizer.step()
+    denominators = AdamDenominators(leaves, [optimizer])
+    denominators.refresh()
+    reader = MicroGradients(leaves, denominators)
+    expected = []
+    for leaf, beta, eps in zip(leaves, (0.999, 0.999, 0.9), (1e-8, 1e-8, 1e-2), strict=True):
+        assert leaf.grad is not None
+        v_hat = optimizer.state[leaf]["exp_avg_sq"] / (1 - beta)
+        expected.append(float((leaf.grad / (v_hat.sqrt() + eps)).norm()))
+    for held in (1, 40, 2**20):
+        monkeypatch.setattr("lrscale.training.instruments.micro_gradients.HELD_BYTES", held)
+        found = reader.norms([leaf.grad for leaf in leaves], precondition=True)
+        assert found is not None and found.preconditioned is not None
+        assert found.preconditioned.tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_adam_gets_a_preconditioned_noise_scale_and_sgd_does_not() -> None:
     with_adam = truth.measure(
         "pytorch_lightning", 40, 16, 4, optimizer="AdamW", instrument={"preconditioned_every": 1}, lr=1e-4

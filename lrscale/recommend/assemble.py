@@ -28,14 +28,19 @@ WIDE_RATIO = 3.0
 def layout_for(recipe: Recipe, batch_size: int, speeds: Speeds) -> tuple[Layout, str | None]:
     """Return how to form a global batch on the recipe's devices, and why when a measurement decided it.
 
+    No forward is larger than the memory probes and the recipe allow; where neither says anything, than the largest that
+    a trial has run.
+
     Raises
     ------
     LayoutError
         When the devices cannot form it.
     """
     settings = recipe.layout
-    bound = min((size for size in (settings.max_per_device_batch_size, speeds.fits) if size), default=None)
     fixed = settings.per_device_batch_size
+    bound = min((size for size in (settings.max_per_device_batch_size, speeds.fits) if size), default=None)
+    if bound is None and fixed is None:
+        bound = speeds.largest_forward
     too_large = fixed is not None and bound is not None and fixed > bound
     default = split_global_batch(
         batch_size,
@@ -54,7 +59,7 @@ def layout_for(recipe: Recipe, batch_size: int, speeds: Speeds) -> tuple[Layout,
     fastest = speeds.fastest_split(default, bound)
     usual = speeds.examples_per_second(default)
     if fastest is None or usual is None or fastest[1] < WORTHWHILE * usual:
-        return default, _bound_by_memory(default, speeds)
+        return default, _bound_by(default, speeds, bound)
     split, speed = fastest
     return split, (
         f"{split.per_device_batch_size} per device x {split.accumulate} is {speed / usual - 1:+.0%} faster than "
@@ -62,13 +67,15 @@ def layout_for(recipe: Recipe, batch_size: int, speeds: Speeds) -> tuple[Layout,
     )
 
 
-def _bound_by_memory(layout: Layout, speeds: Speeds) -> str | None:
-    ranks, fits = layout.world_size, speeds.fits
-    if fits is None or layout.global_batch_size // ranks <= fits:
+def _bound_by(layout: Layout, speeds: Speeds, bound: int | None) -> str | None:
+    if bound is None or layout.global_batch_size // layout.world_size <= bound:
         return None
-    return (
-        f"At most {fits} per device fit within the memory, as probed, so that {layout.accumulate} forwards accumulate."
-    )
+    accumulated = f"so that {layout.accumulate} forwards accumulate"
+    if bound == speeds.fits:
+        return f"At most {bound} per device fit within the memory, as probed, {accumulated}."
+    if bound == speeds.largest_forward:
+        return f"No trial ran more than {bound} per device, {accumulated}; experiments.memory would find how many fit."
+    return None
 
 
 def expected_seconds(speeds: Speeds, layout: Layout, steps: int) -> Quantity | None:

@@ -114,6 +114,12 @@ class Speeds:
     fits: int | None = None
     """Largest per-device batch that the memory probes allow; None where nothing was probed."""
 
+    @property
+    def largest_forward(self) -> int | None:
+        """Largest per-device batch of a trial that completed; None where no trial says its layout."""
+        layouts = [trial.record.layout for trial in self.trials if trial.record.status == "completed"]
+        return max((layout.per_device_batch_size for layout in layouts if layout is not None), default=None)
+
     @classmethod
     def of(cls, findings: Sequence[Finding], view: StudyView) -> Speeds:
         """Gather what was measured."""

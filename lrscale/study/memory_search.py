@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from lrscale.laws.memory import MemoryFit, fit_memory
 from lrscale.laws.memory.model import round_sizes
+from lrscale.study.finding import Finding
 
 MOST_GROWTH = 8
 """Largest step up from a size that ran, where the fitted line would allow more: it was fitted to small sizes."""
@@ -139,6 +140,13 @@ class MemorySearch:
     def _target(self, probes: Sequence[Probe]) -> float | None:
         capacity = _capacity(probes)
         return None if capacity is None else (1 - self.margin) * capacity
+
+
+def largest_that_fits(findings: Mapping[str, Finding]) -> int | None:
+    """Return the largest per-device batch that the memory probes allow, or None where they do not say."""
+    found = findings.get("memory")
+    size = None if found is None or found.status != "ok" else found.data.get("size")
+    return None if size is None else int(size)
 
 
 def _within(size: int, measured: dict[int, float | None], fit: MemoryFit, target: float | None) -> bool:

@@ -137,15 +137,26 @@ def riding_instruments(recipe: Recipe, spec: TrialSpec) -> dict[str, Mapping[str
     return recipe.instruments.riding()
 
 
-def trial_layout(recipe: Recipe, spec: TrialSpec) -> Layout:
-    """Return where a trial runs: its pinned layout, or the recipe's split of its batch."""
+def trial_layout(recipe: Recipe, spec: TrialSpec, fits: int | None = None) -> Layout:
+    """Return where a trial runs: its pinned layout, or the recipe's split of its batch.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its devices and bounds.
+    spec : TrialSpec
+        The trial.
+    fits : int or None, optional
+        Largest per-device batch that fits within the memory. Default None: not known.
+    """
     if spec.layout is not None:
         return spec.layout
     layout = recipe.layout
+    bounds = [layout.max_per_device_batch_size, fits if layout.per_device_batch_size is None else None]
     return split_global_batch(
         spec.global_batch_size,
         devices=layout.devices,
         num_nodes=layout.num_nodes,
         per_device_batch_size=layout.per_device_batch_size,
-        max_per_device_batch_size=layout.max_per_device_batch_size,
+        max_per_device_batch_size=min((bound for bound in bounds if bound), default=None),
     )

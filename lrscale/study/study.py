@@ -18,6 +18,7 @@ from lrscale.store.files import read_json, to_json, write_atomically
 from lrscale.study.cost import PlannedExperiment, estimate, unknown_cost
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
+from lrscale.study.memory_search import largest_that_fits
 from lrscale.study.specs import riding_instruments, trial_layout
 from lrscale.units import Layout
 
@@ -237,7 +238,7 @@ class Study:
                 {"at": _now(), "experiment": experiment.key, "trials": [spec.trial_id for spec in missing]}
             )
             self.folder.write_plan(plan)
-            finished = self._launch(missing, trials, launcher, progress)
+            finished = self._launch(missing, trials, launcher, progress, largest_that_fits(context.findings))
             ran |= {trial.trial_id for trial in finished}
             crashed = finished and all(trial.record.status == "crashed" for trial in finished)
             if crashed and not experiment.survives_crashes(context):
@@ -256,9 +257,10 @@ class Study:
         trials: dict[str, Trial],
         launcher: AbstractLauncher,
         progress: AbstractProgress,
+        fits: int | None,
     ) -> list[Trial]:
         specs = {spec.trial_id: spec for spec in missing}
-        layouts = {trial_id: trial_layout(self.recipe, spec) for trial_id, spec in specs.items()}
+        layouts = {trial_id: trial_layout(self.recipe, spec, fits) for trial_id, spec in specs.items()}
         requests = [
             TrialRequest(
                 spec=spec,

@@ -69,6 +69,8 @@ def test_a_rank_that_runs_out_ends_its_probe_and_no_other(launcher: LocalLaunche
         6: "out_of_memory",
     }
     assert trials[6].measurements["memory"]["ended_in"] == place
+    facts = StudyFolder(tmp_path).read_plan()["facts"]
+    assert (facts["validation_examples"], facts["validation_drops_last"]) == (2048, False)
     assert finding.numbers["max_per_device_batch_size"].value == 5
     assert finding.numbers["largest_that_ran"].hi == 5
     assert (outcome.failed, outcome.ran) == (0, 3)

@@ -459,6 +459,14 @@ def test_no_more_is_put_on_a_device_than_was_probed() -> None:
     assert any("64 per device do not fit" in reason for reason in bounded.reasons)
 
 
+def test_without_a_probe_or_a_bound_no_forward_is_larger_than_one_that_ran() -> None:
+    unbounded = recipe(layout={"devices": 2})
+    one = made(scaling(), recipe_=unbounded, batch_size=256)
+    # The trials ran at 64 per device at the most.
+    assert (one.per_device_batch_size, one.accumulate_grad_batches) == (64, 2)
+    assert any("No trial ran more than 64 per device" in reason for reason in one.reasons)
+
+
 def test_the_time_has_the_interval_of_the_speed_where_that_layout_was_timed() -> None:
     timed = throughput((2, 32, 1000.0))
     rows = [{**timed.data["rows"][0], "lo": 800.0, "hi": 1250.0}]

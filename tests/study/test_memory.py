@@ -14,11 +14,13 @@ from lrscale.errors import TrialsFailedError
 from lrscale.launch import TrialRequest
 from lrscale.launch.progress import AbstractProgress, SilentProgress
 from lrscale.recipe import Recipe
-from lrscale.store import StudyFolder, StudyView, Trial, TrialRecord, TrialSpec
+from lrscale.store import ScheduleSpec, StudyFolder, StudyView, Trial, TrialRecord, TrialSpec
 from lrscale.study import Study
 from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.experiments.memory import memory_row, probe_of
-from lrscale.study.memory_search import MemoryAnswer, MemorySearch, Probe
+from lrscale.study.finding import Finding
+from lrscale.study.memory_search import MemoryAnswer, MemorySearch, Probe, largest_that_fits
+from lrscale.study.specs import trial_layout
 from lrscale.testing.synthetic import SyntheticStudy
 from lrscale.testing.synthetic_launcher import SyntheticLauncher
 
@@ -261,3 +263,19 @@ def test_a_rank_that_the_kernel_kills_ends_its_probe_and_not_the_study(tmp_path:
     broken = Study(recipe({"margin": 0}), StudyFolder(tmp_path / "b"))
     with pytest.raises(TrialsFailedError, match="SIGKILL"):
         broken.run(Crashing(0), experiments=["memory"], progress=SilentProgress())
+
+
+def test_trials_of_other_experiments_put_no_more_on_a_device_than_fits() -> None:
+    asked = recipe({}, max_per_device_batch_size=64)
+    spec = TrialSpec(
+        task={}, schedule=ScheduleSpec(name="constant"), peak_lr=0.1, global_batch_size=96, horizon=9, seed=0
+    )  # fmt: skip
+    assert trial_layout(asked, spec).per_device_batch_size == 48
+    within = trial_layout(asked, spec, largest_that_fits({"memory": memory_finding(20)}))
+    assert (within.per_device_batch_size, within.accumulate, within.devices) == (16, 3, 2)
+    assert trial_layout(asked, spec, largest_that_fits({"memory": memory_finding(None)})).per_device_batch_size == 48
+
+
+def memory_finding(size: int | None) -> Finding:
+    status: Any = "cannot_tell" if size is None else "ok"
+    return Finding(key="memory", title="Memory", status=status, sentence="Probed.", data={"size": size})

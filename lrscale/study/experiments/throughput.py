@@ -13,6 +13,7 @@ from lrscale.store import Trial, TrialSpec
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.layout_choice import fastest_layout
+from lrscale.study.memory_search import largest_that_fits
 from lrscale.study.ramps import range_test_batch
 from lrscale.study.specs import make_spec
 from lrscale.study.timed_layouts import fit_rows, layout_rows, model_curves, scale_out, speed_knees
@@ -133,7 +134,7 @@ def throughput_layouts(context: Context) -> list[Layout]:
     scaling = recipe.experiments.scaling
     sizes = settings.per_device_batch_sizes
     if sizes is None:
-        fits = tested_maximum(context.findings)
+        fits = largest_that_fits(context.findings)
         known = [bound for bound in (recipe.layout.max_per_device_batch_size, fits) if bound]
         bound = min(known, default=None) or max(
             1, (max(scaling.batch_sizes) if scaling is not None else range_test_batch(recipe)) // most
@@ -148,13 +149,6 @@ def throughput_layouts(context: Context) -> list[Layout]:
         return layouts
     fitting = [layout for layout in layouts if layout.global_batch_size <= LEAST_EXAMPLES_SHARE * examples]
     return fitting or layouts[:1]
-
-
-def tested_maximum(findings: Mapping[str, Finding]) -> int | None:
-    """Return the largest per-device batch that the memory probes allow, or None where they do not say."""
-    found = findings.get("memory")
-    size = None if found is None or found.status != "ok" else found.data.get("size")
-    return None if size is None else int(size)
 
 
 def _sentence(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], knee: SpeedKnee | None, trials: int) -> str:
@@ -185,7 +179,7 @@ def _targets(context: Context, rows: Sequence[Mapping[str, Any]], fit: StepTimeF
     sizes = set(scaling.batch_sizes) if scaling is not None else set()
     if target is not None and target.batch_size is not None:
         sizes.add(target.batch_size)
-    known = [bound for bound in (recipe.layout.max_per_device_batch_size, tested_maximum(context.findings)) if bound]
+    known = [bound for bound in (recipe.layout.max_per_device_batch_size, largest_that_fits(context.findings)) if bound]
     choices = [
         fastest_layout(size, rows, max_per_device_batch_size=min(known, default=None), fit=fit)
         for size in sorted(sizes)

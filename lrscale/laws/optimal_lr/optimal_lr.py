@@ -24,6 +24,7 @@ from lrscale.laws.optimal_lr.law_fit import (
 from lrscale.laws.optimal_lr.law_mixture import mixed_draws
 from lrscale.laws.optimal_lr.law_posterior import LawPosterior, law_posterior, parameter_interval
 from lrscale.laws.optimal_lr.optimal_lr_fit import LawRow, OptimalLRFit, RuleRange, Verdict
+from lrscale.laws.optimal_lr.shared_noise import posteriors_together
 from lrscale.laws.optimal_lr.vertex_density import VertexDensity, vertex_density
 
 # A law is not believed to better than 5 % of the LR at one batch size, however small the slices' own errors are.
@@ -37,9 +38,10 @@ _TIE = 2.0
 _TWENTY_TIMES = 2 * math.log(20.0)
 # A decline past the knee must be seen before it is believed: below its knee the surge is the square-root rule.
 _ON_EVIDENCE = ("surge",)
-# In ln(LR): all slices of a study share the error of the basin's shape, and more slices do not average it away. In
-# simulations over eight shapes it was 0.02 (benchmarks/coverage.py).
-_SHARED_SD = 0.02
+# In ln(LR): the error of the basin's shape that all slices of a study share beyond what their posteriors say, and more
+# slices do not average away. Over eight shapes in simulations its root mean square was 0.03
+# (benchmarks/coverage_laws.py).
+_SHARED_SD = 0.03
 _MOST_DRAWS = 1000
 # How far from its best value a law's amplitude is looked for, in ln(LR), besides ten standard deviations of a slice.
 _REACH = 3.0
@@ -88,8 +90,10 @@ def fit_optimal_lr(
     leave-one-out error. The surge takes part only when it is 20 times likelier than every other law that is not ruled
     out: below its knee it is the square-root rule, and a decline should be seen before it is believed.
 
-    Prediction: the posterior of each law on a grid, from the densities of the slices' vertices, with a scatter about
-    the law that the data decide. The laws with two parameters that are not ruled out are mixed by their likelihoods.
+    Prediction: the posterior of each law on a grid, from the runs of all slices together. The slices lend each other
+    their noise (`posteriors_together`) and share the shape of their basins as far as they agree on one; how much of
+    their spread differs between slices, and how far the optima scatter about the law, the data decide
+    (`VertexDensity`). The laws with two parameters that are not ruled out are mixed by their likelihoods.
     The rules with one parameter are left out, since they would lend a slope that was assumed; the free steepness comes
     in when every law with two parameters is ruled out.
 
@@ -133,7 +137,8 @@ def fit_optimal_lr(
     laws = [law for law in laws if law.n_parameters <= observed]
     data, lack_sd, lack_df = _with_lack_of_fit(laws, data)
     fits = {law.name: fit_law(law, data) for law in laws}
-    density = vertex_density(data, [np.asarray(slices[i].vertex_draws) for i in used], spread)
+    posteriors = posteriors_together([slices[i] for i in used])
+    density = vertex_density(data, posteriors, spread)
     drawn = {law.name: _posterior(law, data, density, resamples, rng, confidence) for law in laws}
     p_values = {law.name: _p_value(law, laws, fits, lack_df, confidence) for law in laws}
     out = {name for name, p in p_values.items() if p is not None and p < 1 - confidence}
@@ -250,7 +255,7 @@ def _posterior(
     )
     assert found is not None  # a density of vertices is positive everywhere
     params = found.params.copy()
-    params[:, 0] *= np.exp(_SHARED_SD * rng.standard_normal(len(params)))
+    params[:, 0] *= np.exp(np.hypot(_SHARED_SD, density.shared[found.hidden]) * rng.standard_normal(len(params)))
     return replace(found, params=params)
 
 
@@ -327,10 +332,15 @@ def _verdict(name: str, out: set[str], p_values: dict[str, float | None]) -> Ver
 def _parameters(
     law: AbstractLaw, fits: LawEstimate, drawn: LawPosterior, confidence: float
 ) -> tuple[tuple[str, float, Interval], ...]:
-    return tuple(
-        (parameter.name, float(fits.params[i]), parameter_interval(law, drawn, i, confidence))
-        for i, parameter in enumerate(law.parameters)
-    )
+    rows = []
+    for i, parameter in enumerate(law.parameters):
+        interval = parameter_interval(law, drawn, i, confidence)
+        value = float(np.median(drawn.params[:, i]))
+        if not interval.bounded:
+            # The median would depend on how far the search went.
+            value = min(max(float(fits.params[i]), interval.lo or -math.inf), interval.hi or math.inf)
+        rows.append((parameter.name, value, interval))
+    return tuple(rows)
 
 
 def _knee(table: Sequence[LawRow]) -> tuple[float | None, Interval | None]:

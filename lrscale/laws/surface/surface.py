@@ -8,27 +8,25 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import fdtri, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
 from lrscale.errors import LrscaleError
-from lrscale.laws.base import OPTIMAL_LR_LAWS, AbstractLaw, FitStatus, FloatArray, Interval, check_confidence
-from lrscale.laws.lr_slice.basin import EXPONENTS, Whitened, basin, whiten
-from lrscale.laws.lr_slice.basin_fit import BLUR, excess_covariance, first_covariance
+from lrscale.laws.base import OPTIMAL_LR_LAWS, FitStatus, FloatArray, Interval, check_confidence
+from lrscale.laws.lr_slice.basin import EXPONENTS, basin
+from lrscale.laws.lr_slice.basin_fit import BLUR, MODEL_ERRORS
 from lrscale.laws.noise import decompose, variance_ratio_p
 from lrscale.laws.optimal_lr.law_mixture import mixed_draws, mixed_lr
-from lrscale.laws.optimal_lr.law_posterior import LawPosterior, law_posterior, parameter_interval
+from lrscale.laws.optimal_lr.law_posterior import LawPosterior, parameter_interval
 from lrscale.laws.runs import Runs, read_runs
 from lrscale.laws.surface.surface_ends import interval_at, sided
 from lrscale.laws.surface.surface_fit import LRSurfaceFit, SurfaceLaw
-from lrscale.laws.surface.surface_likelihood import Cell, SurfaceLikelihood, likelihood_of, read_cell
+from lrscale.laws.surface.surface_likelihood import Cell, SurfaceLikelihood, read_cell
+from lrscale.laws.surface.surface_weights import middle_curve, plug_in, surface_posterior, weighted
 
-# Relative errors of the basin's shape between which the runs decide, as for a single slice.
-_MODEL_ERRORS = (0.02, 0.1)
 _MIN_BATCHES = 2
 # Best LRs need the noise: two losses more than levels, curvature, amplitude and slope.
 _MIN_SPARE = 2
 _MOST_DRAWS = 1000
-_FIRST_DRAWS = 100
 _POOR_FIT_P = 1e-3
 # A law with a decline past its knee must be twenty times likelier than every other to take part.
 _ON_EVIDENCE = {"surge": math.log(20.0)}
@@ -126,10 +124,12 @@ def fit_lr_surface(
     rng = np.random.default_rng(random_seed)
     distinct = len(telling)
     laws = [law for law in OPTIMAL_LR_LAWS.values() if law.n_parameters <= max(min(distinct - 1, spare - 2), 1)]
-    likelihood = _weighted(telling, laws, confidence, rng)
+    likelihood, inflation = weighted(telling, laws, confidence, rng)
+    rows = np.concatenate([np.flatnonzero((sizes == cell.batch) & runs.kept) for cell in telling])
+    empty = replace(empty, outliers=tuple(int(row) for row in np.sort(rows[inflation > 1])))
     found = {}
     for law in laws:
-        own = _posterior(law, telling, likelihood, min(resamples, _MOST_DRAWS), rng, confidence)
+        own = surface_posterior(law, telling, likelihood, min(resamples, _MOST_DRAWS), rng, confidence)
         if own is not None:
             found[law.name] = _blurred(own, telling, rng)
     if not found:
@@ -155,100 +155,16 @@ def _at(runs: Runs, rows: NDArray[np.bool_]) -> Runs:
     return Runs(lr=runs.lr[rows], loss=runs.loss[rows], diverged=runs.diverged[rows], seeds=seeds)
 
 
-def _posterior(
-    law: AbstractLaw,
-    cells: Sequence[Cell],
-    likelihood: SurfaceLikelihood,
-    draws: int,
-    rng: np.random.Generator,
-    confidence: float,
-) -> LawPosterior | None:
-    middle = np.array([float(cell.x.mean()) for cell in cells])
-
-    def locate(log_shape: FloatArray) -> FloatArray:
-        offset: FloatArray = (middle - log_shape).mean(axis=1)
-        return offset
-
-    return law_posterior(
-        law,
-        np.array([cell.batch for cell in cells]),
-        likelihood,
-        locate,
-        float(np.max(likelihood.upper - likelihood.lower)) / 2,
-        draws=draws,
-        rng=rng,
-        # The likelihood-ratio bound of one parameter.
-        fraction=math.exp(-0.5 * float(fdtri(1, 1e9, confidence))),
-    )
-
-
 def _blurred(own: LawPosterior, cells: Sequence[Cell], rng: np.random.Generator) -> LawPosterior:
     """Return the posterior with the error of the basin's shape, which shifts the best LR of all batch sizes alike."""
     spacing = float(np.median(np.concatenate([np.diff(np.unique(cell.x)) for cell in cells])))
-    errors = np.array(_MODEL_ERRORS)[own.hidden // len(EXPONENTS)]
+    errors = np.array(MODEL_ERRORS)[own.hidden // len(EXPONENTS)]
     count = len(own.params)
     # Quantiles in random order: the median stays where it was.
     normal = ndtri((rng.permutation(count) + 0.5) / count)
     params = own.params.copy()
     params[:, 0] *= np.exp(BLUR * errors * spacing * normal)
     return replace(own, params=params)
-
-
-def _weighted(
-    cells: Sequence[Cell], laws: Sequence[AbstractLaw], confidence: float, rng: np.random.Generator
-) -> SurfaceLikelihood:
-    """Return the likelihood with weights from the excess of a first fit at equal weights."""
-    parts = [_excess(cell) for cell in cells]
-    first = likelihood_of(
-        cells,
-        [
-            [
-                whiten(cell.x, cell.loss, cell.blocks, first_covariance(excess, place))
-                for cell, (excess, place) in zip(cells, parts, strict=True)
-            ]
-        ],
-    )
-    # The laws with as many parameters as the data carry hold the others as special or limiting cases.
-    most = max(law.n_parameters for law in laws)
-    found = [
-        (law, _posterior(law, cells, first, _FIRST_DRAWS, rng, confidence)) for law in laws if law.n_parameters == most
-    ]
-    kept = [(own.log_evidence, law, own) for law, own in found if own is not None]
-    if not kept:
-        return first
-    _, law, own = max(kept, key=lambda one: one[0])
-    vertex = _middle_curve(law, own, cells, first)
-    curvature, column, scale = _plug_in(first, vertex)
-    scale *= math.sqrt(first.df / (first.df - law.n_parameters))
-    models: list[list[Whitened]] = []
-    for error in _MODEL_ERRORS:
-        models.append([])
-        for cell, (excess, place), at in zip(cells, parts, vertex, strict=True):
-            fitted = max(curvature, 0.0) * basin(np.unique(cell.x) - at, *EXPONENTS[column % len(EXPONENTS)])
-            covariance = excess_covariance(fitted, excess, place, scale, error)
-            models[-1].append(whiten(cell.x, cell.loss, cell.blocks, covariance))
-    return likelihood_of(cells, models)
-
-
-def _excess(cell: Cell) -> tuple[FloatArray, NDArray[np.intp]]:
-    _, place = np.unique(cell.x, return_inverse=True)
-    means = decompose(cell.runs).lr_means
-    return means - means.min(), place
-
-
-def _middle_curve(
-    law: AbstractLaw, own: LawPosterior, cells: Sequence[Cell], likelihood: SurfaceLikelihood
-) -> FloatArray:
-    curves = np.log(law.predict(own.params, np.array([cell.batch for cell in cells])))
-    vertex: FloatArray = np.clip(np.median(curves, axis=0), likelihood.lower, likelihood.upper)
-    return vertex
-
-
-def _plug_in(likelihood: SurfaceLikelihood, vertex: FloatArray) -> tuple[float, int, float]:
-    """Return curvature, index of the likeliest exponents, and noise sd at given best LRs."""
-    found = likelihood.evidence(vertex[None, :])
-    column = int(np.argmax(found.log_mass[0]))
-    return float(found.curvature[0, column]), column, math.sqrt(float(found.variance[0, column]))
 
 
 def _weights(found: dict[str, LawPosterior]) -> dict[str, float]:
@@ -277,8 +193,8 @@ def _conclude(
     weights = _weights(found)
     chosen = next(iter(weights))
     law, own = OPTIMAL_LR_LAWS[chosen], found[chosen]
-    vertex = _middle_curve(law, own, cells, likelihood)
-    curvature, column, noise = _plug_in(likelihood, vertex)
+    vertex = middle_curve(law, own, cells, likelihood)
+    curvature, column, noise = plug_in(likelihood, vertex)
     power = float(likelihood.evidence(vertex[None, :]).power[0, column])
     spare = likelihood.df - law.n_parameters
     residual = likelihood.df * noise**2

@@ -90,6 +90,8 @@ class LRSurfaceFit(PredictsBestLR):
     """(law, draws of its parameters): the mixture behind predictions."""
     confidence: float
     """Confidence of every interval."""
+    outliers: tuple[int, ...] = ()
+    """Rows whose residual was so large that their weight was reduced."""
 
     @property
     def ok(self) -> bool:
@@ -116,7 +118,7 @@ class LRSurfaceFit(PredictsBestLR):
         plain["curvature_interval"] = None if self.curvature_interval is None else self.curvature_interval.to_dict()
         plain["draws"] = [[law, [list(row) for row in rows]] for law, rows in self.draws]
         plain["exponents"] = None if self.exponents is None else list(self.exponents)
-        for name in _LISTS:
+        for name in (*_LISTS, "outliers"):
             plain[name] = list(plain[name])
         for name in ("curvature", "shared_curvature_p", "noise_sd", "noise_df"):
             plain[name] = finite_or_none(plain[name])
@@ -125,7 +127,9 @@ class LRSurfaceFit(PredictsBestLR):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LRSurfaceFit:
         """Rebuild the fit that `to_dict` wrote."""
-        values = {field.name: data[field.name] for field in fields(cls)}
+        # Fits written before outliers lost weight lack that field.
+        values = {field.name: data[field.name] for field in fields(cls) if field.name != "outliers"}
+        values["outliers"] = tuple(data.get("outliers", ()))
         values["status"] = FitStatus(data["status"])
         values["table"] = tuple(SurfaceLaw.from_dict(row) for row in data["table"])
         values["intervals"] = tuple(None if one is None else Interval.from_dict(one) for one in data["intervals"])
@@ -158,6 +162,8 @@ class LRSurfaceFit(PredictsBestLR):
             lines.append(f"  one curvature     p = {self.shared_curvature_p:.2g} against one for each batch size")
         if self.noise_sd is not None and self.noise_df is not None:
             lines.append(f"  noise sd          {self.noise_sd:.3g} ({self.noise_df:.3g} degrees of freedom)")
+        if self.outliers:
+            lines.append(f"  outliers          rows {', '.join(str(row) for row in self.outliers)}")
         for row in self.table:
             mark = "*" if row.law == self.law else " "
             lines.append(f" {mark}{row.law:<16} log evidence {row.log_evidence:>6.1f}  weight {row.weight:.2f}")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from lrscale.laws.base import FloatArray
-from lrscale.laws.lr_slice.basin import EXPONENTS, Whitened, basin_terms
+from lrscale.laws.lr_slice.basin import EXPONENTS, Whitened, basin, basin_terms, whiten
 from lrscale.laws.lr_slice.basin_fit import EXTENSION
+from lrscale.laws.noise import decompose
 from lrscale.laws.runs import Runs
 
 _POINTS = 256
@@ -147,6 +149,14 @@ class SurfaceLikelihood:
         )
         return curvature, power, variance, log_mass
 
+    def residuals(self, cells: Sequence[Cell], x: FloatArray, curvature: float, column: int) -> FloatArray:
+        """Return losses minus levels and basins at the best LRs `x`, shape (runs,), in the order of the cells."""
+        parts = []
+        for cell, data, at in zip(cells, self.cells(column), x, strict=True):
+            bare = cell.loss - curvature * basin(cell.x - at, *EXPONENTS[column % len(EXPONENTS)])
+            parts.append(bare - cell.blocks @ (data.leveller @ bare))
+        return np.concatenate(parts)
+
     def separate(self, x: FloatArray, column: int) -> tuple[float, int]:
         """Return the residual sum of squares with a curvature for each batch size, and how many there are."""
         left, count = self.total(column), 0
@@ -176,6 +186,23 @@ def _tabulated(cell: Whitened, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     left = np.minimum(place.astype(np.intp), _POINTS - 1)
     part = (place - left)[:, None]
     return (1 - part) * power[left] + part * power[left + 1], (1 - part) * dot[left] + part * dot[left + 1]
+
+
+def excess_of(cell: Cell, loss: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Return the mean of each distinct LR over the lowest, for losses in place of the cell's, and each run's LR."""
+    _, place = np.unique(cell.x, return_inverse=True)
+    whole = cell.runs.loss.copy()
+    whole[cell.runs.kept] = loss
+    means = decompose(replace(cell.runs, loss=whole)).lr_means
+    return means - means.min(), place
+
+
+def whitened(cells: Sequence[Cell], covariances: Sequence[FloatArray], extra: Sequence[FloatArray]) -> list[Whitened]:
+    """Return the cells under relative covariances, to which `extra` is added."""
+    return [
+        whiten(cell.x, cell.loss, cell.blocks, covariance + more)
+        for cell, covariance, more in zip(cells, covariances, extra, strict=True)
+    ]
 
 
 def likelihood_of(cells: Sequence[Cell], models: Sequence[Sequence[Whitened]]) -> SurfaceLikelihood:

@@ -58,6 +58,20 @@ def test_one_experiment_alone_reuses_the_same_trials(finished: Path, lrscale: Lr
     assert (finished / "tiny-study" / "recommendation.yaml").exists()
 
 
+def test_the_report_of_an_experiment_alone_is_opened_or_its_place_is_said(
+    finished: Path, lrscale: Lrscale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    page = (finished / "tiny-study" / "report.html").resolve().as_uri()
+    monkeypatch.setattr("webbrowser.open", lambda address: asked.append(address) or True)
+    ended = lrscale(finished, "range-test", "tiny.yaml", "--open")
+    assert (ended.returncode, asked) == (0, [page])
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    ended = lrscale(finished, "range-test", "tiny.yaml", "--open")
+    assert ended.returncode == 0
+    assert f"no browser could be started here; open {page}" in ended.stderr
+
+
 def test_an_experiment_that_is_off_is_refused(finished: Path, lrscale: Lrscale) -> None:
     ended = lrscale(finished, "throughput", "tiny.yaml")
     assert (ended.returncode, ended.stdout) == (2, "")

@@ -97,6 +97,23 @@ def message(text: str, *overrides: str) -> str:
             "recipe.yaml line 4: instruments.noise_scal is not known; did you mean noise_scale?",
         ),
         (
+            f"{BASE}experiments: {{range_test: {{batch_size: 8, batch_sizes: [8, 16]}}}}\n",
+            "recipe.yaml line 4: experiments.range_test has both batch_size and batch_sizes; keep one of them",
+        ),
+        (
+            f"{BASE}experiments: {{range_test: {{steps: 100, hold: 10}}}}\n",
+            "recipe.yaml line 4: experiments.range_test has 10 LRs of 10 steps each, and a curve needs 15; raise steps "
+            "to 150",
+        ),
+        (
+            f"{BASE}experiments: {{range_test: {{steps: 100, hold: 6}}}}\n",
+            "recipe.yaml line 4: experiments.range_test has 100 steps, no multiple of hold 6; use 102 steps",
+        ),
+        (
+            f"{BASE}experiments: {{range_test: {{confirm: {{max_runs: 3}}}}}}\n",
+            "recipe.yaml line 4: experiments.range_test.confirm.max_runs must be at least 4, not 3",
+        ),
+        (
             f"{BASE}experiments: {{range_test: {{lr_min: 1, lr_max: 1e-3}}}}\n",
             "recipe.yaml line 4: experiments.range_test must have lr_min below lr_max, not 1 and 0.001",
         ),

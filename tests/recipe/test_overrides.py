@@ -98,6 +98,20 @@ def test_setting_a_part_turns_an_experiment_on() -> None:
     assert recipe.experiments.range_test.steps == 50
 
 
+def test_a_confirmation_is_turned_off_and_by_a_part_of_it_on() -> None:
+    base = "name: a\ntask: {model: {class_path: m.Net}}\nexperiments: {range_test: {confirm: false}}\n"
+    off = parse_recipe(base).experiments.range_test
+    assert off is not None
+    assert off.confirm is None
+    on = parse_recipe(base, overrides=["experiments.range_test.confirm.steps=50"]).experiments.range_test
+    assert on is not None
+    assert on.confirm is not None
+    assert (on.confirm.steps, on.confirm.seeds) == (50, 2)
+    again = parse_recipe(base, overrides=["experiments.range_test.confirm=true"]).experiments.range_test
+    assert again is not None
+    assert again.confirm is not None
+
+
 def test_overrides_alone_make_a_recipe() -> None:
     recipe = parse_recipe("", overrides=["name=demo", "task.model.class_path=shop.Net"])
     assert recipe.name == "demo"

@@ -23,7 +23,7 @@ def run(trials: Trials, folder: Path, task: dict[str, Any], *, devices: int = 1,
     recipe = Recipe.model_validate(
         {
             "name": "real",
-            "task": {**task, "import_paths": ["training"]},
+            "task": {**task, "import_paths": ["training", "strangers"]},
             "layout": {"devices": devices},
             "experiments": {"range_test": settings},
         }
@@ -55,6 +55,30 @@ def test_the_edge_of_a_quadratic_is_where_theory_puts_it(trials: Trials, tmp_pat
     # A ramp passes the edge in a few steps and notices late.
     assert row["unstable_at"] >= 0.9 * edge
     assert 0 < row["lowest_tested"] < edge
+
+
+@pytest.mark.slow
+def test_the_optimizers_of_a_module_that_steps_them_itself_are_ramped_one_at_a_time(
+    trials: Trials, tmp_path: Path
+) -> None:
+    task = make_task(
+        "stranger_modules.Adversarial",
+        "stranger_data.Blobs",
+        trainer={"strategy": "ddp_find_unused_parameters_true"},
+        monitor="val_loss",
+    )
+    settings = {"seeds": 1, "steps": 40, "lr_min": 1e-5, "lr_max": 1.0, "batch_size": 16, "confirm": False}
+    curves = []
+    for number, own in enumerate([0.01, 4e-3]):
+        folder = tmp_path / str(number)
+        finding = run(trials, folder, task, devices=2, optimizer=number, **settings)
+        curves.append(finding.data["family"][0]["curves"][0])
+        (record,) = StudyFolder(folder).records().values()
+        assert record.facts["optimizers"] == ["Adam", "Adam"]
+        assert record.facts["group_lrs"] == pytest.approx([own])
+    first, second = (curve["loss"][: min(len(curve["loss"]) for curve in curves)] for curve in curves)
+    assert first != second
+    assert first[0] == pytest.approx(second[0], rel=0.05)
 
 
 def test_a_validation_staircase_is_validated_after_every_rung(trials: Trials, tmp_path: Path) -> None:

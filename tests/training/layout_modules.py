@@ -312,3 +312,44 @@ class Broken(Clean):
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         raise KeyError("no such column")
+
+
+class Padded(Blobs):
+    """Sequences of unequal lengths, padded to the longest of a batch."""
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(Sequences(), batch_size=self.batch_size, shuffle=True, collate_fn=padded)
+
+
+class Sequences(Dataset[Any]):
+    def __init__(self) -> None:
+        self.inputs, self.labels = blobs()
+
+    def __len__(self) -> int:
+        return EXAMPLES
+
+    def __getitem__(self, index: int) -> Any:
+        length = 1 + index % 7
+        return self.inputs[index].expand(length, FEATURES), self.labels[index].expand(length)
+
+
+def padded(rows: list[Any]) -> Any:
+    inputs, labels = zip(*rows, strict=True)
+    pad = nn.utils.rnn.pad_sequence
+    return pad(list(inputs), batch_first=True), pad(list(labels), batch_first=True, padding_value=-100)
+
+
+class Tokens(Clean):
+    """Averages over the tokens that are not padding."""
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.logits(inputs).transpose(1, 2), labels)
+
+
+class TokensByExample(Clean):
+    """Averages over the tokens of each example, then over examples, as wants no weights."""
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        losses = nn.functional.cross_entropy(self.logits(inputs).transpose(1, 2), labels, reduction="none")
+        valid = labels != -100
+        return (losses.sum(1) / valid.sum(1)).mean()

@@ -15,11 +15,24 @@ from lrscale.report.sections.layout import LayoutSection
 from lrscale.store import StudyFolder, StudyView
 
 slow = pytest.mark.slow
+
+
+def scaled(scale: float) -> dict[str, Any]:
+    """Return Trainer arguments for half precision on CPU, whose scaler begins at `scale`."""
+    scaler = {"class_path": "torch.amp.GradScaler", "init_args": {"device": "cpu", "init_scale": scale}}
+    settings = {"precision": "16-mixed", "device": "cpu", "scaler": scaler}
+    return {
+        "plugins": [{"class_path": "lightning.pytorch.plugins.precision.MixedPrecision", "init_args": settings}],
+    }
+
+
 CAUSES = [
     pytest.param("Clean", {}, [], id="nothing"),
     pytest.param("Clean", {"trainer": {"gradient_clip_val": 1e-3}}, [], id="clipping", marks=slow),
     pytest.param("Clean", {"trainer": {"precision": "bf16-mixed"}}, [], id="bf16", marks=slow),
     pytest.param("Clean", {"trainer": {"precision": "bf16-true"}}, [], id="bf16 throughout", marks=slow),
+    pytest.param("Clean", {"trainer": scaled(2.0**16)}, [], id="half", marks=slow),
+    pytest.param("Masked", {"trainer": scaled(2.0**10)}, ["unequal_items"], id="items in half", marks=slow),
     pytest.param("Clean", {"trainer": {"precision": "64-true"}}, [], id="double", marks=slow),
     pytest.param("SingleLoss", {"trainer": {"precision": "64-true"}}, [], id="single loss", marks=slow),
     pytest.param("Clean", {"init": {"optimizer": "sgd"}}, [], id="sgd", marks=slow),
@@ -36,6 +49,9 @@ CAUSES = [
     pytest.param("Masked", {}, ["unequal_items"], id="items"),
     pytest.param("Masked", {"trainer": {"precision": "bf16-mixed"}}, ["unequal_items"], id="items in bf16", marks=slow),
     pytest.param("Clean", {"data": "Ragged"}, ["unequal_examples"], id="ragged", marks=slow),
+    pytest.param("Tokens", {"data": "Padded"}, ["unequal_items"], id="padded tokens", marks=slow),
+    pytest.param("TokensByExample", {"data": "Padded"}, [], id="padded examples", marks=slow),
+    pytest.param("Normalised", {"data": "Augmented"}, ["batch_statistics", "randomness"], id="augmented", marks=slow),
     pytest.param("Contrastive", {}, ["across_examples"], id="contrastive", marks=slow),
     pytest.param("Clean", {"data": "OwnBlobs"}, ["identical_batches"], id="own loader"),
     pytest.param("Clean", {"data": "Streamed"}, ["identical_batches"], id="stream", marks=slow),
@@ -68,7 +84,8 @@ def test_each_cause_is_named_and_no_other(
     assert found.status == expected.get(tuple(causes), "WARNING")
     assert (found.remedy is None) == (not causes or causes == ["randomness"])
     if not causes:
-        precision = settings.get("trainer", {}).get("precision", "32-true")
+        trainer = settings.get("trainer", {})
+        precision = "bf16-mixed" if "plugins" in trainer else trainer.get("precision", "32-true")
         bound = {"bf16-mixed": 5e-3, "bf16-true": 0.06, "64-true": 1e-14}.get(precision, 1e-6)
         assert finding.numbers["gradient_difference"].value < bound
 
@@ -104,3 +121,11 @@ def test_the_report_draws_what_was_found(trials: Trials, tmp_path: Path) -> None
     page = render_report(folder, findings=[finding])
     assert "the loss is summed over the batch" in page
     assert "another seed moves the gradient by" in page
+
+
+@slow
+def test_gradients_that_overflow_in_every_step_cannot_be_compared(trials: Trials, tmp_path: Path) -> None:
+    finding = check(trials, tmp_path / "S", "Clean", trainer=scaled(2.0**60))
+    assert finding.status == "cannot_tell"
+    assert finding.sentence == "No step has a gradient that is finite in two layouts."
+    assert finding.checks[0].status == "INFO"

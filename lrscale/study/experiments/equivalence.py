@@ -24,6 +24,9 @@ MOST_EXAMPLES = 32
 FEWEST_EXAMPLES = 2
 """Of a forward, where the batch allows: batch normalisation raises on one."""
 
+SCALER_STEPS = 8
+"""Further steps in half precision: the first ones may overflow until the AMP scaler has come down from 65536."""
+
 
 @final
 class Equivalence(AbstractExperiment):
@@ -152,6 +155,7 @@ def _batch_size(context: Context) -> int:
 def _spec(context: Context, stage: Stage, layout: Layout) -> TrialSpec:
     settings = context.recipe.experiments.equivalence
     assert settings is not None
+    precision = str((context.recipe.task.trainer or {}).get("precision", ""))
     probe: dict[str, Any] = {}
     if stage == "reseeded":
         probe["reseed"] = 1
@@ -161,7 +165,7 @@ def _spec(context: Context, stage: Stage, layout: Layout) -> TrialSpec:
         context.recipe,
         peak_lr=SAFE_LR,
         batch_size=layout.global_batch_size,
-        horizon=Duration(settings.steps, "steps"),
+        horizon=Duration(settings.steps + (SCALER_STEPS if precision.startswith("16") else 0), "steps"),
         schedule="constant",
         settings={},
         seed=0,

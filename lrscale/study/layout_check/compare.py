@@ -83,26 +83,24 @@ def compare(reference: Probe, other: Probe) -> Comparison | None:
     Returns
     -------
     Comparison or None
-        None when no step can be compared: parameters differ, or some first gradient is not finite.
+        None when no step can be compared: parameters differ, or no gradient is finite in both.
     """
     if reference.names != other.names or reference.sizes.tolist() != other.sizes.tolist():
         return None
-    pairs = []
-    for ours, theirs in zip(reference.steps, other.steps, strict=False):
-        if not ours.finite and not theirs.finite:
-            # The AMP scaler leaves such a step out in both, and the parameters stay equal.
-            continue
-        if not (ours.finite and theirs.finite) or ours.sketches.shape != theirs.sketches.shape:
-            break
-        pairs.append((ours, theirs))
+    pairs = [
+        (number, ours, theirs)
+        for number, (ours, theirs) in enumerate(zip(reference.steps, other.steps, strict=False))
+        # The AMP scaler leaves out steps whose gradients overflow, and the parameters stay as they are.
+        if ours.finite and theirs.finite and ours.sketches.shape == theirs.sketches.shape
+    ]
     if not pairs:
         return None
     tolerance = max(reference.tolerance, other.tolerance)
-    steps = tuple(_difference(reference, ours, theirs) for ours, theirs in pairs)
-    for place, (ours, theirs) in enumerate(pairs):
-        allowed = tolerance * (DRIFT if place else 1.0)
+    steps = tuple(_difference(reference, ours, theirs) for _, ours, theirs in pairs)
+    for place, (number, ours, theirs) in enumerate(pairs):
+        allowed = tolerance * (DRIFT if number else 1.0)
         if not _agrees(steps[place], allowed):
-            return _related(steps, tolerance, allowed, place, ours, theirs, other)
+            return _related(steps, tolerance, allowed, place, number, ours, theirs, other)
     return Comparison(steps=steps, tolerance=tolerance, relation="same")
 
 
@@ -152,6 +150,7 @@ def _related(
     tolerance: float,
     allowed: float,
     place: int,
+    number: int,
     ours: ProbedStep,
     theirs: ProbedStep,
     other: Probe,
@@ -160,7 +159,7 @@ def _related(
     left_over = max(EXPLAINED * allowed, LEAST_EXPLAINED)
 
     def made(relation: Relation, **values: object) -> Comparison:
-        return Comparison(steps=steps, tolerance=tolerance, relation=relation, step=place + 1, **values)  # type: ignore[arg-type]
+        return Comparison(steps=steps, tolerance=tolerance, relation=relation, step=number + 1, **values)  # type: ignore[arg-type]
 
     first = steps[place]
     if first.gradient <= allowed and first.parameter_difference <= PARAMETER_FACTOR * allowed:

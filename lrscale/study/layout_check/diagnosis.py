@@ -122,7 +122,7 @@ def _nothing_to_compare(plain: Sequence[Run], failed: Sequence[Cause]) -> Diagno
     elif failed:
         sentence = f"Fewer than two layouts could be run: {'; '.join(cause.sentence for cause in failed)}."
     else:
-        sentence = "Fewer than two layouts left a step to compare."
+        sentence = "No step has a gradient that is finite in two layouts."
     return Diagnosis(
         status="differs" if failed else "cannot_compare", sentence=sentence, causes=tuple(failed), pairs={}
     )
@@ -185,7 +185,7 @@ def _by_relation(runs: Runs, layout: Layout, pair: Pair) -> Cause:
         return Cause.of(
             "loss_alone",
             f"the losses differ by {share(comparison.loss_difference)} while the gradients agree to "
-            f"{number(comparison.steps[comparison.step - 1].gradient)}",
+            f"{number(comparison.gradient_difference)}",
         )
     if comparison.relation == "scaled" and comparison.scale is not None:
         return scaled(comparison.scale, pair.reference.layout, layout)

@@ -321,13 +321,11 @@ def _plain_step(step: _Step, names: Sequence[str], width: int, digits: int) -> d
 def _merged(ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return one step of all ranks: what is each rank's own as a list by rank, what should be equal once."""
     own = {key: [one[key] for one in ranks] for key in ("losses", "examples", "hashes", "rows", "shapes", "micro")}
-    first = np.concatenate([np.ravel(sketch) for sketch in ranks[0]["sketches"]])
-    norm = float(np.linalg.norm(first))
+    # None, which stands for what is not finite, becomes NaN.
+    gradients = [np.array([one for row in rank["sketches"] for one in row], dtype=np.float64) for rank in ranks]
+    norm = float(np.linalg.norm(gradients[0]))
     apart = [
-        float(np.linalg.norm(np.concatenate([np.ravel(sketch) for sketch in one["sketches"]]) - first))
-        if len(one["sketches"]) == len(ranks[0]["sketches"])
-        else norm
-        for one in ranks
+        float(np.linalg.norm(one - gradients[0])) if one.shape == gradients[0].shape else norm for one in gradients
     ]
     spread = max(apart) / norm if norm > 0 else 0.0
     return {

@@ -114,7 +114,21 @@ def test_steps_that_the_scaler_leaves_out_everywhere_are_passed_over() -> None:
     assert len(found.steps) == 2
 
 
-def test_a_gradient_that_is_finite_in_one_layout_alone_ends_the_comparison() -> None:
+def test_a_step_that_overflows_in_one_layout_alone_is_passed_over_and_counted() -> None:
+    first = np.random.default_rng((0, 0)).normal(1.0, 1.0, (8, 64))
+
+    def overflowing(examples: FloatArray, layout: Layout) -> FloatArray:
+        if layout == WHOLE:
+            return np.full(64, np.nan) if examples[0] in first else examples.sum(0)
+        return examples.sum(0)
+
+    module = Module(combine=overflowing)
+    found = compare(module.probe(WHOLE), module.probe(FORWARDS))
+    assert found is not None
+    assert (found.relation, found.step) == ("scaled", 2)
+
+
+def test_layouts_without_a_step_that_is_finite_in_both_cannot_be_compared() -> None:
     def overflowing(examples: FloatArray, layout: Layout) -> FloatArray:
         return np.full(64, np.nan) if layout == BOTH else examples.mean(0)
 

@@ -6,15 +6,16 @@
 4. Does it train? Trajectories against steps, examples and time
 5. Which learning rate at each batch size? LR slices
 6. Where can the learning rate lie? Range tests
-7. How does the learning rate scale with the batch size? Optimal LR and the competing rules
-8. What else should move with the batch size? Companions
-9. Which schedule? Forest plot at each schedule's own best LR
-10. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-11. How large a batch fits on a device? Memory
-12. How fast does each layout train? Throughput
-13. Every trial, failures included
-14. What was run, and where: recipe, versions, hardware, seeds
-15. Methods, with sources
+7. How near is the edge of stability? Divergence, spikes, margins
+8. How does the learning rate scale with the batch size? Optimal LR and the competing rules
+9. What else should move with the batch size? Companions
+10. Which schedule? Forest plot at each schedule's own best LR
+11. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+12. How large a batch fits on a device? Memory
+13. How fast does each layout train? Throughput
+14. Every trial, failures included
+15. What was run, and where: recipe, versions, hardware, seeds
+16. Methods, with sources
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from lrscale.report.sections.provenance import ProvenanceSection
 from lrscale.report.sections.range_tests import RangeTestsSection
 from lrscale.report.sections.schedules import SchedulesSection
 from lrscale.report.sections.slices import SlicesSection
+from lrscale.report.sections.stability import StabilitySection
 from lrscale.report.sections.throughput import ThroughputSection
 from lrscale.report.sections.trajectories import TrajectoriesSection
 from lrscale.report.sections.trials import TrialsSection
@@ -43,6 +45,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     TrajectoriesSection(),
     SlicesSection(),
     RangeTestsSection(),
+    StabilitySection(),
     OptimalLRSection(),
     CompanionsSection(),
     SchedulesSection(),

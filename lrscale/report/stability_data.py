@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from lrscale.laws.stability import Spikes, SpikeStatus
+from lrscale.laws.stability import SharpnessCourse, Spikes, SpikeStatus
 
 if TYPE_CHECKING:
     from lrscale.store.view import Trial
@@ -21,6 +21,17 @@ def spikes_of(trial: Trial) -> Spikes | None:
     except (KeyError, TypeError, ValueError):  # a record of another version costs its row, not the report
         return None
     return found if found.status is SpikeStatus.OK else None
+
+
+def margins_of(trial: Trial) -> SharpnessCourse | None:
+    """Return the margins of a trial to the edge of stability, or None where they were not measured."""
+    measured = trial.record.measurements.get("sharpness")
+    if not measured:
+        return None
+    try:
+        return SharpnessCourse.from_dict(measured)
+    except (KeyError, TypeError, ValueError):  # a record of another version costs its row, not the report
+        return None
 
 
 def is_near(trial: Trial, recommendation: Any, ratio: float) -> bool:

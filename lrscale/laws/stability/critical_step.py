@@ -23,11 +23,11 @@ class CriticalStep:
     """The smallest multiple of an update that raises the loss. `find_critical_step` makes it."""
 
     status: Literal["ok", "above", "below"]
-    """``above``: no multiple that was tried raised the loss; ``below``: all did."""
+    """``above``: every multiple that was tried lowered the loss; ``below``: none did."""
     value: float | None
     """The multiple; None unless the status is ok."""
     lo: float | None
-    """Largest multiple seen that did not raise the loss; None when all did."""
+    """Largest multiple seen that lowered the loss; None when none did."""
     hi: float | None
     """Smallest multiple seen that did; None when none did."""
     evaluations: int
@@ -44,7 +44,8 @@ def find_critical_step(excess: Callable[[float], float], *, start: float = 1.0, 
     Parameters
     ----------
     excess : callable
-        ``L(theta - s delta) - L(theta)`` at s > 0; a value that is not a number counts as infinite.
+        ``L(theta - s delta) - L(theta)`` at s > 0. A value that is not a number counts as infinite, and one of 0 as a
+        rise: a difference that is lost in rounding must not look like a descent.
     start : float, optional
         First s, positive; the last answer of the same run is a good one. Default 1.
     evaluations : int, optional
@@ -74,7 +75,7 @@ def find_critical_step(excess: Callable[[float], float], *, start: float = 1.0, 
     while used < evaluations:
         value = excess(step)
         used += 1
-        if value <= 0:
+        if value < 0:
             lo = (step, value / step)
         else:
             hi = (step, value / step if math.isfinite(value) else math.inf)

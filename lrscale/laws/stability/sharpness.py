@@ -35,7 +35,14 @@ class SharpnessPoint:
     margin: float
     """Critical step over the step that was taken; below 1 the update raised the loss of its own batch."""
     bound: str | None = None
-    """``above`` or ``below`` where the margin is only known to lie there; None where it is measured."""
+    """``above`` or ``below`` where the margin is only known to lie there; None where it is measured. An update whose
+    margin is below every multiple tried is uphill on its own batch, as momentum can be, and says nothing of curvature.
+    """
+
+    @property
+    def uphill(self) -> bool:
+        """Whether every multiple that was tried raised the loss."""
+        return self.bound == "below"
 
     @property
     def critical_lr(self) -> float:
@@ -59,11 +66,16 @@ class SharpnessCourse:
     points: tuple[SharpnessPoint, ...]
     """In the order of their steps."""
     smallest: SharpnessPoint | None
-    """The point with the smallest margin."""
+    """The point with the smallest margin, of those that are not uphill."""
     edge_lr: float | None
     """LR at which the margin reached 1, between two measurements; None unless it did."""
     edge_step: int | None
     """Step of the measurement at which it had."""
+
+    @property
+    def measured(self) -> tuple[SharpnessPoint, ...]:
+        """The points that are not uphill."""
+        return tuple(point for point in self.points if not point.uphill)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` inverts it."""
@@ -90,7 +102,7 @@ def sharpness_course(points: Sequence[SharpnessPoint], *, missing: str | None = 
     """Return what measured margins say of the stability edge.
 
     The edge is where the margin, a running median of three measurements, falls to 1; the LR there is interpolated
-    between the two measurements, in logarithms.
+    between the two measurements, in logarithms. Updates that are uphill on their own batch are counted and left out.
 
     Parameters
     ----------
@@ -109,11 +121,16 @@ def sharpness_course(points: Sequence[SharpnessPoint], *, missing: str | None = 
     >>> round(sharpness_course(ramp).edge_lr, 6)
     0.8
     """
+    every = tuple(points)
+    points = [point for point in every if not point.uphill]
+    said = ""
+    if len(points) < len(every):
+        said = f"{len(every) - len(points)} of {len(every)} updates were uphill on their own batch"
     if not points:
         return SharpnessCourse(
             status=SharpnessStatus.NOT_MEASURED,
-            reason=missing or "no step was measured",
-            points=(),
+            reason=said or missing or "no step was measured",
+            points=every,
             smallest=None,
             edge_lr=None,
             edge_step=None,
@@ -121,12 +138,13 @@ def sharpness_course(points: Sequence[SharpnessPoint], *, missing: str | None = 
     smallest = min(points, key=lambda point: point.margin)
     margins = _running_median(np.log([point.margin for point in points]))
     least = f"the smallest margin is {smallest.margin:.3g}, at step {smallest.step} and LR {smallest.lr:.3g}"
+    tail = f"; {said} and are left out" if said else ""
     crossed = np.flatnonzero(margins <= 0)
     if not len(crossed):
         return SharpnessCourse(
             status=SharpnessStatus.NOT_REACHED,
-            reason=f"{least}: the edge was not reached up to LR {max(point.lr for point in points):.3g}",
-            points=tuple(points),
+            reason=f"{least}: the edge was not reached up to LR {max(point.lr for point in points):.3g}{tail}",
+            points=every,
             smallest=smallest,
             edge_lr=None,
             edge_step=None,
@@ -139,8 +157,8 @@ def sharpness_course(points: Sequence[SharpnessPoint], *, missing: str | None = 
         edge = math.exp(before + share * (after - before))
     return SharpnessCourse(
         status=SharpnessStatus.CROSSED,
-        reason=f"the margin reached 1 at LR {edge:.3g}, by step {points[at].step}; {least}",
-        points=tuple(points),
+        reason=f"the margin reached 1 at LR {edge:.3g}, by step {points[at].step}; {least}{tail}",
+        points=every,
         smallest=smallest,
         edge_lr=edge,
         edge_step=points[at].step,

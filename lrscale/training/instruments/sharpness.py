@@ -18,6 +18,8 @@ from lrscale.training.instruments.batch_split import untouched
 from lrscale.training.instruments.layout_refusal import holds_whole_gradient
 from lrscale.training.monitor import loss_of
 
+ROUNDING = 4 * 2.0**-23
+"""Relative error of a mean of 32-bit losses, taken generously."""
 WIDE_ENOUGH = (torch.float32, torch.float64)
 """Types of parameters in which a fraction of an update can be told from none."""
 
@@ -123,7 +125,7 @@ class SharpnessInstrument(AbstractInstrument):
         try:
             reference = loss_at(0.0)
             found = find_critical_step(
-                lambda multiple: loss_at(multiple) - reference,
+                lambda multiple: _resolved(loss_at(multiple) - reference, reference),
                 start=self._start,
                 evaluations=self._evaluations,
             )
@@ -135,7 +137,8 @@ class SharpnessInstrument(AbstractInstrument):
             return
         value = found.value if found.value is not None else found.lo if found.hi is None else found.hi
         assert value is not None
-        self._start = value
+        if found.status != "below":
+            self._start = value
         bound = None if found.status == "ok" else found.status
         self._points.append(SharpnessPoint(step=step, lr=self._lr, margin=value, bound=bound))
 
@@ -176,6 +179,11 @@ class SharpnessInstrument(AbstractInstrument):
 
     def _forget(self) -> None:
         self._batches, self._before, self._leaves = [], [], []
+
+
+def _resolved(excess: float, reference: float) -> float:
+    """Return a difference of two losses, 0 where it is within their rounding."""
+    return 0.0 if abs(excess) <= ROUNDING * abs(reference) else excess
 
 
 def _refusal(trainer: Any, module: Any) -> str | None:

@@ -54,6 +54,11 @@ def test_updates_that_always_or_never_raise_the_loss_give_a_bound() -> None:
     assert (always.status, always.value, always.lo, always.hi) == ("below", None, None, 1 / 64)
 
 
+def test_differences_that_are_lost_in_rounding_are_no_descent() -> None:
+    found = find_critical_step(lambda s: s if s > 0.01 else 0.0, evaluations=9)
+    assert (found.status, found.value) == ("below", None)
+
+
 def test_misuse_names_the_value() -> None:
     with pytest.raises(LrscaleError, match="start 0"):
         find_critical_step(lambda s: s, start=0.0)
@@ -84,6 +89,17 @@ def test_one_noisy_measurement_does_not_make_an_edge() -> None:
     assert sharpness_course(points).edge_lr == pytest.approx(0.8, rel=1e-9)
     edges = [sharpness_course(ramp(0.2, seed=seed)).edge_lr for seed in range(200)]
     assert all(edge is not None and abs(math.log(edge / 0.8)) < 0.8 for edge in edges)
+
+
+def test_updates_that_are_uphill_on_their_batch_are_counted_and_left_out() -> None:
+    uphill = SharpnessPoint(step=99, lr=0.01, margin=1e-5, bound="below")
+    found = sharpness_course([uphill, *ramp(), uphill, uphill])
+    assert found.edge_lr == pytest.approx(0.8, rel=1e-9)
+    assert found.smallest is not None and found.smallest.lr == 10.0
+    assert (len(found.points), len(found.measured)) == (33, 30)
+    assert found.reason.endswith("3 of 33 updates were uphill on their own batch and are left out")
+    only = sharpness_course([uphill])
+    assert (only.status, only.smallest) == (SharpnessStatus.NOT_MEASURED, None)
 
 
 def test_an_edge_that_is_not_reached_is_said_with_the_largest_lr() -> None:

@@ -136,7 +136,7 @@ def check_layouts(context: Context) -> list[Layout]:
 
 
 def _batch_size(context: Context) -> int:
-    """Return a multiple of four that one device can hold at once, where the recipe and the data allow it."""
+    """Return a multiple of four that one device can hold at once, where that is possible."""
     recipe, examples = context.recipe, context.training_examples
     scaling = recipe.experiments.scaling
     most = min(
@@ -146,10 +146,11 @@ def _batch_size(context: Context) -> int:
         recipe.layout.per_device_batch_size or MOST_EXAMPLES,
         MOST_EXAMPLES if examples is None else max(2, examples),
     )
-    for factor in (4, 2):
-        if most >= factor * FEWEST_EXAMPLES or (factor == 2 and most >= factor):
-            return most // factor * factor
-    return 2
+    if most >= 4:
+        return most // 4 * 4 if most >= 4 * FEWEST_EXAMPLES else 4
+    # Of a device that holds so few, two and accumulation are compared with each other.
+    holds = min(recipe.layout.max_per_device_batch_size or 4, recipe.layout.per_device_batch_size or 4)
+    return 2 * min(2, holds)
 
 
 def _spec(context: Context, stage: Stage, layout: Layout) -> TrialSpec:

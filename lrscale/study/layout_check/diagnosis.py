@@ -117,10 +117,14 @@ def diagnose(found: Sequence[Run]) -> Diagnosis:
 
 
 def _nothing_to_compare(plain: Sequence[Run], failed: Sequence[Cause]) -> Diagnosis:
+    trained = [run for run in plain if run.probe is not None]
     if len(plain) < 2:
         sentence = "There is only one way to form the batch here, so that there is nothing to compare."
     elif failed:
-        sentence = f"Fewer than two layouts could be run: {'; '.join(cause.sentence for cause in failed)}."
+        sentence = f"Fewer than two layouts trained: {'; '.join(cause.sentence for cause in failed)}."
+    elif len(trained) < 2:
+        ends = [f"{layout_words(run.layout)} {run.status.replace('_', ' ')}" for run in plain if run.probe is None]
+        sentence = f"Fewer than two layouts trained: {'; '.join(ends)}."
     else:
         sentence = "No step has a gradient that is finite in two layouts."
     return Diagnosis(

@@ -130,3 +130,13 @@ def test_one_layout_alone_is_nothing_to_compare(runs: list[Run]) -> None:
     found = diagnose(runs)
     assert found.status == "cannot_compare"
     assert "nothing to compare" in found.sentence
+
+
+def test_memory_that_is_too_small_for_all_but_one_is_said() -> None:
+    lost = [
+        Run(layout=layout, stage="plain", status="out_of_memory", reason="no memory", probe=None)
+        for layout in (WHOLE, RANKS)
+    ]
+    found = diagnose([*lost, run_of(CLEAN, FORWARDS)])
+    assert found.status == "cannot_compare"
+    assert "1 device x 8 out of memory" in found.sentence

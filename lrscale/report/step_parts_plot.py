@@ -9,9 +9,9 @@ from lrscale.report.canvas import Canvas, text_width
 from lrscale.report.palette import color
 from lrscale.report.words import count, percent
 
-PARTS = (("computes", "accent", 0.66), ("waits for data", "rule-c", 0.46), ("waits for other ranks", "rule-a", 0.26))
+PARTS = (("computes", "accent", 0.72), ("waits for data", "rule-c", 0.58), ("waits for other ranks", "rule-a", 0.44))
 """Name, colour and thickness: told apart without colour too."""
-LEAST_LABEL = 34
+LEAST_LABEL = 44
 """Pixels from which on a part has room for its share."""
 
 

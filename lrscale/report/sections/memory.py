@@ -82,10 +82,22 @@ class MemorySection(AbstractSection):
             finding=finding.sentence,
             status="cannot_tell" if finding.status == "cannot_tell" else "ok",
             figures=figures,
-            tables=(Table(key="probes", caption=CAPTION, columns=COLUMNS, rows=tuple(rows), sortable=True),),
+            tables=(
+                Table(
+                    key="probes",
+                    caption=CAPTION,
+                    columns=tuple(column for column in COLUMNS if column.key != "allocated_gib" or _says(rows, column)),
+                    rows=tuple(rows),
+                    sortable=True,
+                ),
+            ),
             notes=tuple(notes),
             method=_method(data, rows),
         )
+
+
+def _says(rows: Sequence[Mapping[str, Any]], column: Column) -> bool:
+    return any(row[column.key] is not None for row in rows)
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,8 @@ class SharpnessCourse:
     smallest: SharpnessPoint | None
     """The point with the smallest margin, of those that are not uphill."""
     edge_lr: float | None
-    """LR at which the margin reached 1, between two measurements; None unless it did."""
+    """LR at which the margin reached 1, between two measurements, or the critical LR of the first one where that lies
+    beyond the edge already; None where the edge was not reached."""
     edge_step: int | None
     """Step of the measurement at which it had."""
 
@@ -102,7 +103,8 @@ def sharpness_course(points: Sequence[SharpnessPoint], *, missing: str | None = 
     """Return what measured margins say of the stability edge.
 
     The edge is where the margin, a running median of three measurements, falls to 1; the LR there is interpolated
-    between the two measurements, in logarithms. Updates that are uphill on their own batch are counted and left out.
+    between the two measurements, in logarithms. A run that begins beyond it has the critical LR of its first step.
+    Updates that are uphill on their own batch are counted and left out.
 
     Parameters
     ----------
@@ -150,14 +152,18 @@ def sharpness_course(points: Sequence[SharpnessPoint], *, missing: str | None = 
             edge_step=None,
         )
     at = int(crossed[0])
-    edge = points[at].lr
-    if at > 0:
+    # A run that begins beyond the edge does not pass it; there the edge is what its first margin says.
+    edge = points[at].lr * math.exp(margins[at])
+    if at == 0:
+        passed = f"the margin was below 1 from step {points[at].step} on, where the critical LR was {edge:.3g}"
+    else:
         share = margins[at - 1] / (margins[at - 1] - margins[at])
         before, after = math.log(points[at - 1].lr), math.log(points[at].lr)
         edge = math.exp(before + share * (after - before))
+        passed = f"the margin reached 1 at LR {edge:.3g}, by step {points[at].step}"
     return SharpnessCourse(
         status=SharpnessStatus.CROSSED,
-        reason=f"the margin reached 1 at LR {edge:.3g}, by step {points[at].step}; {least}{tail}",
+        reason=f"{passed}; {least}{tail}",
         points=every,
         smallest=smallest,
         edge_lr=edge,

@@ -91,6 +91,13 @@ def test_one_noisy_measurement_does_not_make_an_edge() -> None:
     assert all(edge is not None and abs(math.log(edge / 0.8)) < 0.8 for edge in edges)
 
 
+def test_a_run_that_begins_beyond_the_edge_says_what_its_first_margin_says() -> None:
+    found = sharpness_course(ramp()[-6:])
+    assert (found.status, found.edge_step) == (SharpnessStatus.CROSSED, 25)
+    assert found.edge_lr == pytest.approx(0.8, rel=1e-9)
+    assert "below 1 from step 25 on" in found.reason
+
+
 def test_updates_that_are_uphill_on_their_batch_are_counted_and_left_out() -> None:
     uphill = SharpnessPoint(step=99, lr=0.01, margin=1e-5, bound="below")
     found = sharpness_course([uphill, *ramp(), uphill, uphill])

@@ -69,7 +69,7 @@ def loss_rows(
     return tally.rows(f"loss, {cells[0]} x {cells[1]} cells")
 
 
-def lr_rows(studies: int, cells: int, censored: int, random_seed: int, *, resamples: int = 400) -> list[Row]:
+def lr_rows(studies: int, cells: int, censored: int, random_seed: int, *, resamples: int = 1000) -> list[Row]:
     """Exponents of the best LR at a fixed batch size, and the optimum of a cell six times larger in both."""
     rng = np.random.default_rng([random_seed, cells, censored])
     tally = Tally()
@@ -104,7 +104,7 @@ def lr_rows(studies: int, cells: int, censored: int, random_seed: int, *, resamp
     return tally.rows(f"best LR, {cells} cells{what}")
 
 
-def saturating_rows(studies: int, random_seed: int, *, resamples: int = 300) -> list[Row]:
+def saturating_rows(studies: int, random_seed: int, *, resamples: int = 1000) -> list[Row]:
     """Exponents of a best LR that saturates with the batch size: 12 cells with a departure each, 6 batch sizes."""
     rng = np.random.default_rng([random_seed, 99])
     grid = list(itertools.product((1e8, 3e8, 1e9, 3e9), (1e10, 4e10, 1.6e11), 2.0 ** np.arange(5, 11)))

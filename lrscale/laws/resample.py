@@ -89,3 +89,28 @@ def bootstrap_interval(
     if clusters is not None and clusters > 1:
         wider *= float(np.sqrt(clusters / (clusters - 1)))
     return Interval(estimate + wider * min(lo - estimate, 0.0), estimate + wider * max(hi - estimate, 0.0), confidence)
+
+
+def even_uniforms(count: int, dimensions: int) -> FloatArray:
+    """Return points that fill the unit cube evenly, shape (count, dimensions).
+
+    An additive recurrence by the powers of a generalised golden ratio (Roberts 2018). Draws that only stand for a
+    distribution need no randomness, and a thousand random ones place a quantile of 97.5 % between 96.5 and 98.5 %:
+    with one fixed seed an interval would be too short, or too long, in every study.
+
+    References
+    ----------
+    .. [1] Roberts. "The Unreasonable Effectiveness of Quasirandom Sequences." extremelearning.com.au (2018).
+
+    Examples
+    --------
+    >>> points = even_uniforms(1000, 3)
+    >>> abs(points.mean(axis=0) - 0.5).max().round(3) < 0.002
+    True
+    """
+    ratio = 2.0
+    for _ in range(64):
+        ratio = (1 + ratio) ** (1 / (dimensions + 1))
+    step = ratio ** -np.arange(1.0, dimensions + 1)
+    points: FloatArray = (0.5 + np.arange(1.0, count + 1)[:, None] * step) % 1
+    return points

@@ -9,7 +9,7 @@ sums in units of the noise, so that they are of order one: the mean of a Huber l
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
@@ -28,11 +28,13 @@ Rows = NDArray[np.intp]
 HUBER = 1.345
 _MAD_TO_SD = 1.4826
 _REWEIGHTINGS = 30
+# Within a step of the shape: the next step goes on with the weights of this one, and reaches the same minimum.
+_STEP_REWEIGHTINGS = 3
 _RETHRESHOLDINGS = 3
 _STEPS = 60
 # Relative gain of the objective below which a search has arrived: for one data set, and for each of many resamples.
 _SETTLED = 1e-12
-_SETTLED_RESAMPLE = 1e-7
+_SETTLED_RESAMPLE = 1e-6
 # The same for amplitudes: of a first guess, of a step (the next one goes on from there), of the second optimizer.
 _SETTLED_GUESS = 1e-2
 _SETTLED_STEP = 1e-6
@@ -148,7 +150,7 @@ def resolve(
     """
     shapes = np.repeat(np.asarray(start)[None, list(law.shaping)], len(weight), axis=0)
     values = np.broadcast_to(y, weight.shape)
-    problem = _Problem(law, x, values, weight, residual, delta, _SETTLED_RESAMPLE)
+    problem = _Problem.of(law, x, values, weight, residual, delta, _SETTLED_RESAMPLE)
     shapes, amplitudes, _ = _descend(problem, shapes)
     return law.join(amplitudes, shapes)
 
@@ -156,13 +158,65 @@ def resolve(
 @final
 @dataclass(frozen=True, slots=True)
 class _Problem:
+    """m data sets of n points at u places: replicates of a cell share their place, where the law is evaluated once."""
+
     law: AbstractSeparableLaw
     x: Inputs
+    """(u,)"""
     y: FloatArray
+    """(m, n), points of one place next to each other."""
     weight: FloatArray
     residual: Residual
     delta: float
-    settled: float = _SETTLED
+    settled: float
+    place: Rows
+    """Place of each point, (n,)."""
+    first: Rows
+    """First point of each place, (u,)."""
+    log_y: FloatArray
+    """(m, n)"""
+    floor: FloatArray
+    """Smallest prediction at each place whose logarithm counts, (m, u)."""
+
+    @classmethod
+    def of(
+        cls,
+        law: AbstractSeparableLaw,
+        x: Inputs,
+        y: FloatArray,
+        weight: FloatArray,
+        residual: Residual,
+        delta: float,
+        settled: float = _SETTLED,
+    ) -> _Problem:
+        table = np.stack([x[name] for name in law.inputs])
+        order = np.lexsort(table)
+        fresh = np.any(np.diff(table[:, order], axis=1) != 0, axis=0)
+        first = np.flatnonzero(np.concatenate([[True], fresh]))
+        place = np.cumsum(np.concatenate([[0], fresh]))
+        values = y[:, order]
+        # Residuals of raw values need no logarithm, and those may be negative.
+        log_y = np.log(values) if residual == "log" else values
+        floor = _FLOOR * np.maximum.reduceat(np.abs(values), first, axis=1)
+        near = {name: x[name][order[first]] for name in law.inputs}
+        return cls(law, near, values, weight[:, order], residual, delta, settled, place, first, log_y, floor)
+
+    def total(self, points: FloatArray) -> FloatArray:
+        """Return sums over the points of each place, (m, u)."""
+        if self.first.size == self.place.size:
+            return points
+        sums: FloatArray = np.add.reduceat(points, self.first, axis=1)
+        return sums
+
+    def at_points(self, places: FloatArray) -> FloatArray:
+        """Return the value at the place of each point, (m, n)."""
+        return places if self.first.size == self.place.size else places[:, self.place]
+
+    def gap(self, predicted: FloatArray) -> FloatArray:
+        """Return the residuals of all points, (m, n), for predictions at their places, (m, u)."""
+        if self.residual == "linear":
+            return self.y - self.at_points(predicted)
+        return self.log_y - self.at_points(np.log(np.maximum(predicted, self.floor)))
 
     @property
     def rounding(self) -> FloatArray:
@@ -172,7 +226,7 @@ class _Problem:
         return floor
 
     def rows(self, keep: Rows) -> _Problem:
-        return _Problem(self.law, self.x, self.y[keep], self.weight[keep], self.residual, self.delta, self.settled)
+        return replace(self, y=self.y[keep], weight=self.weight[keep], log_y=self.log_y[keep], floor=self.floor[keep])
 
 
 def _search(
@@ -190,7 +244,7 @@ def _search(
 
     def problem(count: int) -> _Problem:
         shape = (count, y.size)
-        return _Problem(law, x, np.broadcast_to(y, shape), np.broadcast_to(weight, shape), residual, delta)
+        return _Problem.of(law, x, np.broadcast_to(y, shape), np.broadcast_to(weight, shape), residual, delta)
 
     values = _project(problem(len(guesses)), guesses, settled=_SETTLED_GUESS).loss
     starts = guesses[np.argsort(values)[:_KEPT_STARTS]]
@@ -202,7 +256,7 @@ def _search(
     if check and shape.size and loss > float(problem(1).rounding[0]):
         lower, upper = law.bounds
         one, scale = problem(1), loss
-        near = law.evaluate(law.join(amplitude[None], shape[None]), x)
+        near = law.evaluate(law.join(amplitude[None], shape[None]), one.x)
 
         def height(candidate: FloatArray) -> float:
             return (
@@ -258,7 +312,7 @@ class _State:
     amplitudes: FloatArray
     """(m, k)"""
     predicted: FloatArray
-    """(m, n)"""
+    """At each place, (m, u)."""
     gap: FloatArray
     """Residuals, (m, n)."""
     weight: FloatArray
@@ -271,23 +325,32 @@ class _State:
         self.gap[rows], self.weight[rows], self.loss[rows] = other.gap[chosen], other.weight[chosen], other.loss[chosen]
 
 
-def _project(problem: _Problem, shapes: FloatArray, predicted: FloatArray | None = None, *, settled: float) -> _State:
-    """Return the best amplitudes for each shape; `predicted` are values near which to begin."""
+def _project(
+    problem: _Problem,
+    shapes: FloatArray,
+    predicted: FloatArray | None = None,
+    *,
+    settled: float,
+    most: int = _REWEIGHTINGS,
+) -> _State:
+    """Return the best amplitudes for each shape; `predicted` are values at the places near which to begin."""
     columns = problem.law.columns(shapes, problem.x)
     y, weight, delta = problem.y, problem.weight, problem.delta
     log = problem.residual == "log"
-    predicted = y if predicted is None else predicted
-    gap = _residuals(y, predicted, problem.residual)
+    if predicted is None:
+        # The mean of the data at each place.
+        predicted = problem.total(y) / np.diff(problem.first, append=problem.place.size)
+    gap = problem.gap(predicted)
     best: _State | None = None
-    for _ in range(_REWEIGHTINGS):
+    for _ in range(most):
         pull = weight.copy() if np.isinf(delta) else weight * np.minimum(1.0, delta / np.maximum(np.abs(gap), 1e-300))
         if log:
-            base = np.maximum(predicted, _FLOOR * y)
-            amplitudes = _non_negative(columns / base[..., None], 1 + gap, pull)
+            base = np.maximum(predicted, problem.floor)
+            amplitudes = _non_negative(columns / base[..., None], problem.total(pull * (1 + gap)), problem.total(pull))
         else:
-            amplitudes = _non_negative(columns, y, pull)
+            amplitudes = _non_negative(columns, problem.total(pull * y), problem.total(pull))
         predicted = (columns @ amplitudes[..., None])[..., 0]
-        gap = _residuals(y, predicted, problem.residual)
+        gap = problem.gap(predicted)
         loss = np.sum(weight * _huber(gap, delta), axis=1)
         now = _State(amplitudes, predicted, gap, pull, loss)
         if best is None:
@@ -295,7 +358,10 @@ def _project(problem: _Problem, shapes: FloatArray, predicted: FloatArray | None
         else:
             better = np.flatnonzero(loss < best.loss)
             gain = np.maximum(best.loss - loss, 0.0)
-            best.put(better, now, better)
+            if better.size == len(loss):
+                best = now
+            else:
+                best.put(better, now, better)
         if np.all(gain <= settled * best.loss) or (not log and np.isinf(delta)):
             break
     assert best is not None
@@ -306,12 +372,13 @@ def _huber(gap: FloatArray, delta: float) -> FloatArray:
     if np.isinf(delta):
         return 0.5 * gap**2
     size = np.abs(gap)
-    value: FloatArray = np.where(size <= delta, 0.5 * gap**2, delta * (size - 0.5 * delta))
+    inner = np.minimum(size, delta)
+    value: FloatArray = inner * (size - 0.5 * inner)
     return value
 
 
-def _non_negative(columns: FloatArray, target: FloatArray, weight: FloatArray) -> FloatArray:
-    """Return non-negative least squares for m problems, shape (m, k).
+def _non_negative(columns: FloatArray, pulled: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return non-negative least squares for m problems, shape (m, k); `pulled` is the target times the weight.
 
     With k columns the optimum is the unrestricted solution on one of 2^k - 1 subsets of them: for k up to four, trying
     all of them for every problem at once is faster than one active-set search for each.
@@ -320,7 +387,7 @@ def _non_negative(columns: FloatArray, target: FloatArray, weight: FloatArray) -
     gram = np.swapaxes(weighted, 1, 2) @ columns
     norm = np.sqrt(np.maximum(np.einsum("mkk->mk", gram), 1e-300))
     gram = gram / (norm[:, :, None] * norm[:, None, :])
-    right = (np.swapaxes(weighted, 1, 2) @ np.broadcast_to(target, weight.shape)[..., None])[..., 0] / norm
+    right = (np.swapaxes(columns, 1, 2) @ pulled[..., None])[..., 0] / norm
     k = right.shape[1]
     # A ridge of rounding size keeps equal columns from raising; it moves no amplitude that data determine.
     gram = gram + 1e-13 * np.eye(k)
@@ -366,15 +433,15 @@ def _descend(problem: _Problem, shapes: FloatArray) -> tuple[FloatArray, FloatAr
             break
         part = problem.rows(active)
         own = _State(*(getattr(state, name)[active] for name in ("amplitudes", "predicted", "gap", "weight", "loss")))
-        bend = _curvature(part, own.gap)
+        bend = part.total(_curvature(part, own.gap))
         jacobian = _jacobian(part, shapes[active], own, bend, lower, upper)
         gram = np.swapaxes(jacobian * bend[..., None], 1, 2) @ jacobian
-        gradient = np.einsum("mnp,mn->mp", jacobian, own.weight * own.gap)
+        gradient = np.einsum("mnp,mn->mp", jacobian, part.total(own.weight * own.gap))
         diagonal = np.einsum("mii->mi", gram)
         ridge = damping[active, None] * diagonal + 1e-12 * (diagonal.max(axis=1, keepdims=True) + 1e-300)
         step = np.linalg.solve(gram + ridge[:, :, None] * np.eye(k), gradient[..., None])[..., 0]
         moved = np.clip(shapes[active] + step, lower, upper)
-        new = _project(part, moved, own.predicted, settled=_SETTLED_STEP)
+        new = _project(part, moved, own.predicted, settled=_SETTLED_STEP, most=_STEP_REWEIGHTINGS)
         chosen = np.flatnonzero(new.loss < own.loss)
         gain = np.zeros(active.size)
         gain[chosen] = own.loss[chosen] - new.loss[chosen]
@@ -403,11 +470,11 @@ def _curvature(problem: _Problem, gap: FloatArray) -> FloatArray:
 def _jacobian(
     problem: _Problem, shapes: FloatArray, state: _State, bend: FloatArray, lower: FloatArray, upper: FloatArray
 ) -> FloatArray:
-    """Return the derivative of the fitted values with respect to the shape in the unit of the residuals, (m, n, p).
+    """Return the derivative of the fitted values with respect to the shape in the unit of the residuals, (m, u, p).
 
     What the amplitudes make up for is projected out (Kaufman 1975: the derivative of the projector is left out).
     """
-    scale = np.maximum(state.predicted, _FLOOR * np.abs(problem.y)) if problem.residual == "log" else np.ones(())
+    scale = np.maximum(state.predicted, problem.floor) if problem.residual == "log" else np.ones(())
     parts = []
     for i in range(shapes.shape[1]):
         step = 1e-6 * np.maximum(np.abs(shapes[:, i]), 1e-2)

@@ -31,7 +31,7 @@ def test_amplitudes_equal_those_of_scipys_nnls(seed, k):
     rng = np.random.default_rng(seed)
     columns = rng.standard_normal((3, 12, k)) ** 2 + rng.standard_normal((3, 1, k))
     target, weight = rng.standard_normal((3, 12)), rng.uniform(0.2, 2.0, (3, 12))
-    found = _non_negative(columns, target, weight)
+    found = _non_negative(columns, target * weight, weight)
     for i in range(3):
         root = np.sqrt(weight[i])
         expected = nnls(columns[i] * root[:, None], target[i] * root)[0]

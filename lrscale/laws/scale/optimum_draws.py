@@ -9,16 +9,17 @@ from typing import final
 import numpy as np
 
 from lrscale.laws.base import FloatArray
-from lrscale.laws.resample import cluster_weights
+from scipy.special import ndtri
+
+from lrscale.laws.resample import cluster_weights, even_uniforms
 from lrscale.laws.scale.loss_draws import spread
 from lrscale.laws.scale.optimum_law import AbstractOptimumLaw, PowerOptimum
+from lrscale.laws.scale.scatter import SCATTERS, scattered
 from lrscale.laws.scale.tobit import Cells, information, minimise, terms
 
-# Scatter of cells about the law, in ln: 120 slices of a public study (Li et al., arXiv:2503.04715) scatter by 0.17
-# about the best law. Half-Cauchy: half of the prior lies below this scale, and its tail gives way to data that
-# scatter more (Gelman 2006).
+# Where a search starts: 120 slices of a public study (Li et al., arXiv:2503.04715) scatter by this much, in ln, about
+# the best law.
 _SCATTER = 0.17
-_SCATTERS = np.geomspace(0.003, 3.0, 49)
 # Proposals for each draw, and the degrees of freedom of the proposal, where censored cells bend the likelihood.
 _OVERSAMPLING = 8
 _PROPOSAL_DF = 5.0
@@ -64,15 +65,17 @@ def with_draws(
 ) -> OptimumEstimate:
     """Return an estimate with draws of its parameters.
 
-    One cell in each cluster and a power law: draws of the posterior with flat priors of the exponents and a half-Cauchy
-    prior of the scatter. Several cells in a cluster, or a law that bends: a Bayesian bootstrap over clusters, widened
-    for few of them, at the estimated scatter.
-
-    References
-    ----------
-    .. [1] Gelman. "Prior distributions for variance parameters in hierarchical models." Bayesian Analysis 1 (2006).
+    Where every cell is observed: generalised inference (see `scattered`), which also sets the parameters to those of the
+    median scatter. With censored cells, one cell in each cluster and a power law: draws of the posterior under the
+    reference prior. With censored cells otherwise: a Bayesian bootstrap over clusters, widened for few of them, at the
+    estimated scatter.
     """
     law, count = found.law, len(set(clusters))
+    if cells.observed.all():
+        drawn = scattered(law, cells, clusters, found.theta, resamples=resamples, rng=rng)
+        return replace(
+            found, theta=drawn.theta, scatter=drawn.scatter, draws=drawn.draws, scatter_draws=drawn.scatter_draws
+        )
     if isinstance(law, PowerOptimum) and count == len(clusters):
         draws, scatters = _posterior(found, cells, resamples, rng)
     else:
@@ -86,7 +89,14 @@ def with_draws(
 
 
 def estimate(law: AbstractOptimumLaw, cells: Cells) -> OptimumEstimate:
-    """Fit a law without drawing: at every scatter of a grid, and at the posterior median of the scatter."""
+    """Fit a law without drawing: at every scatter of a grid, and at the posterior median of the scatter.
+
+    References
+    ----------
+    .. [1] Berger, Deely. "A Bayesian approach to ranking and selection of related means." JASA 83 (1988).
+    .. [2] Bodnar, Link, Arendacka, Possolo, Elster. "Bayesian estimation in random effects meta-analysis using a
+       non-informative prior." Statistics in Medicine 36 (2017).
+    """
     n = cells.y.size
     seen = cells.rows(cells.observed)
     # Censored cells come in once the observed ones have said where to look.
@@ -94,21 +104,23 @@ def estimate(law: AbstractOptimumLaw, cells: Cells) -> OptimumEstimate:
     variance = np.broadcast_to(cells.variance + _SCATTER**2, (len(starts), n))
     reached, loss = minimise(law, cells, starts, variance, np.ones((len(starts), n)))
     best = reached[np.argmin(loss)]
-    table = cells.variance + _SCATTERS[:, None] ** 2
-    modes, losses = minimise(law, cells, np.repeat(best[None], _SCATTERS.size, axis=0), table, np.ones_like(table))
+    table = cells.variance + SCATTERS[:, None] ** 2
+    modes, losses = minimise(law, cells, np.repeat(best[None], SCATTERS.size, axis=0), table, np.ones_like(table))
     bend = information(law, cells, modes, table)
     size = bend.shape[1]
     jitter = 1e-10 * np.einsum("mpp->mp", bend).max(axis=1)[:, None, None] * np.eye(size)
     log_mass = -losses - 0.5 * np.linalg.slogdet(bend + jitter)[1]
-    # The grid is even in the logarithm of the scatter.
-    log_mass = log_mass + np.log(_SCATTERS) - np.log1p((_SCATTERS / _SCATTER) ** 2)
+    # The reference prior of a scatter s beside known variances v is s sqrt(sum (v + s^2)^-2): 1 / s where the scatter
+    # outweighs them, which matches Student's t, and even in s^2 where it does not. The grid is even in log s.
+    known = seen.variance + SCATTERS[:, None] ** 2
+    log_mass = log_mass + 2 * np.log(SCATTERS) + 0.5 * np.log(np.sum(known**-2, axis=1))
     mass = np.exp(log_mass - log_mass.max())
     mass /= mass.sum()
     middle = int(np.searchsorted(np.cumsum(mass), 0.5))
     return OptimumEstimate(
         law=law,
         theta=modes[middle],
-        scatter=float(_SCATTERS[middle]),
+        scatter=float(SCATTERS[middle]),
         log_likelihood=-float(losses.min()),
         modes=modes,
         mass=mass,
@@ -121,21 +133,15 @@ def _posterior(
     found: OptimumEstimate, cells: Cells, resamples: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     law, modes, mass = found.law, found.modes, found.mass
-    censored = bool((~cells.observed).any())
-    count = resamples * (_OVERSAMPLING if censored else 1)
-    # Even steps through the distribution of the scatter, in random order, instead of random ones: less noise.
-    place = np.searchsorted(np.cumsum(mass), (np.arange(count) + 0.5) / count).clip(max=mass.size - 1)
-    place = rng.permutation(place)
-    table = cells.variance + _SCATTERS[:, None] ** 2
+    count = resamples * _OVERSAMPLING
+    even = even_uniforms(count, 1 + modes.shape[1])
+    place = np.searchsorted(np.cumsum(mass), even[:, 0]).clip(max=mass.size - 1)
+    table = cells.variance + SCATTERS[:, None] ** 2
     root = np.linalg.cholesky(information(law, cells, modes, table))
-    normal = rng.standard_normal((count, modes.shape[1]))
-    stretch = np.ones(count)
-    if censored:
-        stretch = np.sqrt(_PROPOSAL_DF / rng.chisquare(_PROPOSAL_DF, count))
+    normal = ndtri(even[:, 1:])
+    stretch = np.sqrt(_PROPOSAL_DF / rng.chisquare(_PROPOSAL_DF, count))
     step = np.linalg.solve(np.swapaxes(root[place], 1, 2), normal[..., None])[..., 0]
     draws = modes[place] + stretch[:, None] * step
-    if not censored:
-        return draws, _SCATTERS[place]
     # Importance resampling: the target at fixed scatter is exp(-loss), the proposal a Student's t at its mode.
     loss = np.sum(terms(law.value(draws, cells.x), cells, table[place])[0], axis=1)
     at_mode = np.sum(terms(law.value(modes, cells.x), cells, table)[0], axis=1)
@@ -143,5 +149,6 @@ def _posterior(
     distance = np.sum((stretch[:, None] * normal) ** 2, axis=1)
     log_weight = at_mode[place] - loss + 0.5 * (_PROPOSAL_DF + size) * np.log1p(distance / _PROPOSAL_DF)
     weight = np.exp(log_weight - log_weight.max())
-    chosen = rng.choice(count, resamples, p=weight / weight.sum())
-    return draws[chosen], _SCATTERS[place[chosen]]
+    steps = (np.arange(resamples) + rng.uniform()) / resamples
+    chosen = rng.permutation(np.searchsorted(np.cumsum(weight) / weight.sum(), steps).clip(max=count - 1))
+    return draws[chosen], SCATTERS[place[chosen]]

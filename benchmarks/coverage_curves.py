@@ -1,9 +1,10 @@
 """Coverage of the predicted final loss of a schedule that a fit of loss curves has not seen.
 
-Run ``python benchmarks/coverage_curves.py --studies 200``. Each study draws a truth around the published fits, trains a
-cosine, a constant and a step drop, and predicts other schedules. The truth is one of the two laws, exactly or with
-the misfit of public curves; the fit is the law that `fit_loss_curves` chooses, or always the other one. What must be
-covered is a loss as it would be observed. An interval that allows for misfit covers more than 95 % where there is none.
+Run ``python benchmarks/coverage_curves.py --studies 200``. Each study draws a truth around the published fits, trains
+three schedules (a cosine, a constant and a step drop) or six, and predicts others. What the drops of a schedule gain
+departs from the law by a fraction whose standard deviation each study draws between 0 and 12 %; between public
+schedules it is 6 %. What must be covered is a loss as it would be observed. The stress rows hold that fraction at 0 or
+at 10 %, or fit the other law: three schedules have two with drops, whose one difference says little of the fraction.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,11 @@ PEAK = 1e-3
 # A public study of repeated runs has a standard deviation of 0.0014 at a loss of 3.28; neighbours share their noise.
 RUN_SD, POINT_SD, CORRELATION = 0.0014, 0.002, 0.6
 
-# The first gives errors of 0.3 % of a final loss, as found between nine public schedules (Luo et al. 2025).
-MISFITS = (0.06, 0.1)
+# 6 % gives errors of 0.3 % of a final loss, as found between nine public schedules (Luo et al. 2025).
+MISFITS = (0.0, 0.12)
 
 TRAINED = ("cosine", "constant", "drop")
+MORE = (*TRAINED, "linear", "late drop", "half drop")
 PREDICTED = ("wsd", "long cosine", "deep drop")
 
 
@@ -54,6 +56,9 @@ def trace(name: str) -> LRTrace:
         "cosine": 0.1 + 0.45 * (1 + np.cos(math.pi * u)),
         "long cosine": 0.1 + 0.45 * (1 + np.cos(math.pi * u)),
         "drop": np.where(step <= 0.4 * steps, 1.0, 0.3),
+        "linear": 1 - 0.9 * u,
+        "late drop": np.where(step <= 0.75 * steps, 1.0, 0.2),
+        "half drop": np.where(step <= 0.25 * steps, 1.0, 0.5),
         "deep drop": np.where(step <= 0.5 * steps, 1.0, 0.1),
         "wsd": np.minimum(1.0, 0.1 + 0.9 * (steps - step) / (0.2 * steps)),
     }
@@ -65,7 +70,7 @@ def trace(name: str) -> LRTrace:
     return LRTrace.from_points(step[logged], lr[logged])
 
 
-TRACES = {name: trace(name) for name in (*TRAINED, *PREDICTED)}
+TRACES = {name: trace(name) for name in (*MORE, *PREDICTED)}
 
 
 def truth(law: str, rng: np.random.Generator) -> tuple[AbstractScheduleLaw, FloatArray]:
@@ -112,22 +117,36 @@ def observe(
     return Curve(name=name, trace=own, step=step, loss=loss)
 
 
-def schedule_rows(true_law: str, law: str | None, misfit: float, studies: int, random_seed: int) -> list[Row]:
-    """Return a row for each predicted schedule, for curves of `true_law` fitted by `law` (None: the chosen one)."""
-    rng = np.random.default_rng([random_seed, list(SCHEDULE_LAWS).index(true_law), round(100 * misfit)])
+def schedule_rows(
+    true_law: str,
+    law: str | None,
+    misfit: tuple[float, float],
+    studies: int,
+    random_seed: int,
+    *,
+    trained: Sequence[str] = TRAINED,
+) -> list[Row]:
+    """Return a row for each predicted schedule, for curves of `true_law` fitted by `law` (None: the chosen one).
+
+    Each study draws the standard deviation of its misfit between the two of `misfit`.
+    """
+    place = list(SCHEDULE_LAWS).index(true_law)
+    rng = np.random.default_rng([random_seed, place, *(round(100 * end) for end in misfit), len(trained)])
     inside = dict.fromkeys(PREDICTED, 0)
     widths: dict[str, list[float]] = {name: [] for name in PREDICTED}
     for _ in range(studies):
         kind, params = truth(true_law, rng)
-        curves = [observe(kind, params, name, rng, misfit=misfit) for name in TRAINED]
-        seen = {name: float(observe(kind, params, name, rng, misfit=misfit).loss[-1]) for name in PREDICTED}
+        off = float(rng.uniform(*misfit))
+        curves = [observe(kind, params, name, rng, misfit=off) for name in trained]
+        seen = {name: float(observe(kind, params, name, rng, misfit=off).loss[-1]) for name in PREDICTED}
         fit = fit_loss_curves(curves, law=law)
         for name, loss in seen.items():
             if fit.ok:
                 _, lo, hi = fit.predict(TRACES[name])
                 inside[name] += bool(lo[0] <= loss <= hi[0])
                 widths[name].append(float(hi[0] - lo[0]))
-    title = f"{true_law} curves{f', misfit {misfit:.0%}' if misfit else ''}, {law or 'chosen'} fit"
+    ends = f"{misfit[0]:.0%}" if misfit[0] == misfit[1] else f"{100 * misfit[0]:.0f}-{misfit[1]:.0%}"
+    title = f"{len(trained)} {true_law} curves, misfit {ends}, {law or 'chosen'} fit"
     return [(f"{title}: {name}", inside[name], len(widths[name]), _median(widths[name])) for name in PREDICTED]
 
 
@@ -151,12 +170,19 @@ def rows(studies: int) -> list[Row]:
     """Return name, covered, studies that got an interval, and its median width, for 95 % intervals."""
     table = []
     for true_law in SCHEDULE_LAWS:
-        other = next(name for name in SCHEDULE_LAWS if name != true_law)
-        table += schedule_rows(true_law, None, 0.0, studies, 0)
-        table += schedule_rows(true_law, other, 0.0, studies, 0)
-        for misfit in MISFITS:
-            table += schedule_rows(true_law, "tissue", misfit, studies, 0)
+        table += schedule_rows(true_law, None, MISFITS, studies, 0)
+        table += schedule_rows(true_law, "tissue", MISFITS, studies, 0, trained=MORE)
     return table + [constant_row(share, studies, 0) for share in (0.5, 0.75)]
+
+
+def stress_rows(studies: int) -> list[Row]:
+    """Return the rows of curves that follow a law exactly, or depart from it by more than public ones do."""
+    table = []
+    for true_law in SCHEDULE_LAWS:
+        for trained in (TRAINED, MORE):
+            for misfit in (0.0, 0.1):
+                table += schedule_rows(true_law, "tissue", (misfit, misfit), studies, 0, trained=trained)
+    return table + schedule_rows("tissue", "multi_power", (0.0, 0.0), studies, 0)
 
 
 def _median(widths: list[float]) -> float:
@@ -170,7 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     start = time.perf_counter()
     print(f"{'coverage of the 95 % interval of a final loss':<56} covered  studies  median width")
-    for name, covered, studies, width in rows(options.studies):
+    for name, covered, studies, width in [*rows(options.studies), *stress_rows(options.studies)]:
         print(f"{name:<56} {covered / max(studies, 1):7.1%}  {studies:7d}  {width:.4f}")
     print(f"{time.perf_counter() - start:.0f} s")
 

@@ -2,8 +2,9 @@
 
 Run ``python benchmarks/coverage_noise_scale.py --studies 1000``. Each study trains by SGD on a quadratic whose
 micro-gradients carry Gaussian noise of a known covariance, and measures along the way. What must be covered is the
-ratio of tr(Sigma) to the average of ``|G|^2`` over the steps that were taken; where only a lower bound is given, the
-bound must lie below it, which it does in 97.5 % of the studies by design.
+ratio of tr(Sigma) to the average of ``|G|^2`` over the steps that were taken. Where the gradient is not resolved only a
+lower bound is given, whose own confidence is (1 + confidence) / 2: 90 % is asked for there, so that the row counts
+bounds of 95 %.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Case:
     """Examples of a micro-gradient, in the same turns."""
     floor: float = 0.0
     """Gradient in every direction that does not go away."""
+    confidence: float = 0.95
+    """What the estimate is asked for."""
 
 
 CASES = (
@@ -48,7 +51,7 @@ CASES = (
     Case("stationary noise, 4 x 8", 0.0, 0.3, 600, (4,), (8,), floor=0.25),
     Case("layouts mixed, 2 x 16 and 8 x 4 and 4 x 3", 1.0, 0.02, 450, (2, 8, 4), (16, 4, 3), floor=0.3),
     Case("hardly resolved, 4 x 4", 0.0, 0.0, 300, (4,), (4,), floor=0.16),
-    Case("not resolved, 2 x 4", 0.0, 0.0, 200, (2,), (4,), floor=0.05),
+    Case("not resolved, 2 x 4, lower bound", 0.0, 0.0, 200, (2,), (4,), floor=0.05, confidence=0.9),
 )
 
 
@@ -82,7 +85,7 @@ def row(case: Case, studies: int, random_seed: int = 0) -> tuple[str, int, int, 
     covered, widths = 0, []
     for _ in range(studies):
         sums, truth = simulate(case, rng)
-        interval = noise_scale(sums).interval
+        interval = noise_scale(sums, confidence=case.confidence).interval
         assert interval is not None and interval.lo is not None
         covered += interval.contains(truth)
         if interval.hi is not None:

@@ -9,9 +9,9 @@ from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtrit
 
 from lrscale.errors import LrscaleError
+from lrscale.laws.annealing.curve_draws import errors_of
 from lrscale.laws.annealing.schedule_law import SCHEDULE_LAWS, AbstractScheduleLaw
 from lrscale.laws.annealing.trace import LRTrace
 from lrscale.laws.base import FitStatus, FloatArray, Interval
@@ -26,12 +26,6 @@ TYPICAL_ERROR = 0.003
 Fits of three schedules to public curves of 25M, 100M and 400M models (Luo et al. 2025, arXiv:2503.12811) missed six
 other schedules by 0.006 to 0.010 nats at losses of 2.7 to 3.3.
 """
-
-# Fits of two schedules, which can leave none out, have errors of 0.4 % where fits of three have 0.3 %.
-_UNCHECKED = 1.5
-# Predictions of a cooldown are too low by 7 to 12 % of the loss that it wins, in the same fits; used where no decaying
-# schedule could be left out.
-_OPTIMISM = 0.1
 
 
 @final
@@ -97,6 +91,8 @@ class CurveLawFit:
     """Peak LR of every curve; the fit speaks of no other."""
     longest: float | None = None
     """Steps of the longest curve."""
+    furthest: float | None = None
+    """Largest sum of LRs of a fitted curve, in units of `peak_lr` and `longest`."""
     mean_loss: float | None = None
     """Mean of the last losses of the curves: the scale of what is typical."""
     residual_sd: float | None = None
@@ -108,6 +104,8 @@ class CurveLawFit:
     runner_up: str | None = None
     runner_up_rmse: float | None = None
     """The same for the other law."""
+    draws: tuple[tuple[float, ...], ...] = ()
+    """Draws of what a prediction errs by: see `draw_errors`."""
     notes: tuple[str, ...] = ()
     """What a reader must know before using the numbers, as sentences."""
     confidence: float = 0.95
@@ -146,9 +144,9 @@ class CurveLawFit:
         Returns
         -------
         value, lo, hi : arrays of shape (n,)
-            The law's value, and the interval in which an observed loss falls. Its width comes from the errors on
-            schedules that were left out, pooled with the error that is typical of the law; its upper side is wider by
-            how much predictions of decays were too optimistic.
+            The law's value, and the interval in which an observed loss falls. It counts what the curves leave open
+            about the parameters, the offset of a run, the noise of a point, and by how much the gain of a schedule
+            departs from the law, as the fitted schedules show it (see `draw_errors`).
 
         Raises
         ------
@@ -168,12 +166,11 @@ class CurveLawFit:
         order, back = np.unique(at, return_inverse=True)
         bound = law.bind([trace], [order])
         params = np.asarray(self.params)[None]
-        columns = bound.columns(params[:, list(bound.shaping)], bound.rows)[0, back]
-        terms = columns * params[0, list(bound.linear)]
-        value: FloatArray = terms.sum(axis=1)
-        half, late = self._spread()
-        won = -np.minimum(terms[:, 2], 0.0)
-        return value, value - half, value + half + (_OPTIMISM * won if late is None else late)
+        value: FloatArray = bound.evaluate(params, bound.rows)[0, back]
+        off = errors_of(np.asarray(self.draws), bound, params[0], self.furthest or math.inf)[:, back]
+        tail = 50 * (1 - self.confidence)
+        lo, hi = np.percentile(off, [tail, 100 - tail], axis=0)
+        return value, value + np.minimum(lo, 0.0), value + np.maximum(hi, 0.0)
 
     def predict_final(self, trace: LRTrace) -> Estimate:
         """Predict the loss at the end of a schedule, with its interval; raises as `predict` does."""
@@ -212,29 +209,13 @@ class CurveLawFit:
             )
         return SCHEDULE_LAWS[self.law](lr_unit=self.peak_lr, step_unit=self.longest)
 
-    def _spread(self) -> tuple[float, float | None]:
-        """Return the half width of the interval, and by how much predictions of decays were too low, if that is known.
-
-        The mean square of the errors is pooled with the typical one, which counts as one schedule. In fits of each
-        three of nine public schedules (25M and 100M models of Luo et al. 2025) 98 % of the final losses of the other
-        six lie inside an interval of 95 %, and in fits of each two of them 95 %.
-        """
-        typical = max(TYPICAL_ERROR, self.residual_sd or 0.0) * (self.mean_loss or math.nan)
-        if not self.held_out:
-            return _UNCHECKED * typical * float(ndtri((1 + self.confidence) / 2)), None
-        errors = [0.5 * (one.rms_error**2 + one.final_error**2) for one in self.held_out]
-        # The typical error steadies the scale; it adds no degree of freedom, as this study may be less typical.
-        scale = math.sqrt((typical**2 + sum(errors)) / (1 + len(errors)))
-        half = float(stdtrit(max(len(errors), 2), (1 + self.confidence) / 2)) * scale
-        decays = [one.final_error for one in self.held_out if one.decayed]
-        return half, max(0.0, -float(np.mean(decays))) if decays else None
-
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-safe mapping from which `from_dict` rebuilds an equal object."""
         plain: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
         plain["status"] = self.status.value
         plain["estimates"] = [one.to_dict() for one in self.estimates]
         plain["held_out"] = [one.to_dict() for one in self.held_out]
+        plain["draws"] = [list(row) for row in self.draws]
         for name in ("params", "curves", "notes"):
             plain[name] = list(plain[name])
         return plain
@@ -246,6 +227,7 @@ class CurveLawFit:
         values["status"] = FitStatus(data["status"])
         values["estimates"] = tuple(Estimate.from_dict(one) for one in data["estimates"])
         values["held_out"] = tuple(HeldOut(**one) for one in data["held_out"])
+        values["draws"] = tuple(tuple(row) for row in data["draws"])
         for name in ("params", "curves", "notes"):
             values[name] = tuple(values[name])
         return cls(**values)

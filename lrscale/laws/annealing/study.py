@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtri, stdtrit
 
 from lrscale.laws.annealing.curve import Curve, schedule_numbers
+from lrscale.laws.annealing.curve_draws import Residuals, draw_errors
 from lrscale.laws.annealing.curve_law_fit import PEAK_TOLERANCE, CurveLawFit, HeldOut
 from lrscale.laws.annealing.schedule_law import AbstractScheduleLaw
 from lrscale.laws.annealing.search import fit_each
@@ -35,6 +36,10 @@ class Found:
     law: AbstractScheduleLaw
     params: FloatArray
     """Of all schedules, then without each of them, (1 + folds, n_parameters)."""
+    bound: AbstractScheduleLaw
+    """The law bound to the fitted points, n in all."""
+    left: Residuals
+    """Observed minus fitted losses of these points."""
     residuals: FloatArray
     """Of ln(loss) with all schedules, (n,)."""
     held_out: tuple[HeldOut, ...]
@@ -147,7 +152,9 @@ class Study:
             held.append(_missed(free, params[1 + i], away, kept))
         if self.kept_out:
             held.append(_missed(free, params[0], self.kept_out, self.fitted))
-        return Found(law=free, params=params, residuals=residuals, held_out=tuple(held))
+        run = np.repeat(np.arange(len(steps)), [step.size for step in steps])
+        left = Residuals(gap=loss - law.evaluate(params[:1], law.rows)[0], run=run, schedule=number)
+        return Found(law=free, params=params, bound=law, left=left, residuals=residuals, held_out=tuple(held))
 
     def result(self, best: Found, other: Found | None, confidence: float) -> CurveLawFit:
         """Return the fit of the better law with its status."""
@@ -174,7 +181,9 @@ class Study:
         if rest:
             notes.append(f"At a bound: {', '.join(rest)}. Predictions may still hold, the value of {rest[0]} does not.")
         if best.error is None:
-            notes.append("No schedule could be left out, so the error on other schedules is the typical one, 0.3 %.")
+            notes.append(
+                "No schedule could be left out to check the law; intervals rest on by how much public curves depart."
+            )
         if other is not None and other.error is not None and best.error is not None and other.error < best.error:
             notes.append(
                 f"The {other.law.name.replace('_', ' ')} law missed unseen schedules by less, {other.error:.4g}, which "
@@ -194,12 +203,17 @@ class Study:
             n_points=int(losses.size),
             peak_lr=best.law.lr_unit,
             longest=best.law.step_unit,
+            furthest=max(float(one.area.max()) for one in best.bound.timelines),
             mean_loss=float(np.mean([curve.fitted_loss[-1] for curve in self.fitted])),
             residual_sd=math.sqrt(float(best.residuals @ best.residuals) / max(sizes, 1)),
             held_out=best.held_out,
             held_out_rmse=best.error,
             runner_up=None if other is None else other.law.name,
             runner_up_rmse=None if other is None else other.error,
+            draws=tuple(
+                tuple(float(f"{value:.9g}") for value in row)
+                for row in draw_errors(best.bound, best.params[0], best.left)
+            ),
             notes=tuple(notes),
             confidence=confidence,
         )

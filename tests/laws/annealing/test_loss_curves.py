@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,9 @@ from lrscale.laws import FitStatus
 from lrscale.laws.annealing import Curve, CurveLawFit, LRTrace, fit_loss_curves
 
 from .published import FINAL_LOSSES, TRAINED, published_curve, published_trace
-from .simulated import exact_curve, noisy, rescaled
+from .simulated import PEAK, TISSUE, exact_curve, noisy, rescaled, shape, tissue
+
+SHAPES = ("cosine", "constant", "drop", "wsd", "deep drop")
 
 
 @pytest.fixture(scope="module")
@@ -153,17 +154,30 @@ def test_close_schedules_tie_and_distant_ones_rank(curves, fit):
     assert fit.rank_margin == pytest.approx(2 * fit.held_out_rmse)
 
 
-def test_an_unchecked_fit_widens_its_interval_above_a_decay_only(curves):
-    fit = fit_loss_curves([curves[0], curves[2]])
-    for target, asymmetric in ((curves[3], True), (curves[1], False)):
-        value, lo, hi = fit.predict(target.trace)
-        assert bool(hi[0] - value[0] > 1.05 * (value[0] - lo[0])) == asymmetric
+def test_the_interval_is_narrow_where_schedules_follow_the_law_and_wide_where_they_depart():
+    lr, step = {name: PEAK * shape(name) for name in SHAPES}, np.arange(60.0, 901, 40)
+    rng = np.random.default_rng(3)
+    widths = []
+    for departure in (0.0, 0.2):
+        made = []
+        for i, name in enumerate(SHAPES):
+            params = np.array(TISSUE) * [1, 1, 1, 1 + departure * (-1) ** i, 1]
+            own = Curve(
+                name=name, trace=LRTrace.from_steps(lr[name]), step=step, loss=tissue(lr[name], 45, step, params)
+            )
+            made.append(noisy(own, rng, sd=0.001))
+        fit = fit_loss_curves([one for one in made if one.name != "deep drop"], law="tissue")
+        deep = next(one for one in made if one.name == "deep drop")
+        _, lo, hi = fit.predict(deep.trace)
+        assert lo[0] <= deep.loss[-1] <= hi[0]
+        widths.append(hi[0] - lo[0])
+    assert widths[1] > 2 * widths[0]
 
 
-def test_decays_that_were_predicted_too_low_widen_the_upper_side(fit):
-    worse = tuple(replace(one, final_error=-0.01) for one in fit.held_out)
-    value, lo, hi = replace(fit, held_out=worse).predict(LRTrace.from_steps(np.full(900, 3e-4)))
-    assert hi[0] - value[0] == pytest.approx(value[0] - lo[0] + 0.01)
+def test_a_run_beyond_the_fitted_ones_is_predicted_less_surely(curves, fit):
+    near, far = (LRTrace.from_steps(PEAK * shape("constant", steps)) for steps in (900, 3600))
+    narrow, wide = (np.ptp([end[0] for end in fit.predict(trace)[1:]]) for trace in (near, far))
+    assert wide > 1.2 * narrow
 
 
 def test_points_before_every_fitted_point_do_not_count_as_missed(curves):
@@ -180,7 +194,7 @@ def test_the_trajectory_is_predicted_with_its_interval(curves, fit):
     value, lo, hi = fit.predict(curves[3].trace, step)
     assert np.all((lo < value) & (value < hi))
     assert np.max(np.abs(value - curves[3].fitted_loss)) < 0.02
-    assert np.mean((lo <= curves[3].fitted_loss) & (curves[3].fitted_loss <= hi)) == 1.0
+    assert np.mean((lo <= curves[3].fitted_loss) & (curves[3].fitted_loss <= hi)) > 0.9
     mixed = fit.predict(curves[3].trace, step[::-1])[0]
     np.testing.assert_allclose(mixed, value[::-1])
 

@@ -245,5 +245,4 @@ def test_intervals_cover_the_truth_of_a_few_noisy_quadratics() -> None:
 @pytest.mark.slow
 def test_intervals_cover_the_truth_of_noisy_quadratics_in_93_to_97_percent() -> None:
     for name, covered, studies, _ in coverage().rows(1000):
-        most = 0.995 if name.startswith("not resolved") else 0.975
-        assert 0.93 <= covered / studies <= most, name
+        assert 0.93 <= covered / studies <= 0.975, name

@@ -8,7 +8,6 @@ sums in units of the noise, so that they are of order one: the mean of a Huber l
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from lrscale.laws.base import FloatArray
+from lrscale.laws.non_negative import non_negative
 from lrscale.laws.separable import AbstractSeparableLaw, Inputs
 
 Residual = Literal["log", "linear"]
@@ -205,8 +205,7 @@ class _Problem:
         """Return sums over the points of each place, (m, u)."""
         if self.first.size == self.place.size:
             return points
-        sums: FloatArray = np.add.reduceat(points, self.first, axis=1)
-        return sums
+        return np.add.reduceat(points, self.first, axis=1)
 
     def at_points(self, places: FloatArray) -> FloatArray:
         """Return the value at the place of each point, (m, n)."""
@@ -274,10 +273,9 @@ def _search(
             shapes, amplitudes, losses = _descend(problem(1), np.clip(second.x, lower, upper)[None])
             shape, amplitude, loss = shapes[0], amplitudes[0], float(losses[0])
     params = law.join(amplitude[None], shape[None])[0]
-    predicted = law.evaluate(params[None], x)[0]
     return Solution(
         params=params,
-        residuals=_residuals(y, predicted, residual),
+        residuals=_residuals(y, law.evaluate(params[None], x)[0], residual),
         objective=loss,
         delta=delta,
         at_bound=_at_bound(law, params),
@@ -346,9 +344,9 @@ def _project(
         pull = weight.copy() if np.isinf(delta) else weight * np.minimum(1.0, delta / np.maximum(np.abs(gap), 1e-300))
         if log:
             base = np.maximum(predicted, problem.floor)
-            amplitudes = _non_negative(columns / base[..., None], problem.total(pull * (1 + gap)), problem.total(pull))
+            amplitudes = non_negative(columns / base[..., None], problem.total(pull * (1 + gap)), problem.total(pull))
         else:
-            amplitudes = _non_negative(columns, problem.total(pull * y), problem.total(pull))
+            amplitudes = non_negative(columns, problem.total(pull * y), problem.total(pull))
         predicted = (columns @ amplitudes[..., None])[..., 0]
         gap = problem.gap(predicted)
         loss = np.sum(weight * _huber(gap, delta), axis=1)
@@ -369,52 +367,8 @@ def _project(
 
 
 def _huber(gap: FloatArray, delta: float) -> FloatArray:
-    if np.isinf(delta):
-        return 0.5 * gap**2
-    size = np.abs(gap)
-    inner = np.minimum(size, delta)
-    value: FloatArray = inner * (size - 0.5 * inner)
-    return value
-
-
-def _non_negative(columns: FloatArray, pulled: FloatArray, weight: FloatArray) -> FloatArray:
-    """Return non-negative least squares for m problems, shape (m, k); `pulled` is the target times the weight.
-
-    With k columns the optimum is the unrestricted solution on one of 2^k - 1 subsets of them: for k up to four, trying
-    all of them for every problem at once is faster than one active-set search for each.
-    """
-    weighted = columns * weight[..., None]
-    gram = np.swapaxes(weighted, 1, 2) @ columns
-    norm = np.sqrt(np.maximum(np.einsum("mkk->mk", gram), 1e-300))
-    gram = gram / (norm[:, :, None] * norm[:, None, :])
-    right = (np.swapaxes(columns, 1, 2) @ pulled[..., None])[..., 0] / norm
-    k = right.shape[1]
-    # A ridge of rounding size keeps equal columns from raising; it moves no amplitude that data determine.
-    gram = gram + 1e-13 * np.eye(k)
-    best = np.linalg.solve(gram, right[..., None])[..., 0]
-    # Where the unrestricted solution is not negative it is the answer.
-    left = np.flatnonzero(np.any(best < 0, axis=1))
-    if left.size:
-        best[left] = _on_a_face(gram[left], right[left])
-    answer: FloatArray = best / norm
-    return answer
-
-
-def _on_a_face(gram: FloatArray, right: FloatArray) -> FloatArray:
-    """Return non-negative least squares for m problems whose answer has at least one zero, shape (m, k)."""
-    m, k = right.shape
-    best, gains = np.zeros((m, k)), np.zeros(m)
-    for size in range(k - 1, 0, -1):
-        for subset in itertools.combinations(range(k), size):
-            own = list(subset)
-            part = np.linalg.solve(gram[:, own][:, :, own], right[:, own][..., None])[..., 0]
-            # Least squares lower the sum of squares by right' part; a solution outside the cone does not count.
-            gain = np.where(np.all(part >= 0, axis=1), np.sum(right[:, own] * part, axis=1), -1.0)
-            rows = np.flatnonzero(gain > gains)
-            best[rows] = 0.0
-            best[rows[:, None], own] = part[rows]
-            gains = np.maximum(gain, gains)
-    return best
+    inner = np.minimum(np.abs(gap), delta)
+    return inner * (np.abs(gap) - 0.5 * inner)
 
 
 def _descend(problem: _Problem, shapes: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

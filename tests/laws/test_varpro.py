@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.optimize import curve_fit, least_squares, nnls
 
 from lrscale.laws.base import Parameter
+from lrscale.laws.non_negative import non_negative
 from lrscale.laws.scale.loss import CHINCHILLA, POWER_OFFSET
 from lrscale.laws.separable import AbstractSeparableLaw
-from lrscale.laws.varpro import _non_negative, resolve, solve
+from lrscale.laws.varpro import resolve, solve
 
 TRUTH = np.array([2.0, 5.0, 0.5])
 SIZE = {"size": np.geomspace(1.0, 1e4, 30)}
@@ -31,7 +32,7 @@ def test_amplitudes_equal_those_of_scipys_nnls(seed, k):
     rng = np.random.default_rng(seed)
     columns = rng.standard_normal((3, 12, k)) ** 2 + rng.standard_normal((3, 1, k))
     target, weight = rng.standard_normal((3, 12)), rng.uniform(0.2, 2.0, (3, 12))
-    found = _non_negative(columns, target * weight, weight)
+    found = non_negative(columns, target * weight, weight)
     for i in range(3):
         root = np.sqrt(weight[i])
         expected = nnls(columns[i] * root[:, None], target[i] * root)[0]

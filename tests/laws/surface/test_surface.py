@@ -167,6 +167,43 @@ def test_runs_that_cannot_answer_say_so(lr, batch, loss, status):
         fit.predict([64])
 
 
+def test_wild_outliers_are_found_and_lose_their_influence():
+    # One wild run at each of three batch sizes: 0.1 off, twenty times the noise.
+    lr, batch, loss, seed = thin(power, np.random.default_rng(10), noise=0.005, seeds=2, lrs=5)
+    wild = loss.copy()
+    wild[[2, 17, 33]] += (0.1, -0.1, 0.1)
+    clean, fit = (fit_lr_surface(lr, batch, own, seed=seed, resamples=200) for own in (loss, wild))
+    assert clean.ok and fit.ok
+    assert clean.outliers == ()
+    assert fit.outliers == (2, 17, 33)
+    for size, interval, best in zip(fit.batch_sizes, fit.intervals, clean.best_lrs, strict=True):
+        assert interval.contains(power(size))
+        assert interval.contains(best)
+    assert "rows 2, 17, 33" in fit.summary()
+
+
+@pytest.mark.slow
+def test_one_wild_run_leaves_the_interval_of_a_thin_surface_honest():
+    # Three LRs cannot always tell which run is wrong; then the interval is wider.
+    rng = np.random.default_rng(11)
+    hits = told = 0
+    for _ in range(20):
+        lr, batch, loss, seed = thin(power, rng, noise=0.005, seeds=2)
+        loss[rng.integers(loss.size)] += rng.choice([-0.1, 0.1])
+        fit = fit_lr_surface(lr, batch, loss, seed=seed, resamples=200)
+        told += fit.ok
+        hits += fit.ok and fit.intervals[2].contains(power(256))
+    # At 95 % each, fewer than 85 % of 20 are covered with a probability of 0.3 %.
+    assert hits >= 0.8 * told
+    assert told >= 10
+
+
+def test_a_surface_written_before_outliers_were_named_is_still_read():
+    fit = fit_lr_surface(*thin(power, np.random.default_rng(9), noise=0.005)[:3], resamples=100)
+    data = {name: value for name, value in fit.to_dict().items() if name != "outliers"}
+    assert LRSurfaceFit.from_dict(data) == fit
+
+
 def test_a_fit_repeats_and_survives_json_exactly():
     lr, batch, loss, seed = thin(saturating, np.random.default_rng(9), noise=0.005)
     fit = fit_lr_surface(lr, batch, loss, seed=seed)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lrscale.report.canvas import Canvas, padded, text_width, wants_log
-from lrscale.report.fits import pair
+from lrscale.report.fits import pair, slice_curve
 from lrscale.report.palette import color
-from lrscale.report.slice_plot import SliceData, SliceLimits, draw_slice
+from lrscale.report.slice_plot import SliceData, SliceLimits, SlicePoint, draw_slice
 from lrscale.report.thin import keep_extremes
 from lrscale.report.words import between, finite, rate, significant, with_interval
 
@@ -84,7 +84,12 @@ def draw_ramps(canvas: Canvas, member: Mapping[str, Any], label: str) -> None:
 def draw_fixed(canvas: Canvas, member: Mapping[str, Any], monitor: str) -> None:
     """Draw the runs at fixed LR, the slice through them, and where training becomes unstable."""
     sure = member["confirmation"]
-    data = SliceData.of("", (), sure["fit"])
+    # The slice is fitted to those near the lowest; all of them are drawn.
+    runs = tuple(
+        SlicePoint(run["lr"], run["loss"], "completed" if finite(run["loss"]) else "diverged", run["seed"], "")
+        for run in sure["runs"]
+    )
+    data = SliceData("", runs, sure["fit"], slice_curve(sure["fit"]))
     limits = SliceLimits.of([data], fence=FENCE)
     assert limits is not None
     draw_slice(canvas, data, limits, monitor=monitor)

@@ -169,7 +169,7 @@ def _sentence(answers: Sequence[RangeAnswer], settings: RangeTestSettings, steps
     if sure.lr is None or sure.interval is None:
         best = "" if sure.lowest_tested is None else f"; the lowest of those tried is {number(sure.lowest_tested)}"
         return (
-            f"At batch {first.batch_size} {len(sure.runs)} runs at fixed LR confirm no learning rate: "
+            f"At batch {first.batch_size}, {len(sure.runs)} runs at fixed LR confirm no learning rate: "
             f"{sure.reason.rstrip('.')}{best}. On the ramps {ramps}."
         )
     seeds = len({run.seed for run in sure.runs})

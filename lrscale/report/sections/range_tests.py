@@ -174,8 +174,9 @@ def _confirmations(family: Sequence[Mapping[str, Any]], monitor: str, sentence: 
         tuple(panels),
         alt=sentence,
         caption=(
-            "Left: every run, with the loss at its end. Right: the suggestion of each rule, geometric mean and range "
-            "over the ramps, and how many times the confirmed LR it is."
+            "Left: every run, with the loss at its end; a triangle lies above the axis. The slice is fitted to runs "
+            "near the lowest. Right: the suggestion of each rule, geometric mean and range over the ramps, and how "
+            "many times the confirmed LR it is."
         ),
         legend=(
             LegendEntry(mark="dot", label="a run at fixed LR"),

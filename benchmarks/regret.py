@@ -1,18 +1,19 @@
 """What following a finder costs: the regret of ours, Lightning's, fastai's valley and minimum / 10, on built-in tasks.
 
-Run as ``python benchmarks/regret.py [--task digits] [--seeds 10] [--quick] [--keep FILE]``. A seed initialises the
-module. On it are run: a ramp and its confirmation by `lrscale.tune.range_test`; Lightning's ``lr_find`` with its
-defaults; fastai's two rules on a ramp smoothed and cut as fastai does it. Each suggestion, and each LR of a lattice of
-factors of two, is then trained at constant LR for the horizon, from the same initial weights, with orders of examples
-that no finder has seen. The regret is the validation loss of a suggestion minus that of the lattice's best LR (lowest
-mean over seeds) on the same seed, in nats; a run that diverges, and a finder without a suggestion, count as the initial
-loss. Seeds that are in FILE already are not run again. The last line is JSON; the exit code is 1 when a rule beats ours
-by more than its error.
+Run as ``python benchmarks/regret.py [--task digits] [--seeds 10] [--ramps 3] [--quick] [--keep FILE]``. A seed
+initialises the module. On it are run: ramps and their confirmation by `lrscale.tune.range_test`; Lightning's
+``lr_find`` with its defaults; fastai's two rules on the first ramp, smoothed and cut as fastai does it. Each
+suggestion, and each LR of a lattice of factors of two, is then trained at constant LR for the horizon, from the same
+initial weights, with orders of examples that no finder has seen. The regret is the validation loss of a
+suggestion minus that of the lattice's best LR (lowest mean over seeds) on the same seed, in nats; a run that diverges,
+and a finder without a suggestion, count as the initial loss. Seeds that are in FILE already are not run again; the runs
+that confirmed are in it too. The last line is JSON; the exit code is 1 when a rule beats ours by more than its error.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -92,12 +93,19 @@ def fastai_curve(lr: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArr
     return lr[: len(smoothed)][cut], np.array(smoothed)[cut]
 
 
-def suggestions(task: dict[str, Any], seed: int, folder: str) -> tuple[dict[str, float | None], dict[str, int]]:
-    """Return what each finder suggests for one initialisation, and the steps that it took."""
+def suggestions(task: dict[str, Any], seed: int, ramps: int, folder: str) -> dict[str, Any]:
+    """Return what each finder suggests for one initialisation, the steps that it took, and the runs that confirmed."""
     data = task["data"]()
     pl.seed_everything(seed, verbose=False)
     model = task["model"]()
-    result = range_test(model, data, trainer=trainer(folder), seeds=[seed], steps=POINTS, confirm_steps=task["horizon"])
+    result = range_test(
+        model,
+        data,
+        trainer=trainer(folder),
+        seeds=range(ramps * seed, ramps * (seed + 1)),
+        steps=POINTS,
+        confirm_steps=task["horizon"],
+    )
     family = result.families[0]
     found = family.confirmation
     assert found is not None
@@ -112,12 +120,13 @@ def suggestions(task: dict[str, Any], seed: int, folder: str) -> tuple[dict[str,
         "minimum / 10": minimum_over_ten(*cut),
     }
     steps = {
-        "lrscale": len(curve.lr) + len(found.runs) * task["horizon"],
+        "lrscale": sum(len(own.lr) for own in family.curves) + len(found.runs) * task["horizon"],
         "lightning": len(finder.results["lr"]),
         "valley": len(curve.lr),
         "minimum / 10": len(curve.lr),
     }
-    return answers, {**steps, "confirmed": int(found.ok)}
+    runs = [dataclasses.asdict(run) for run in found.runs]
+    return {"suggested": answers, "steps": {**steps, "confirmed": int(found.ok)}, "runs": runs}
 
 
 def evaluator(task: dict[str, Any], seed: int, folder: str) -> Callable[[float], float]:
@@ -147,23 +156,16 @@ def evaluator(task: dict[str, Any], seed: int, folder: str) -> Callable[[float],
     return loss
 
 
-def one_seed(task: dict[str, Any], seed: int) -> dict[str, Any]:
+def one_seed(task: dict[str, Any], seed: int, ramps: int) -> dict[str, Any]:
     """Return lattice losses, suggestions and their losses for one initialisation."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lrscale-benchmark-") as folder:
-        suggested, steps = suggestions(task, seed, folder)
+        answers = suggestions(task, seed, ramps, folder)
         loss = evaluator(task, seed, folder)
         lattice = [loss(lr) for lr in task["lattice"]]
-        losses = {name: task["initial"] if lr is None else loss(lr) for name, lr in suggested.items()}
+        losses = {name: task["initial"] if lr is None else loss(lr) for name, lr in answers["suggested"].items()}
     seconds = round(time.perf_counter() - began, 1)
-    return {
-        "seed": seed,
-        "lattice": lattice,
-        "suggested": suggested,
-        "losses": losses,
-        "steps": steps,
-        "seconds": seconds,
-    }
+    return {"seed": seed, "lattice": lattice, "losses": losses, **answers, "seconds": seconds}
 
 
 def table(name: str, task: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -223,6 +225,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--task", choices=sorted(TASKS), action="append")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--ramps", type=int, default=3, help="ramps of a call of ours, and replicates of its runs")
     parser.add_argument("--quick", action="store_true", help="digits alone over three seeds")
     parser.add_argument("--keep", type=Path, help="JSON lines of the seeds that are done; made and continued")
     arguments = parser.parse_args()
@@ -239,7 +242,7 @@ def main() -> int:
     for name in names:
         rows = [row for row in done if row["task"] == name and row["seed"] < seeds]
         for seed in sorted(set(range(seeds)) - {row["seed"] for row in rows}):
-            rows.append({"task": name, **one_seed(TASKS[name], seed)})
+            rows.append({"task": name, **one_seed(TASKS[name], seed, arguments.ramps)})
             if arguments.keep is not None:
                 with arguments.keep.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(rows[-1]) + "\n")

@@ -46,10 +46,9 @@ def test_the_notebook_example_is_short_and_runs(
         exec(compile(example, "README.md", "exec"), names)
     found = names["found"]
     # Between these, runs of 100 steps at fixed LR end within a tenth of a nat of the lowest loss.
-    assert 2e-3 < found.lr < 3e-2
-    assert names["model"].lr == found.lr
+    assert 2e-3 < names["model"].lr < 3e-2
     printed = capsys.readouterr().out
-    assert f"confirmed LR      {found.lr:.3g}" in printed
+    assert found.families[0].confirmation.sentence in printed
     assert "Noise scale" in printed
 
 

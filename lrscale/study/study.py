@@ -15,6 +15,7 @@ from lrscale.launch.progress import AbstractProgress
 from lrscale.recipe import Recipe, compare_recipes
 from lrscale.store import ScheduleSpec, StudyFolder, StudyView, Trial, TrialSpec
 from lrscale.store.files import read_json, to_json, write_atomically
+from lrscale.study.analysed import analysed, usable
 from lrscale.study.cost import PlannedExperiment, estimate, unknown_cost
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
@@ -96,10 +97,10 @@ class Study:
             wanted: dict[str, frozenset[str]] = {}
             ran: set[str] = set()
             for experiment in self._asked(experiments):
-                context = Context(recipe=self.recipe, view=view, facts=facts, findings=findings)
+                context = Context(recipe=self.recipe, view=view, facts=facts, findings=usable(findings))
                 ran |= self._run_rounds(experiment, context, view, launcher, progress, plan)
                 wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in experiment.plan(context)}
-                findings[experiment.key] = experiment.analyse(context)
+                findings[experiment.key] = analysed(experiment, context)
             self._write(plan, findings.values())
         progress.finished()
         bad = [
@@ -114,7 +115,7 @@ class Study:
         findings: dict[str, Finding] = {}
         planned = []
         for experiment in self._asked(experiments):
-            context = Context(recipe=self.recipe, view=view, facts=facts, findings=findings)
+            context = Context(recipe=self.recipe, view=view, facts=facts, findings=usable(findings))
             try:
                 planned.append(estimate(experiment, context))
             except LrscaleError as error:
@@ -124,7 +125,7 @@ class Study:
                 planned.append(unknown_cost(experiment, str(error)))
                 continue
             if context.finished(experiment.plan(context)):
-                findings[experiment.key] = experiment.analyse(context)
+                findings[experiment.key] = analysed(experiment, context)
         return tuple(planned)
 
     def analyse(self, view: StudyView, *, experiments: Sequence[str] | None = None) -> tuple[Finding, ...]:
@@ -135,10 +136,10 @@ class Study:
         facts = self.folder.read_plan().get("facts", {})
         findings: dict[str, Finding] = {}
         for experiment in self._asked(experiments):
-            context = Context(recipe=self.recipe, view=view, facts=facts, findings=findings)
+            context = Context(recipe=self.recipe, view=view, facts=facts, findings=usable(findings))
             wanted = experiment.plan(context)
             if not wanted or context.finished(wanted):
-                findings[experiment.key] = experiment.analyse(context)
+                findings[experiment.key] = analysed(experiment, context)
         return tuple(findings.values())
 
     def write_fits(self, findings: Iterable[Finding]) -> Path:

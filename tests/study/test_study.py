@@ -14,6 +14,7 @@ from lrscale.launch import TrialRequest
 from lrscale.recipe import Recipe
 from lrscale.store import StudyFolder, StudyView, Trial, TrialRecord
 from lrscale.study import Study, read_findings
+from lrscale.study.experiments import EXPERIMENTS
 from lrscale.study.progress import AbstractProgress, SilentProgress
 from lrscale.testing.synthetic import SyntheticStudy, Truth
 from lrscale.testing.synthetic_launcher import SyntheticLauncher
@@ -283,3 +284,18 @@ def test_a_study_whose_experiments_run_one_by_one_is_analysed_as_far_as_it_goes(
     study = Study(recipe(), StudyFolder(tmp_path))
     study.run(SyntheticLauncher(SyntheticStudy()), experiments=["range_test"], progress=SilentProgress())
     assert [finding.key for finding in study.analyse(StudyView.of(study.folder))] == ["range_test"]
+
+
+def test_an_analysis_that_fails_does_not_cost_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = run(tmp_path, recipe(schedules=None), SyntheticLauncher(SyntheticStudy()))
+    whole = {finding.key: finding for finding in study.analyse(StudyView.of(study.folder))}
+
+    def broken(context: object) -> None:
+        raise KeyError("shapes")
+
+    monkeypatch.setattr(EXPERIMENTS["range_test"], "analyse", broken)
+    found = {finding.key: finding for finding in study.analyse(StudyView.of(study.folder))}
+    assert set(found) == set(whole)
+    assert found["range_test"].status == "cannot_tell" and "KeyError: 'shapes'" in found["range_test"].sentence
+    assert [check.status for check in found["range_test"].checks] == ["FAIL"]
+    assert found["throughput"] == whole["throughput"]

@@ -20,6 +20,7 @@ from lrscale.sweep.kinds import table_kind as table_kind
 from lrscale.sweep.read import SweepTable as SweepTable
 from lrscale.sweep.read import read_table as read_table
 from lrscale.sweep.result import GroupFit as GroupFit
+from lrscale.sweep.result import LawTableFit as LawTableFit
 from lrscale.sweep.result import SweepFit as SweepFit
 from lrscale.sweep.steps_table import StepsGroup as StepsGroup
 from lrscale.sweep.steps_table import StepsTableFit as StepsTableFit

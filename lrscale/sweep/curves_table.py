@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,8 @@ from lrscale.sweep.cells import complaint, numbers_in, rows_text
 from lrscale.sweep.columns import ColumnMap, map_columns
 from lrscale.sweep.groups import Group, split_rows
 from lrscale.sweep.read import SweepTable
-from lrscale.sweep.result import FORMAT, Source
+from lrscale.sweep.result import LawTableFit, Source
 
-KIND = "curves"
-SCHEMA_VERSION = 1
 LONGEST = "largest"
 """Of ``--holdout``: leave out the longest run."""
 _FEWEST_POINTS = 2
@@ -93,52 +91,8 @@ class CurvesGroup:
         )
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvesTableFit:
-    """Everything that `lrscale fit` found in a table of loss curves."""
-
-    source: Source
-    warnings: tuple[str, ...]
-    groups: tuple[CurvesGroup, ...]
-    confidence: float = 0.95
-
-    @property
-    def ok(self) -> bool:
-        """Whether any group has an answer."""
-        return any(group.ok for group in self.groups)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values; `from_dict` inverts it."""
-        return {
-            "format": FORMAT,
-            "kind": KIND,
-            "schema_version": SCHEMA_VERSION,
-            "source": self.source.to_dict(),
-            "warnings": list(self.warnings),
-            "confidence": self.confidence,
-            "groups": [group.to_dict() for group in self.groups],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CurvesTableFit:
-        """Rebuild what `to_dict` wrote.
-
-        Raises
-        ------
-        LrscaleError
-            When it is something else, or of a newer version.
-        """
-        if data.get("format") != FORMAT or data.get("kind") != KIND:
-            raise LrscaleError("these are not the fits of a table of curves", hint="make them with lrscale fit TABLE")
-        if data["schema_version"] > SCHEMA_VERSION:
-            raise LrscaleError(f"the fits have version {data['schema_version']}", hint="update lrscale")
-        return cls(
-            source=Source.from_dict(data["source"]),
-            warnings=tuple(data["warnings"]),
-            confidence=data["confidence"],
-            groups=tuple(CurvesGroup.from_dict(group) for group in data["groups"]),
-        )
+CurvesTableFit: TypeAlias = LawTableFit[CurvesGroup]
+"""Everything that `lrscale fit` found in a table of loss curves."""
 
 
 def analyse_curves_table(
@@ -196,7 +150,8 @@ def analyse_curves_table(
     if not seen:
         names = sorted(set(frame[mapped["run"]].astype(str)))
         raise LrscaleError(f"no run is named {holdout}", hint=did_you_mean(str(holdout), names))
-    return CurvesTableFit(
+    return LawTableFit(
+        kind="curves",
         source=Source(
             file=table.path.name,
             format=table.format,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, final
+from typing import Any, Generic, Protocol, TypeVar, final
 
 from lrscale.errors import LrscaleError
 from lrscale.laws import LRSliceFit, OptimalLRFit
 from lrscale.laws.surface.surface_fit import LRSurfaceFit
 from lrscale.study.finding import Finding
+from lrscale.sweep.columns import TableKind
 from lrscale.sweep.holdout import Miss
 from lrscale.sweep.scale import ScaleLaws
 
@@ -53,6 +54,80 @@ class Source:
     def from_dict(cls, data: Mapping[str, Any]) -> Source:
         """Rebuild what `to_dict` wrote."""
         return cls(**{**data, **{name: tuple(data[name]) for name in ("guessed", "by", "notes")}})
+
+
+class LawGroup(Protocol):
+    """The answer of one group of a table that has one law a group."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the group has an answer."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        ...
+
+
+G = TypeVar("G", bound=LawGroup)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawTableFit(Generic[G]):
+    """Everything that was found in a table that has one law a group: steps to a target, or loss curves."""
+
+    kind: TableKind
+    source: Source
+    warnings: tuple[str, ...]
+    """What a reader should look into before believing the numbers, as sentences."""
+    groups: tuple[G, ...]
+    confidence: float = 0.95
+
+    @property
+    def ok(self) -> bool:
+        """Whether any group has an answer."""
+        return any(group.ok for group in self.groups)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values from which `from_dict` rebuilds an equal object."""
+        return {
+            "format": FORMAT,
+            "kind": self.kind,
+            "schema_version": SCHEMA_VERSION,
+            "source": self.source.to_dict(),
+            "warnings": list(self.warnings),
+            "confidence": self.confidence,
+            "groups": [group.to_dict() for group in self.groups],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], group: Callable[[Mapping[str, Any]], G]) -> LawTableFit[G]:
+        """Rebuild what `to_dict` wrote; `group` rebuilds a group.
+
+        Raises
+        ------
+        LrscaleError
+            When it is something else, or of a newer version.
+        """
+        _check_format(data)
+        return cls(
+            kind=data["kind"],
+            source=Source.from_dict(data["source"]),
+            warnings=tuple(data["warnings"]),
+            confidence=data["confidence"],
+            groups=tuple(group(one) for one in data["groups"]),
+        )
+
+
+def _check_format(data: Mapping[str, Any]) -> None:
+    if data.get("format") != FORMAT:
+        raise LrscaleError("these are not the fits of a table", hint="make them with lrscale fit TABLE")
+    if data["schema_version"] > SCHEMA_VERSION:
+        raise LrscaleError(
+            f"the fits have version {data['schema_version']}, this lrscale reads up to {SCHEMA_VERSION}",
+            hint="update lrscale",
+        )
 
 
 @final
@@ -160,13 +235,9 @@ class SweepFit:
         LrscaleError
             When it is something else, or of a newer version.
         """
-        if data.get("format") != FORMAT or data.get("kind", "runs") != "runs":
-            raise LrscaleError("these are not the fits of a table", hint="make them with lrscale fit TABLE")
-        if data["schema_version"] > SCHEMA_VERSION:
-            raise LrscaleError(
-                f"the fits have version {data['schema_version']}, this lrscale reads up to {SCHEMA_VERSION}",
-                hint="update lrscale",
-            )
+        _check_format(data)
+        if data.get("kind", "runs") != "runs":
+            raise LrscaleError(f"these are fits of a table of {data['kind']}, not of runs", hint="fit a table of runs")
         return cls(
             source=Source.from_dict(data["source"]),
             warnings=tuple(data["warnings"]),

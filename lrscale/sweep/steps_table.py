@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,11 @@ from lrscale.sweep.clean import BATCH_UNITS, BatchUnit
 from lrscale.sweep.columns import ColumnMap, map_columns
 from lrscale.sweep.groups import Group, split_rows
 from lrscale.sweep.read import SweepTable
-from lrscale.sweep.result import FORMAT, Source
+from lrscale.sweep.result import LawTableFit, Source
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "steps"
-SCHEMA_VERSION = 1
 _FEWEST_LRS = 3
 
 
@@ -70,52 +68,8 @@ class StepsGroup:
         return cls(**{**data, "fit": StepsFit.from_dict(data["fit"]), "notes": tuple(data["notes"])})
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepsTableFit:
-    """Everything that `lrscale fit` found in a table of steps to a target."""
-
-    source: Source
-    warnings: tuple[str, ...]
-    groups: tuple[StepsGroup, ...]
-    confidence: float = 0.95
-
-    @property
-    def ok(self) -> bool:
-        """Whether any group has an answer."""
-        return any(group.ok for group in self.groups)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values; `from_dict` inverts it."""
-        return {
-            "format": FORMAT,
-            "kind": KIND,
-            "schema_version": SCHEMA_VERSION,
-            "source": self.source.to_dict(),
-            "warnings": list(self.warnings),
-            "confidence": self.confidence,
-            "groups": [group.to_dict() for group in self.groups],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StepsTableFit:
-        """Rebuild what `to_dict` wrote.
-
-        Raises
-        ------
-        LrscaleError
-            When it is something else, or of a newer version.
-        """
-        if data.get("format") != FORMAT or data.get("kind") != KIND:
-            raise LrscaleError("these are not the fits of a table of steps", hint="make them with lrscale fit TABLE")
-        if data["schema_version"] > SCHEMA_VERSION:
-            raise LrscaleError(f"the fits have version {data['schema_version']}", hint="update lrscale")
-        return cls(
-            source=Source.from_dict(data["source"]),
-            warnings=tuple(data["warnings"]),
-            confidence=data["confidence"],
-            groups=tuple(StepsGroup.from_dict(group) for group in data["groups"]),
-        )
+StepsTableFit: TypeAlias = LawTableFit[StepsGroup]
+"""Everything that `lrscale fit` found in a table of steps to a target."""
 
 
 @final
@@ -195,7 +149,8 @@ def analyse_steps_table(
         "resamples": resamples,
         "random_seed": random_seed,
     }
-    return StepsTableFit(
+    return LawTableFit(
+        kind="steps",
         source=Source(
             file=table.path.name,
             format=table.format,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lrscale.sweep import CurvesTableFit, StepsTableFit, SweepFit
+from lrscale.sweep import CurvesGroup, LawTableFit, StepsGroup, SweepFit
 from tests.sweep.tables import curves, grid, steps, sweep, write
 
 from .conftest import Ended
@@ -128,7 +128,7 @@ def test_steps_to_a_target_are_fitted_and_reported(lrscale: Lrscale, tmp_path: P
     ended = lrscale(tmp_path, "fit", "steps.csv", "--batch-unit", "examples", "--report", "page.html")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "kind: steps (column steps_to_target holds the steps to a target)" in ended.stdout
-    fit = StepsTableFit.from_dict(json.loads((tmp_path / "fits.json").read_text()))
+    fit = LawTableFit.from_dict(json.loads((tmp_path / "fits.json").read_text()), StepsGroup.from_dict)
     assert fit.groups[0].fit.estimate("critical_batch").value == pytest.approx(320, rel=0.2)
     page = (tmp_path / "page.html").read_text()
     assert "How big a batch is worth it?" in page and page.count("<svg") >= 2
@@ -140,7 +140,7 @@ def test_loss_curves_are_fitted_and_reported(lrscale: Lrscale, tmp_path: Path) -
     write(curves("constant", "drop", "late drop"), tmp_path / "curves.csv")
     ended = lrscale(tmp_path, "fit", "curves.csv", "--report", "page.html")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert CurvesTableFit.from_dict(json.loads((tmp_path / "fits.json").read_text())).ok
+    assert LawTableFit.from_dict(json.loads((tmp_path / "fits.json").read_text()), CurvesGroup.from_dict).ok
     page = (tmp_path / "page.html").read_text()
     assert "Does the law predict schedules that it has not seen?" in page and "late drop" in page
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lrscale.errors import LrscaleError
-from lrscale.sweep import CurvesTableFit, analyse_curves_table, read_table, table_kind
+from lrscale.sweep import CurvesGroup, LawTableFit, analyse_curves_table, read_table, table_kind
 from tests.sweep.tables import curves, write
 
 
@@ -34,7 +34,7 @@ def test_a_schedule_left_out_is_predicted(tmp_path: Path) -> None:
     assert unseen.predicted[-1] == pytest.approx(unseen.loss[-1], rel=0.01)
     assert unseen.lo < unseen.loss[-1] < unseen.hi
     assert next(one for one in group.fit.held_out if one.name == "late drop").rms_error < 0.02
-    assert CurvesTableFit.from_dict(json.loads(json.dumps(fit.to_dict()))) == fit
+    assert LawTableFit.from_dict(json.loads(json.dumps(fit.to_dict())), CurvesGroup.from_dict) == fit
 
 
 def test_groups_are_fitted_on_their_own(tmp_path: Path) -> None:

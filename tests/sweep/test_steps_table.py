@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lrscale.errors import LrscaleError
-from lrscale.sweep import StepsTableFit, analyse_steps_table, read_table, table_kind
+from lrscale.sweep import LawTableFit, StepsGroup, analyse_steps_table, read_table, table_kind
 from tests.laws.steps.published import BATCH, CRITICAL_20, REFERENCE, STEPS
 from tests.sweep.tables import STEP_BATCHES, steps, write
 
@@ -27,7 +27,7 @@ def test_published_tables_give_the_published_critical_batch_sizes(tmp_path: Path
 
 def test_a_fit_survives_a_round_trip(tmp_path: Path) -> None:
     fit = analyse_steps_table(read_table(write(steps(noise=0.05, seeds=3), tmp_path / "t.csv")))
-    assert StepsTableFit.from_dict(json.loads(json.dumps(fit.to_dict()))) == fit
+    assert LawTableFit.from_dict(json.loads(json.dumps(fit.to_dict())), StepsGroup.from_dict) == fit
     assert fit.groups[0].seeds == 3
 
 

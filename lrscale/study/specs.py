@@ -118,7 +118,7 @@ def mean_factor(schedule: str, settings: Mapping[str, Any]) -> float:
 
     Examples
     --------
-    >>> mean_factor("constant", {}), round(mean_factor("cosine", {}), 3)
+    >>> mean_factor("constant", {}), round(mean_factor("cosine", {}), 2)
     (1.0, 0.5)
     """
     if schedule == "module":

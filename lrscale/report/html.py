@@ -106,6 +106,20 @@ def unbroken(text: str, limit: int = 1_000) -> Markup:
     return Markup(_EXPONENT.sub(r'<span class="n">\g<0></span>', str(escape(words.block(text, limit)))))
 
 
+def code(text: str | Markup) -> Markup:
+    """Return escaped text in which what stands between backticks is marked as code.
+
+    Examples
+    --------
+    >>> print(code("set `a<b`, or wait"))
+    set <code>a&lt;b</code>, or wait
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))
+
+
+_BACKTICKS = re.compile(r"`([^`]+)`")
 _EXPONENT = re.compile(r"\d[\d.,]*(?:e-\d+)?(?: (?:%|ms|s|min|h|days)(?!\w))|\b\d+(?:\.\d+)?e-\d+\b")
 
 _FORMATS: dict[str, Any] = {
@@ -153,6 +167,7 @@ def _environment() -> Environment:
     environment.filters["block"] = words.block
     environment.filters["short"] = words.short
     environment.filters["unbroken"] = unbroken
+    environment.filters["code"] = code
     environment.filters["paragraphs"] = lambda text: [part for part in text.split("\n\n") if part.strip()]
     return environment
 

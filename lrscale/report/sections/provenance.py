@@ -95,10 +95,15 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{name} ")
         elif isinstance(value, (list, tuple)):
-            pairs.append((name, ", ".join(short(item, 80) for item in value[:12]) or "none"))
+            pairs.append((name, ", ".join(short(_words(item), 80) for item in value[:12]) or "none"))
         elif value is not None:
             pairs.append((name, f"{value:.6g}" if finite(value) and isinstance(value, float) else str(value)))
     return pairs
+
+
+def _words(value: Any) -> str:
+    """Return a mapping as its names and values; anything else as it is written."""
+    return " ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def _differing(environments: tuple[Mapping[str, Any], ...]) -> list[str]:

@@ -31,6 +31,8 @@ COLUMNS = (
     Column(key="largest", label="highest (robust sd)", kind="number"),
     Column(key="margin", label="smallest margin", kind="number"),
 )
+_MOST_OPEN = 12
+"""Rows of the table that is not folded away."""
 MOST_PANELS = 6
 """Batch sizes in the figure; the others stand in the table."""
 
@@ -73,7 +75,15 @@ class StabilitySection(AbstractSection):
             finding=_sentence(rows),
             facts=tuple(facts),
             figures=_figures(context, trials),
-            tables=(Table(key="stability", caption="By batch size and LR", columns=columns, rows=tuple(rows)),),
+            tables=(
+                Table(
+                    key="stability",
+                    caption="By batch size and LR",
+                    columns=columns,
+                    rows=tuple(rows),
+                    open=len(rows) <= _MOST_OPEN,
+                ),
+            ),
             method=(
                 "A spike is a training loss more than 6 robust standard deviations above the median of the losses "
                 "before it, with a gradient norm more than 4 above its own; it is not back when it stays above 2 "

@@ -31,6 +31,10 @@ _SD_BRACKET = 3.0
 # and the sd itself is estimated. At 5 sd fewer than one pure-noise curve in a hundred passes for a drop.
 _SD_INFORMATIVE = 5.0
 _EDGE_SHARE = 0.1
+# Thirteen second differences give a noise to 30 %: two of equal noise differ by a factor of 3 once in a hundred curves.
+_UNEQUAL = 3.0
+# Until it has fallen for good by this part of its drop a loss has the noise of its start.
+_HIGH = 0.5
 _SLOPE_WIDTHS = 2.5
 
 
@@ -44,7 +48,8 @@ class CurveReading:
     best: float | None
     """Lowest smoothed loss."""
     noise_sd: float | None
-    """Standard deviation of one recorded loss about the smooth curve."""
+    """Standard deviation of one recorded loss about the smooth curve; where it falls with the loss, that of the
+    start."""
     lo: float | None
     """LR from which the smoothed loss stays 3 sd of its own error below the initial loss until its minimum."""
     hi: float | None
@@ -214,25 +219,27 @@ def _read(lr: FloatArray, loss: FloatArray, stop: float | None, width: float) ->
     initial = float(np.mean(loss[finite][:n_initial]))
     lowest = int(np.nanargmin(smooth))
     best = float(smooth[lowest])
-    noise = _noise_sd(loss[finite][: max(int(finite[:lowest].sum()), MIN_POINTS)])
+    noise = _noise_along(loss[finite], smooth[finite], int(finite[:lowest].sum()), initial)
     # The error of a smoothed point, and of the initial mean it is compared with.
     weights = kernel_weights(lr, finite, width)
-    error = noise * np.sqrt(np.sum(weights**2, axis=1) + 1 / n_initial)
+    along = np.zeros(lr.size)
+    along[finite] = noise
+    error = np.sqrt(np.sum((weights * along) ** 2, axis=1) + noise[0] ** 2 / n_initial)
     drop = initial - best
     rounding = 1e-9 * float(np.max(np.abs(loss[finite][: lowest + 1])))
     if drop <= max(_SD_INFORMATIVE * float(error[lowest]), rounding):
         return _refused(
-            f"the smoothed loss drops by {max(drop, 0.0):.2g}, within the noise ({noise:.2g} a step)",
+            f"the smoothed loss drops by {max(drop, 0.0):.2g}, within the noise ({noise[0]:.2g} a step)",
             initial,
             best,
-            noise,
+            noise[0],
         )
     if int(finite[:lowest].sum()) < n_initial:
-        return _refused("the loss is lowest within the first tenth of the ramp", initial, best, noise)
+        return _refused("the loss is lowest within the first tenth of the ramp", initial, best, noise[0])
     above = np.flatnonzero(~(smooth[: lowest + 1] < initial - np.maximum(_SD_BRACKET * error[: lowest + 1], rounding)))
     first = int(above[-1]) + 1 if above.size else 0
     if smooth[finite][0] - initial > max(_SD_BRACKET * float(error[finite][0]), _EDGE_SHARE * drop):
-        return _refused("the loss already falls at the first LR: start the ramp lower", initial, best, noise)
+        return _refused("the loss already falls at the first LR: start the ramp lower", initial, best, noise[0])
     margin = max(_SD_BRACKET * float(np.median(error)), _EDGE_SHARE * drop)
     edge = stability_edge(lr, smooth, initial=initial, margin=margin)
     if stop is not None:
@@ -244,7 +251,7 @@ def _read(lr: FloatArray, loss: FloatArray, stop: float | None, width: float) ->
     return CurveReading(
         initial=initial,
         best=best,
-        noise_sd=noise,
+        noise_sd=float(noise[0]),
         lo=float(lr[min(first, lowest)]),
         hi=edge,
         steepest=steepest(lr[falling : lowest + 1], wide[falling : lowest + 1]),
@@ -253,6 +260,35 @@ def _read(lr: FloatArray, loss: FloatArray, stop: float | None, width: float) ->
         minimum_over_ten=minimum_over_ten(lr, smooth),
         refusal=None,
     )
+
+
+def _noise_along(loss: FloatArray, smooth: FloatArray, lowest: int, initial: float) -> FloatArray:
+    """Return the noise of each point: one number, unless it is plainly another at the minimum than at the start.
+
+    Where a loss falls far its noise falls with it: the error of a minimum is not that of the start. It is then taken as
+    a straight line in the smoothed loss.
+    """
+    pooled = _noise_sd(loss[: max(lowest, MIN_POINTS)])
+    drop = initial - float(smooth[lowest])
+    high = np.flatnonzero(smooth[: lowest + 1] >= initial - _HIGH * drop)
+    start = _noise_sd(loss[: max(int(high[-1]) + 1 if high.size else lowest, MIN_POINTS)])
+    end = _noise_sd(loss[_floor(smooth, lowest)])
+    if drop <= 0 or max(start, end) <= _UNEQUAL * min(start, end):
+        return np.full(loss.size, pooled)
+    height: FloatArray = np.clip((smooth - smooth[lowest]) / drop, 0.0, 1.0)
+    along: FloatArray = end + (start - end) * height
+    along[0] = start
+    return along
+
+
+def _floor(smooth: FloatArray, lowest: int) -> slice:
+    """Return the lowest points around the minimum that follow each other, as many as a noise needs."""
+    first = last = lowest
+    while last - first + 1 < min(MIN_POINTS, smooth.size):
+        before = smooth[first - 1] if first > 0 else math.inf
+        after = smooth[last + 1] if last + 1 < smooth.size else math.inf
+        first, last = (first - 1, last) if before <= after else (first, last + 1)
+    return slice(first, last + 1)
 
 
 def _noise_sd(loss: FloatArray) -> float:

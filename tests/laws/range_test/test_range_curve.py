@@ -129,6 +129,28 @@ def test_noise_alone_is_refused():
     assert "within the noise" in findings[0].reason
 
 
+def test_a_loss_whose_noise_falls_with_it_is_not_refused_for_the_noise_of_its_start():
+    # A noisy regression: 100 points over nine decades, from 17 to nearly nothing, errors a share of the loss.
+    lr = np.geomspace(1e-9, 1, 100)
+    for number in range(20):
+        rng = np.random.default_rng(number)
+        mean = 0.1 + 17 / (1 + (lr / 2e-2) ** 2) + np.where(lr > 0.4, 50 * (lr - 0.4), 0)
+        finding = analyse_range_curves([(lr, mean * (1 + 0.4 * rng.standard_normal(100)))])
+        assert finding.status is FitStatus.OK, finding.reason
+        assert 1e-4 < finding.bracket[0] < 0.1
+        assert finding.curves[0].noise_sd == pytest.approx(6.8, rel=0.5)
+
+
+def test_a_minimum_noisier_than_the_start_is_no_drop():
+    # The start is quiet and the rest is noise about the same level: the lowest smoothed point is chance.
+    passed = 0
+    for number in range(60):
+        rng = np.random.default_rng([7, number])
+        noise = np.where(np.arange(200) < 40, 0.02, 1.0)
+        passed += analyse_range_curves([(LR, 5 + noise * rng.standard_normal(200))]).status is FitStatus.OK
+    assert passed <= 6
+
+
 @pytest.mark.parametrize(
     ("lr", "loss", "status"),
     [

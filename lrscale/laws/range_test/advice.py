@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from lrscale.errors import LrscaleError
-from lrscale.laws.lr_slice.slice_fit import LRSliceFit
 from lrscale.laws.range_test.confirmation import FixedRun, OneCyclePair, RuleAgreement, StableLR, WarmupAdvice
+from lrscale.laws.range_test.local_slice import LocalSlice
 from lrscale.laws.range_test.range_curve import RangeFinding
 
 ONE_CYCLE_MEAN = 0.506
@@ -19,7 +19,7 @@ ONE_CYCLE_START = 25.0
 def rule_agreement(
     finding: RangeFinding,
     runs: Sequence[FixedRun],
-    fit: LRSliceFit | None,
+    near: LocalSlice | None,
     lr: float | None,
     equivalence: tuple[float, float] | None,
 ) -> tuple[RuleAgreement, ...]:
@@ -31,9 +31,8 @@ def rule_agreement(
         if own.value is None or own.lo is None or own.hi is None:
             continue
         regret: tuple[float | None, float | None, float | None] = (None, None, None)
-        if fit is not None and lr is not None and min(trained) <= own.value <= max(trained):
-            middle, low, high = fit.regret([own.value])
-            regret = (float(middle[0]), float(low[0]), float(high[0]))
+        if near is not None and lr is not None and min(trained) <= own.value <= max(trained):
+            regret = near.regret(own.value) or regret
         rows.append(
             RuleAgreement(
                 rule=rule,

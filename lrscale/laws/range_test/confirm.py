@@ -7,26 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-import numpy as np
-
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus
 from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr, lattice_place
 from lrscale.laws.lr_slice.lr_search import LRSearch
-from lrscale.laws.lr_slice.slice import fit_lr_slice
-from lrscale.laws.lr_slice.slice_fit import LRSliceFit
-from lrscale.laws.noise import decompose
 from lrscale.laws.range_test.advice import one_cycle_pair, rule_agreement, warmup_advice
 from lrscale.laws.range_test.confirm_words import confirmation_sentence, scope_text
 from lrscale.laws.range_test.confirmation import Confirmation, FixedRun, StableLR
+from lrscale.laws.range_test.local_slice import LocalSlice, fit_local_slice, lowest_lr, stuck_runs
 from lrscale.laws.range_test.range_curve import RangeFinding
-from lrscale.laws.runs import read_runs
 
-LEAST_GAIN = 0.1
-"""Share of the largest gain below which a run above the best LR has not trained; the bound of a ramp's edge is the same
-share of its descent."""
-BASIN_GAIN = 0.5
-"""Share of the largest gain below which a run is no part of the basin that a slice is fitted to."""
 _LONGEST_LADDER = 5
 _EDGE_WALK = 3
 # An interval no wider than two lattice steps of 2 is what a vertex among points a factor of 2 apart can give.
@@ -114,7 +104,7 @@ def next_runs(
         known = {key: math.inf if (loss := done[key].loss) is None else loss for key in planned}
         wanted = _to_the_best(finding, ended, known, settings)
         if not wanted:
-            stuck = {(_place(run.lr, settings.ratio), run.seed) for run in _stuck(ended)}
+            stuck = {(_place(run.lr, settings.ratio), run.seed) for run in stuck_runs(ended)}
             learned = {key: math.inf if key in stuck else loss for key, loss in known.items()}
             wanted = _to_the_edge(finding, learned, settings)
         new = [key for key in wanted if key not in planned][: max(0, settings.most_runs - len(planned))]
@@ -157,8 +147,8 @@ def confirm(
     Returns
     -------
     Confirmation
-        With the status of the slice that was fitted to the runs (`fit_lr_slice`); that of `finding` when it has no
-        bracket; `too_few_points` while there is no run.
+        With the status of the slice near the lowest run (`fit_local_slice`); that of `finding` when it has no bracket;
+        `too_few_points` while there is no run.
 
     Examples
     --------
@@ -175,22 +165,32 @@ def confirm(
     """
     runs = tuple(sorted(runs, key=lambda run: (run.lr, run.seed)))
     scope = scope_text(runs, steps, batch_size)
-    fit = _fit(runs, settings, confidence)
+    near = _fit(runs, settings, confidence)
     stable = _stable(finding, runs, warmup_steps)
-    status, reason = _verdict(finding, fit)
-    lr = fit.best_lr if fit is not None and status is FitStatus.OK else None
-    equivalence = fit.equivalence if fit is not None and lr is not None else None
-    agreement = rule_agreement(finding, runs, fit, lr, equivalence)
-    lowest = _lowest(runs)
+    status, reason = _verdict(finding, near)
+    lr = near.lr if near is not None and status is FitStatus.OK else None
+    equivalence = near.equivalence if near is not None and lr is not None else None
+    interval = None if near is None else near.interval
+    agreement = rule_agreement(finding, runs, near, lr, equivalence)
+    lowest = lowest_lr(runs)
     sentence = confirmation_sentence(
-        status, reason, fit, lr=lr, lowest=lowest, scope=scope, agreement=agreement, stable=stable
+        status,
+        reason,
+        lr=lr,
+        interval=interval,
+        equivalence=equivalence,
+        lowest=lowest,
+        tested=bool(runs),
+        scope=scope,
+        agreement=agreement,
+        stable=stable,
     )
     return Confirmation(
         status=status,
         reason=reason,
         sentence=sentence,
         lr=lr,
-        interval=None if fit is None else fit.interval,
+        interval=interval,
         equivalence=equivalence,
         lowest_tested=lowest,
         stable=stable,
@@ -198,17 +198,17 @@ def confirm(
         warmup=warmup_advice(beta2, batch_size),
         agreement=agreement,
         complete=not next_runs(finding, runs, settings=settings),
-        fit=fit,
+        fit=None if near is None else near.fit,
         runs=runs,
     )
 
 
-def _verdict(finding: RangeFinding, fit: LRSliceFit | None) -> tuple[FitStatus, str]:
+def _verdict(finding: RangeFinding, near: LocalSlice | None) -> tuple[FitStatus, str]:
     if finding.status is not FitStatus.OK:
         return finding.status, finding.reason
-    if fit is None:
+    if near is None:
         return FitStatus.TOO_FEW_POINTS, "No run at fixed LR has ended; every suggestion is untested."
-    return fit.status, fit.reason
+    return near.status, near.reason
 
 
 def _place(lr: float, ratio: float) -> float:
@@ -254,7 +254,8 @@ def _ladder(finding: RangeFinding, ratio: float) -> list[int]:
     return sorted({round(first + (last - first) * number / (count - 1)) for number in range(count)})
 
 
-def _decided(fit: LRSliceFit | None, tolerance: float) -> bool:
+def _decided(near: LocalSlice | None, tolerance: float) -> bool:
+    fit = None if near is None else near.fit
     if fit is None or not fit.ok or fit.interval is None or not fit.interval.bounded:
         return False
     assert fit.interval.lo is not None and fit.interval.hi is not None and fit.min_loss is not None
@@ -290,61 +291,12 @@ def _edge(known: Mapping[tuple[float, int], float]) -> tuple[float | None, float
     return trained, first if diverged else None
 
 
-def _stuck(runs: Sequence[FixedRun]) -> list[FixedRun]:
-    """Return the runs above the lowest LR that gained next to nothing: at a small LR that is slowness."""
-    best, gains = _lowest(runs), [run.gain for run in runs if run.gain is not None]
-    if best is None or not gains:
-        return []
-    bound = LEAST_GAIN * max(gains)
-    return [run for run in runs if run.lr > best and run.gain is not None and run.gain < bound]
-
-
-def _fit(runs: Sequence[FixedRun], settings: ConfirmSettings, confidence: float) -> LRSliceFit | None:
-    if not runs:
-        return None
-    kept, stuck = _basin(runs), _stuck(runs)
-    return fit_lr_slice(
-        [run.lr for run in kept],
-        [run.loss for run in kept],
-        diverged=[run.loss is None or run in stuck for run in kept],
-        seed=[run.seed for run in kept],
-        tolerance=settings.tolerance,
-        confidence=confidence,
-    )
-
-
-def _basin(runs: Sequence[FixedRun]) -> list[FixedRun]:
-    """Return the runs that a slice is fitted to: without those whose gain is far from the largest.
-
-    A loss on its way to the start says nothing about the place of the minimum, and a curve through it does worse there.
-    The two LRs next to the lowest on each side stay, and so do those that did not train, as bounds.
-    """
-    best, gains = _lowest(runs), [run.gain for run in runs if run.gain is not None and run.loss is not None]
-    if best is None or not gains:
-        return list(runs)
-    tried = sorted({run.lr for run in runs})
-    place = tried.index(best)
-    near, bound, stuck = tried[max(0, place - 2) : place + 3], BASIN_GAIN * max(gains), _stuck(runs)
-    return [
-        run
-        for run in runs
-        if run.loss is None or run.lr in near or run in stuck or run.gain is None or run.gain >= bound
-    ]
-
-
-def _lowest(runs: Sequence[FixedRun]) -> float | None:
-    """Return the LR with the lowest mean loss, seed levels removed, among those that trained in every run."""
-    if not any(run.loss is not None for run in runs):
-        return None
-    read = read_runs([run.lr for run in runs], [run.loss for run in runs], None, [run.seed for run in runs])
-    distinct, means = np.unique(read.lr[read.kept]), decompose(read).lr_means
-    blown = set(read.lr[read.diverged])
-    order = sorted(zip(means, distinct, strict=True), key=lambda pair: (pair[1] in blown, pair[0]))
-    return float(order[0][1])
+def _fit(runs: Sequence[FixedRun], settings: ConfirmSettings, confidence: float) -> LocalSlice | None:
+    return fit_local_slice(runs, tolerance=settings.tolerance, confidence=confidence) if runs else None
 
 
 def _stable(finding: RangeFinding, runs: Sequence[FixedRun], warmup_steps: int) -> StableLR | None:
-    stuck = _stuck(runs)
+    stuck = stuck_runs(runs)
     known = {(run.lr, run.seed): math.inf if run.loss is None or run in stuck else run.loss for run in runs}
     trained, blown = _edge(known)
     if trained is None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lrscale.laws.base import FitStatus
-from lrscale.laws.lr_slice.slice_fit import LRSliceFit
+from lrscale.laws.base import FitStatus, Interval
 from lrscale.laws.range_test.confirmation import FixedRun, RuleAgreement, StableLR
 
 
 def confirmation_sentence(
     status: FitStatus,
     reason: str,
-    fit: LRSliceFit | None,
     *,
     lr: float | None,
+    interval: Interval | None,
+    equivalence: tuple[float, float] | None,
     lowest: float | None,
+    tested: bool,
     scope: str,
     agreement: Sequence[RuleAgreement],
     stable: StableLR | None,
 ) -> str:
     """Return the finding: the LR with interval and scope, or what cannot be told; the nearest rule; the edge."""
-    return _best(status, reason, fit, lr, lowest, scope) + _agreed(agreement, lr) + _edge(stable) + "."
+    if not tested:
+        return reason.rstrip(".") + "."
+    return (
+        _best(status, reason, lr, interval, equivalence, lowest, scope) + _agreed(agreement, lr) + _edge(stable) + "."
+    )
 
 
 def scope_text(runs: Sequence[FixedRun], steps: int | None, batch_size: int | None) -> str:
@@ -36,17 +41,20 @@ def scope_text(runs: Sequence[FixedRun], steps: int | None, batch_size: int | No
 
 
 def _best(
-    status: FitStatus, reason: str, fit: LRSliceFit | None, lr: float | None, lowest: float | None, scope: str
+    status: FitStatus,
+    reason: str,
+    lr: float | None,
+    interval: Interval | None,
+    same: tuple[float, float] | None,
+    lowest: float | None,
+    scope: str,
 ) -> str:
-    if fit is None:
-        return reason.rstrip(".")
-    if lr is not None and fit.interval is not None:
-        same = fit.equivalence
+    if lr is not None and interval is not None:
         alike = f"; LRs from {same[0]:.2g} to {same[1]:.2g} are not told apart" if same is not None else ""
-        return f"Runs at fixed LR end lowest at {lr:.2g} ({fit.interval.text(2)}; {scope}){alike}"
-    best = f"; the lowest of those tried is {lowest:.2g}, which is not confirmed" if lowest is not None else ""
-    if status is FitStatus.ALL_DIVERGED and fit.status is FitStatus.ALL_DIVERGED:
+        return f"Runs at fixed LR end lowest at {lr:.2g} ({interval.text(2)}; {scope}){alike}"
+    if status is FitStatus.ALL_DIVERGED:
         return f"Every run at fixed LR diverged ({scope})"
+    best = f"; the lowest of those tried is {lowest:.2g}, which is not confirmed" if lowest is not None else ""
     return f"Runs at fixed LR confirm no learning rate ({scope}): {reason.rstrip('.')}{best}"
 
 

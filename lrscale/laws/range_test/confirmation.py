@@ -119,7 +119,7 @@ class Confirmation:
     lr: float | None
     """Confirmed LR; only when the status is ok."""
     interval: Interval | None
-    """Of the confirmed LR; one-sided when censored."""
+    """Of the confirmed LR, model error included; one-sided when censored."""
     equivalence: tuple[float, float] | None
     """LRs whose loss is within the tolerance of the lowest, or cannot be told from it by these runs."""
     lowest_tested: float | None
@@ -134,7 +134,8 @@ class Confirmation:
     complete: bool
     """Whether no further run is wanted."""
     fit: LRSliceFit | None
-    """The slice fitted to the runs; None when nothing ran."""
+    """The slice fitted to the runs near the lowest; None when nothing ran. Undetermined where the LR is not that of a
+    curve but of runs that bracket it, as `reason` says then."""
     runs: tuple[FixedRun, ...]
 
     @property

@@ -46,21 +46,19 @@ class MicroGradients:
         Distinct leaves that require a gradient, at least one.
     denominators : AdamDenominators or None, optional
         What Adam divides their gradients by. Default None.
-    share : tuple of int or None, optional
-        Places of the parameters whose mean gradient this rank measures. Default None: all.
     """
 
     def __init__(
         self,
         parameters: Sequence[Tensor],
         denominators: AdamDenominators | None = None,
-        share: tuple[int, ...] | None = None,
     ) -> None:
         self.parameters = list(parameters)
-        self._share = tuple(range(len(self.parameters))) if share is None else share
         self._seconds = 0.0
         self._denominators = denominators
         self._all = tuple(range(len(self.parameters)))
+        self._rows = {id(leaf): row for row, leaf in enumerate(self.parameters)}
+        self._placed: dict[tuple[int, ...], tuple[tuple[int, ...], list[int]]] = {}
         self._float32 = all(leaf.dtype is torch.float32 for leaf in self.parameters)
         self._handles: list[Any] = []
         self._held: dict[int, Tensor] = {}
@@ -106,19 +104,24 @@ class MicroGradients:
         places = tuple(place for part in done for place in part.places)
         return Norms(places, torch.cat([part.plain for part in done]), torch.cat(own) if own else None)
 
-    def mean_share(self, *, precondition: bool) -> Norms | None:
-        """Return the norms of what stands in ``grad``, of this rank's share of the parameters.
+    def placed(self, norms: Norms, leaves: Sequence[Tensor]) -> Norms:
+        """Return norms whose places are those of `leaves` by the places of `parameters`; others are left out."""
+        if norms.places not in self._placed:
+            rows = [self._rows.get(id(leaves[place])) for place in norms.places]
+            kept = [column for column, row in enumerate(rows) if row is not None]
+            self._placed[norms.places] = tuple(row for row in rows if row is not None), kept
+        places, kept = self._placed[norms.places]
+        return Norms(places, norms.plain if len(kept) == len(norms.places) else norms.plain[kept], None)
 
-        None where no parameter at all has a gradient; a share without one is a norm of 0.
-        """
-        found = [(place, self.parameters[place].grad) for place in self._share]
-        present = [(place, gradient) for place, gradient in found if gradient is not None]
-        if present:
-            return self._norms(tuple(place for place, _ in present), [one for _, one in present], precondition)
-        if all(leaf.grad is None for leaf in self.parameters):
-            return None
-        nothing = torch.zeros(1, device=self.parameters[0].device)
-        return Norms((0,), nothing, nothing if precondition else None)
+    def divided(self, norms: Norms) -> Norms:
+        """Return norms of what stands in ``grad`` together with those of the same gradients divided."""
+        if self._denominators is None:
+            return norms
+        if not norms.places:
+            return Norms((), norms.plain, norms.plain)
+        present = [self.parameters[place].grad for place in norms.places]
+        gradients = [gradient.detach() for gradient in present if gradient is not None]
+        return Norms(norms.places, norms.plain, self._divided_norms(norms.places, gradients, self._denominators))
 
     def take_seconds(self) -> float:
         """Return the time that was spent inside of backwards since it was asked last."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +20,13 @@ from lrscale.training.instruments.base import INSTRUMENTS, AbstractInstrument
 from lrscale.training.instruments.batch_examples import BatchExamples
 from lrscale.training.instruments.batch_split import CannotSplitError, added, part_gradients, split_batch, untouched
 from lrscale.training.instruments.cadence import Cadence
+from lrscale.training.instruments.gradient_norms import GradientNorms
 from lrscale.training.instruments.gradient_table import GradientTable, MeasuredStep
 from lrscale.training.instruments.layout_refusal import refusal
 from lrscale.training.instruments.loss_scale import loss_scale
 from lrscale.training.instruments.micro_gradients import AdamDenominators, MicroGradients, Norms
-from lrscale.training.instruments.parameters import balanced_share, parameter_groups, trained_parameters
+from lrscale.training.instruments.noise_scale_fit import NoiseScaleFit
+from lrscale.training.instruments.parameters import parameter_groups, trained_parameters
 from lrscale.training.stop import TrialStopped
 
 EXCHANGE_EVERY = 100
@@ -34,46 +35,6 @@ FIRST_EXCHANGE = 8
 """Measured steps before the first one, which chooses the share of the steps that is measured."""
 LOGGED_STEPS = 500
 """Last measured steps that a logged noise scale stands on."""
-
-
-@final
-@dataclass(slots=True)
-class _Fit:
-    """State of one fit on this rank."""
-
-    world_size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    names: list[str] = field(default_factory=list)
-    """Of the parameter groups."""
-    trained: list[tuple[str, int]] = field(default_factory=list)
-    """(group, identity) of every parameter that is measured."""
-    denominators: AdamDenominators | None = None
-    batch_examples: float = 1.0
-    """Of the micro-batch that is under way."""
-    listening: bool = False
-    """Whether steps have several micro-gradients; otherwise batches are cut into parts now and then."""
-    measuring: bool = False
-    """Whether the step that is under way has several, and is measured."""
-    cadence: Cadence = field(default_factory=lambda: Cadence(None))
-    split_at: int | None = None
-    """Step whose batch was cut into parts last."""
-    exchanges: int = 0
-    bucket_view: bool = False
-    """Whether DDP lets ``grad`` be a view into its buckets."""
-    direct: bool = False
-    """Whether ``grad`` holds one backward when it ends."""
-    precondition: bool = False
-    """Whether the step that is under way is measured with preconditioning too."""
-    turns: int = 0
-    """Steps that might have been."""
-    backwards: list[tuple[float, Norms]] = field(default_factory=list)
-    """(examples, norms) of the backwards of the step that is under way."""
-    odd_steps: int = 0
-    refused_split: str | None = None
-    """Why a batch was not measured part by part, the last time that it was not."""
-    gave_up: bool = False
-    """Whether no further batch is tried."""
-    notes: list[str] = field(default_factory=list)
 
 
 @INSTRUMENTS.register("noise_scale")
@@ -108,10 +69,11 @@ class NoiseScaleInstrument(AbstractInstrument):
         self._parts = parts
         self._examples = BatchExamples(examples)
         self._log = log
+        self.norms: GradientNorms = GradientNorms()
         self._reader: MicroGradients | None = None
         self._tables: list[GradientTable] = []
         self._reason: str | None = "no fit has begun"
-        self._fit = _Fit()
+        self._fit = NoiseScaleFit()
 
     def result(self, *, since: int = 0) -> RunNoiseScale:
         """Return what the last fit said of its gradient noise; while it runs, up to the last exchange.
@@ -158,8 +120,9 @@ class NoiseScaleInstrument(AbstractInstrument):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a measurement; the one of an earlier fit is forgotten."""
         self._take_off()
-        self._fit = _Fit(cadence=Cadence(self._budget))
+        self._fit = NoiseScaleFit(cadence=Cadence(self._budget))
         self._tables = []
+        self.rest("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_train_batch_end")
         self._reason = refusal(trainer, pl_module)
         if self._reason is None:
             self._fit.world_size = int(trainer.world_size)
@@ -196,7 +159,7 @@ class NoiseScaleInstrument(AbstractInstrument):
         alone = self._fit.world_size == 1 and accumulate == 1
         self._fit.listening = not alone
         if not self._fit.backwards:
-            self._fit.measuring = not alone and cadence.due(step)
+            self._measure(not alone and cadence.due(step))
         # Behind buckets that are views, `grad` is overwritten while the backward still runs.
         self._fit.direct = accumulate == 1 and not self._fit.bucket_view
         self._reader.listen(self._fit.measuring and not self._fit.direct)
@@ -231,15 +194,22 @@ class NoiseScaleInstrument(AbstractInstrument):
         del pl_module
         if self._reader is None or not self._fit.measuring:
             return
-        began = perf_counter()
+        step, began = int(trainer.global_step), perf_counter()
+        read = self.norms.of(trainer, optimizer, step, self)
+        if self.norms.every_step:
+            # Measuring adds nothing to a reading that is made anyway.
+            began = perf_counter()
         backwards, self._fit.backwards = self._fit.backwards, []
         accumulate = int(trainer.accumulate_grad_batches)
         if not 1 <= len(backwards) <= accumulate or self._reader.pieces:
             self._fit.odd_steps += 1
             self._reader.pieces = 0
             backwards = []
-        mean = self._reader.mean_share(precondition=self._fit.precondition)
-        if mean is None or not backwards:
+        if read is not None and backwards:
+            mean = self._reader.placed(read.together(), self.norms.leaves(trainer, optimizer))
+            if self._fit.precondition:
+                mean = self._reader.divided(mean)
+        else:
             # Every rank adds a row for every step, or the ranks could not put their tables together.
             nothing = torch.full((1,), torch.nan, device=self._fit.device)
             mean = Norms((0,), nothing, nothing if self._fit.precondition else None)
@@ -250,17 +220,14 @@ class NoiseScaleInstrument(AbstractInstrument):
         if getattr(optimizer, "_step_supports_amp_scaling", False):
             # Such an optimizer unscales inside of its step.
             mean_factor = mean_factor / scale
-        self._add(int(trainer.global_step), backwards, mean, accumulate / scale, mean_factor)
+        self._add(step, backwards, mean, accumulate / scale, mean_factor)
         self._fit.cadence.spend(perf_counter() - began, steps=1)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Exchange with the other ranks when it is time."""
         del outputs, batch, batch_idx
-        if not self._fit.listening:
-            wanted = 1
-        else:
-            wanted = FIRST_EXCHANGE if not self._fit.exchanges else EXCHANGE_EVERY
-        if not self._tables or len(self._tables[0]) < wanted:
+        self.rest("on_train_batch_end")
+        if not self._tables:
             return
         began = perf_counter()
         self._exchange()
@@ -299,6 +266,7 @@ class NoiseScaleInstrument(AbstractInstrument):
     def _attach(self, trainer: Any) -> None:
         self._take_off()
         self._tables = []
+        self.norms.forget()
         self._fit.trained, self._fit.denominators = trained_parameters(trainer), None
         if not self._fit.trained:
             self._reason = "no optimizer has a parameter that requires a gradient"
@@ -314,9 +282,7 @@ class NoiseScaleInstrument(AbstractInstrument):
         if self._preconditioned_every is not None and denominators.possible:
             self._fit.denominators = denominators
             self._tables.append(GradientTable(membership, self._fit.world_size))
-        # Gradients are equal on all ranks after their reduction, so that each rank measures a share of them.
-        share = balanced_share([leaf.numel() for leaf in leaves], int(trainer.global_rank), self._fit.world_size)
-        self._reader = MicroGradients(leaves, self._fit.denominators, share)
+        self._reader = MicroGradients(leaves, self._fit.denominators)
 
     def _take_off(self) -> None:
         if self._reader is not None:
@@ -325,6 +291,12 @@ class NoiseScaleInstrument(AbstractInstrument):
         self._fit.backwards = []
         for table in self._tables:
             table.forget()
+
+    def _measure(self, on: bool) -> None:
+        """Measure the step that begins, or pass it over: Lightning then calls no hook for nothing."""
+        if on != self._fit.measuring:
+            (self.wake if on else self.rest)("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+        self._fit.measuring = on
 
     def _exchange(self) -> None:
         for table in self._tables:
@@ -381,6 +353,9 @@ class NoiseScaleInstrument(AbstractInstrument):
                         mean_factor=mean_factor,
                     )
                 )
+        wanted = (EXCHANGE_EVERY if self._fit.exchanges else FIRST_EXCHANGE) if self._fit.listening else 1
+        if len(self._tables[0]) >= wanted:
+            self.wake("on_train_batch_end")
 
     def _measure_parts(self, reader: MicroGradients, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         began = perf_counter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -21,7 +20,7 @@ class Reading:
     ----------
     places : tuple of int
         Of the parameters that have a gradient.
-    parts : sequence of Tensor
+    parts : tuple of Tensor
         Their norms, each of shape ().
     device : torch.device
         Where they are.
@@ -29,7 +28,7 @@ class Reading:
 
     __slots__ = ("_together", "device", "parts", "places")
 
-    def __init__(self, places: tuple[int, ...], parts: Sequence[Tensor], device: torch.device) -> None:
+    def __init__(self, places: tuple[int, ...], parts: tuple[Tensor, ...], device: torch.device) -> None:
         self.places = places
         self.parts = parts
         self.device = device
@@ -38,7 +37,7 @@ class Reading:
     def together(self) -> Norms:
         """Return them as one tensor; whoever can wait puts those of many steps together in one call instead."""
         if self._together is None:
-            whole = torch.stack(tuple(self.parts)) if self.parts else torch.empty(0, device=self.device)
+            whole = torch.stack(self.parts) if self.parts else torch.empty(0, device=self.device)
             self._together = Norms(self.places, whole, None)
         return self._together
 
@@ -136,4 +135,4 @@ class GradientNorms:
             except (RuntimeError, NotImplementedError):
                 # Sparse gradients, which the slower way takes too.
                 looked.plain = False
-        return Reading(places, norms_of(gradients).unbind(), gradients[0].device)
+        return Reading(places, tuple(norms_of(gradients).unbind()), gradients[0].device)

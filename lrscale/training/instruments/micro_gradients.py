@@ -104,13 +104,17 @@ class MicroGradients:
         places = tuple(place for part in done for place in part.places)
         return Norms(places, torch.cat([part.plain for part in done]), torch.cat(own) if own else None)
 
-    def placed(self, norms: Norms, leaves: Sequence[Tensor]) -> Norms:
+    def placed(self, norms: Norms, leaves: Callable[[], Sequence[Tensor]]) -> Norms:
         """Return norms whose places are those of `leaves` by the places of `parameters`; others are left out."""
-        if norms.places not in self._placed:
-            rows = [self._rows.get(id(leaves[place])) for place in norms.places]
+        known = self._placed.get(norms.places)
+        if known is None:
+            there = leaves()
+            rows = [self._rows.get(id(there[place])) for place in norms.places]
             kept = [column for column, row in enumerate(rows) if row is not None]
-            self._placed[norms.places] = tuple(row for row in rows if row is not None), kept
-        places, kept = self._placed[norms.places]
+            known = self._placed[norms.places] = tuple(row for row in rows if row is not None), kept
+        places, kept = known
+        if places == norms.places:
+            return norms
         return Norms(places, norms.plain if len(kept) == len(norms.places) else norms.plain[kept], None)
 
     def divided(self, norms: Norms) -> Norms:

@@ -206,7 +206,7 @@ class NoiseScaleInstrument(AbstractInstrument):
             self._reader.pieces = 0
             backwards = []
         if read is not None and backwards:
-            mean = self._reader.placed(read.together(), self.norms.leaves(trainer, optimizer))
+            mean = self._reader.placed(read.together(), lambda: self.norms.leaves(trainer, optimizer))
             if self._fit.precondition:
                 mean = self._reader.divided(mean)
         else:

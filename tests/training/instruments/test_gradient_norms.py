@@ -107,3 +107,25 @@ def test_hooks_rest_where_a_step_is_not_measured() -> None:
         run.fit(truth.make(), DataLoader(truth.examples(32), batch_size=4))
         assert {hook: called.count(hook) for hook in hooks} == {hook: expected.get(hook, 0) for hook in hooks}
         assert instrument.sums is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_frozen_parameters_that_the_optimizer_holds_do_not_move_the_places_of_the_others() -> None:
+    measured = []
+    for frozen in (False, True):
+        module, instrument = truth.make(), lrscale.GradientNoiseScale(budget=None)
+        if frozen:
+            extra, configure = torch.nn.Parameter(torch.zeros(3), requires_grad=False), module.configure_optimizers
+
+            def with_frozen(extra: Any = extra, configure: Any = configure) -> Any:
+                optimizer = configure()
+                optimizer.param_groups[0]["params"].insert(0, extra)
+                return optimizer
+
+            module.configure_optimizers = with_frozen
+        run = truth.trainer("pytorch_lightning", instrument, accumulate_grad_batches=2)
+        run.fit(module, DataLoader(truth.examples(48), batch_size=4))
+        assert instrument.sums is not None
+        measured.append({name: one.squared_gradient for name, one in instrument.result().groups.items()})
+    assert measured[0] == measured[1]
+    assert len(measured[0]) == 2

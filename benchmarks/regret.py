@@ -192,6 +192,7 @@ def table(name: str, task: dict[str, Any], rows: list[dict[str, Any]]) -> dict[s
             "regret": round(float(regret.mean()), 4),
             "interval": [round(float(edge), 4) for edge in np.quantile(drawn, [0.025, 0.975])],
             "worst": round(float(regret.max()), 4),
+            "more": round(float((regret - regrets["lrscale"]).mean()), 4),
             "behind_lrscale": [round(float(edge), 4) for edge in np.quantile(behind, [0.025, 0.975])],
             "median_lr": float(np.median(lrs)) if lrs else None,
             "range_lr": [min(lrs), max(lrs)] if lrs else None,
@@ -207,8 +208,8 @@ def shown(result: dict[str, Any]) -> str:
         f"{result['task']}: {result['seeds']} seeds, horizon {result['horizon']} steps, best LR of the lattice "
         f"{result['best_lr']:.2g} with validation loss {result['best_loss']:.3f} nats",
         "",
-        "| method | suggested LR (median, range) | regret, nats (95 %) | worst seed | steps spent |",
-        "|---|---|---|---|---|",
+        "| method | suggested LR (median, range) | regret, nats (95 %) | more than ours (95 %) | worst seed | steps |",
+        "|---|---|---|---|---|---|",
     ]
     for method, own in result["methods"].items():
         span = (
@@ -217,7 +218,8 @@ def shown(result: dict[str, Any]) -> str:
             else "{:.2g} ({:.2g} to {:.2g})".format(own["median_lr"], *own["range_lr"])
         )
         regret = "{:.3f} ({:.3f} to {:.3f})".format(own["regret"], *own["interval"])
-        lines.append(f"| {method} | {span} | {regret} | {own['worst']:.3f} | {own['steps']:,} |")
+        behind = "" if method == "lrscale" else "{:.3f} ({:.3f} to {:.3f})".format(own["more"], *own["behind_lrscale"])
+        lines.append(f"| {method} | {span} | {regret} | {behind} | {own['worst']:.3f} | {own['steps']:,} |")
     return "\n".join(lines)
 
 

@@ -87,6 +87,7 @@ def next_runs(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from lrscale.laws import analyse_range_curves
     >>> lr = np.geomspace(1e-6, 10, 100)
     >>> finding = analyse_range_curves([(lr, 3 - 2 / (1 + 1e-2 / lr) + lr**2)])
@@ -152,6 +153,7 @@ def confirm(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from lrscale.laws import analyse_range_curves
     >>> lr = np.geomspace(1e-6, 10, 100)
     >>> finding = analyse_range_curves([(lr, 3 - 2 / (1 + 1e-2 / lr) + lr**2)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 
@@ -158,8 +158,8 @@ def _related(
     """Explain the first step that differs."""
     left_over = max(EXPLAINED * allowed, LEAST_EXPLAINED)
 
-    def made(relation: Relation, **values: object) -> Comparison:
-        return Comparison(steps=steps, tolerance=tolerance, relation=relation, step=number + 1, **values)  # type: ignore[arg-type]
+    def made(relation: Relation, **values: Any) -> Comparison:
+        return Comparison(steps=steps, tolerance=tolerance, relation=relation, step=number + 1, **values)
 
     first = steps[place]
     if first.gradient <= allowed and first.parameter_difference <= PARAMETER_FACTOR * allowed:

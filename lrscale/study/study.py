@@ -19,7 +19,7 @@ from lrscale.study.analysed import analysed, usable
 from lrscale.study.cost import PlannedExperiment, estimate, unknown_cost
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
-from lrscale.study.memory_search import largest_that_fits
+from lrscale.study.layouts.memory_search import largest_that_fits
 from lrscale.study.specs import riding_instruments, trial_layout
 from lrscale.units import Layout
 

@@ -19,9 +19,9 @@ from lrscale.laws.range_test.confirmation import FixedRun
 from lrscale.recipe.experiments import RangeTest
 from lrscale.schedules import build_schedule
 from lrscale.study.finding import Finding, FindingStatus, Quantity
-from lrscale.study.ramps import Ramps
-from lrscale.study.range_answer import RangeAnswer, range_finding
-from lrscale.study.timed_layouts import fit_rows, layout_rows, model_curves, speed_knees
+from lrscale.study.layouts.timed import fit_rows, layout_rows, model_curves, speed_knees
+from lrscale.study.range_test.answer import RangeAnswer, range_finding
+from lrscale.study.range_test.ramps import Ramps
 
 if TYPE_CHECKING:
     from lrscale.store.view import StudyView, Trial

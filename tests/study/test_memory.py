@@ -19,7 +19,7 @@ from lrscale.study import Study
 from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.experiments.memory import memory_row, probe_of
 from lrscale.study.finding import Finding
-from lrscale.study.memory_search import MemoryAnswer, MemorySearch, Probe, largest_that_fits
+from lrscale.study.layouts.memory_search import MemoryAnswer, MemorySearch, Probe, largest_that_fits
 from lrscale.study.specs import trial_layout
 from lrscale.testing.synthetic import SyntheticStudy
 from lrscale.testing.synthetic_launcher import SyntheticLauncher

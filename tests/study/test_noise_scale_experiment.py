@@ -16,7 +16,7 @@ from lrscale.laws.noise_scale import GradientSums, NoiseScale, RunNoiseScale, no
 from lrscale.recipe import Recipe
 from lrscale.store import StudyFolder, StudyView, Trial, TrialRecord, TrialSpec
 from lrscale.study import Finding, Study
-from lrscale.study.noise_scale_cells import nearest_cells, noise_scale_cells
+from lrscale.study.noise_scale.cells import nearest_cells, noise_scale_cells
 from lrscale.study.progress import AbstractProgress, SilentProgress
 from lrscale.testing.synthetic import SyntheticStudy
 from lrscale.testing.synthetic_launcher import SyntheticLauncher

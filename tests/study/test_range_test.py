@@ -21,7 +21,7 @@ from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.experiments.scaling import start_lr
 from lrscale.study.finding import Finding
 from lrscale.study.progress import SilentProgress
-from lrscale.study.ramps import range_test_batches, read_ramps
+from lrscale.study.range_test.ramps import range_test_batches, read_ramps
 from lrscale.testing.synthetic import SyntheticStudy, Truth
 from lrscale.testing.synthetic_launcher import SyntheticLauncher
 

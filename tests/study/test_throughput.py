@@ -13,7 +13,7 @@ from lrscale.store import StudyView, Trial, TrialRecord, TrialSpec
 from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.experiments.throughput import throughput_layouts
 from lrscale.study.finding import Finding
-from lrscale.study.layout_choice import fastest_layout
+from lrscale.study.layouts.choice import fastest_layout
 from lrscale.units import Layout
 
 TRUTH = StepTimeModel(

@@ -15,8 +15,8 @@ from lrscale.report.context import ReportContext
 from lrscale.report.palette import color
 from lrscale.report.words import EMPTY, between, count, finite, plural, rate, significant, with_interval
 from lrscale.study.finding import Finding
-from lrscale.study.noise_scale_answer import noise_scale_finding
-from lrscale.study.noise_scale_cells import nearest_cells, noise_scale_cells
+from lrscale.study.noise_scale.answer import noise_scale_finding
+from lrscale.study.noise_scale.cells import nearest_cells, noise_scale_cells
 
 MOST_PANELS = 6
 FAR = 4.0

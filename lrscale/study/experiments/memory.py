@@ -12,7 +12,7 @@ from lrscale.store import Trial, TrialSpec
 from lrscale.store.record import Status
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding, Quantity
-from lrscale.study.memory_search import MemoryAnswer, MemorySearch, Probe
+from lrscale.study.layouts.memory_search import MemoryAnswer, MemorySearch, Probe
 from lrscale.study.specs import make_spec
 from lrscale.study.words import memory_text
 from lrscale.units import Duration, Layout

@@ -16,9 +16,9 @@ from lrscale.store import TrialSpec
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.experiments.scaling import start_lr
 from lrscale.study.finding import Finding
-from lrscale.study.noise_scale_answer import noise_scale_finding
-from lrscale.study.noise_scale_cells import INSTRUMENT, NoiseScaleCell, nearest_cells, noise_scale_cells
-from lrscale.study.ramps import range_test_batch
+from lrscale.study.noise_scale.answer import noise_scale_finding
+from lrscale.study.noise_scale.cells import INSTRUMENT, NoiseScaleCell, nearest_cells, noise_scale_cells
+from lrscale.study.range_test.ramps import range_test_batch
 from lrscale.study.specs import make_spec, mean_factor
 from lrscale.units import Duration
 

@@ -9,11 +9,11 @@ from typing_extensions import override
 from lrscale.laws import FitStatus, RangeFinding
 from lrscale.recipe import Recipe
 from lrscale.store import TrialSpec
-from lrscale.study.confirming import FixedTrials, confirm_spec, confirm_steps
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
-from lrscale.study.ramps import Ramps, ramp_specs, range_test_batches, read_ramps, settings_of
-from lrscale.study.range_answer import RangeAnswer, range_finding
+from lrscale.study.range_test.answer import RangeAnswer, range_finding
+from lrscale.study.range_test.confirming import FixedTrials, confirm_spec, confirm_steps
+from lrscale.study.range_test.ramps import Ramps, ramp_specs, range_test_batches, read_ramps, settings_of
 
 ANY_LR = 1e-3
 """LR of a spec that stands for any run of its size."""

@@ -16,7 +16,7 @@ from lrscale.study.companions_answer import with_companions
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
 from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch, law_rows, slice_rows
-from lrscale.study.ramps import middle
+from lrscale.study.range_test.ramps import middle
 from lrscale.study.specs import mean_factor
 
 FALLBACK_START = 1e-3

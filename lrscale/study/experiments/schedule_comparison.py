@@ -15,7 +15,7 @@ from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Cont
 from lrscale.study.experiments.scaling import start_lr, tolerance
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.lr_answer import bounds
-from lrscale.study.ramps import middle, range_test_batch
+from lrscale.study.range_test.ramps import middle, range_test_batch
 from lrscale.study.specs import mean_factor
 from lrscale.study.words import interval_text, number
 from lrscale.units import Duration

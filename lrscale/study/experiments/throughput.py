@@ -12,11 +12,11 @@ from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding, Quantity
-from lrscale.study.layout_choice import fastest_layout
-from lrscale.study.memory_search import largest_that_fits
-from lrscale.study.ramps import range_test_batch
+from lrscale.study.layouts.choice import fastest_layout
+from lrscale.study.layouts.memory_search import largest_that_fits
+from lrscale.study.layouts.timed import fit_rows, layout_rows, model_curves, scale_out, speed_knees
+from lrscale.study.range_test.ramps import range_test_batch
 from lrscale.study.specs import make_spec
-from lrscale.study.timed_layouts import fit_rows, layout_rows, model_curves, scale_out, speed_knees
 from lrscale.study.words import interval_text, number
 from lrscale.units import Duration, Layout
 

@@ -9,7 +9,7 @@ from typing import Any
 from lrscale.laws.noise_scale import NoiseScale
 from lrscale.store import Trial
 from lrscale.study.finding import Check, Finding, Quantity
-from lrscale.study.noise_scale_cells import INSTRUMENT, NoiseScaleCell, measurement
+from lrscale.study.noise_scale.cells import INSTRUMENT, NoiseScaleCell, measurement
 from lrscale.study.words import interval_text, number
 
 KEY, TITLE = "noise_scale", "Gradient noise scale"

@@ -10,7 +10,7 @@ from lrscale.laws import FitStatus, RangeFinding
 from lrscale.laws.range_test.confirmation import Confirmation, RuleAgreement
 from lrscale.recipe.experiments import RangeTest as RangeTestSettings
 from lrscale.study.finding import Check, Finding, Quantity
-from lrscale.study.ramps import Ramps
+from lrscale.study.range_test.ramps import Ramps
 from lrscale.study.words import interval_text, number
 
 RULE_NAMES = {

@@ -14,7 +14,7 @@ from lrscale.laws.range_test.confirmation import Confirmation, FixedRun
 from lrscale.store import ScheduleSpec, Trial, TrialSpec
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import usable
-from lrscale.study.ramps import asked_spec, settings_of
+from lrscale.study.range_test.ramps import asked_spec, settings_of
 from lrscale.study.specs import make_spec
 from lrscale.units import Duration
 

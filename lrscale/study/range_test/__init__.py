@@ -1,0 +1,1 @@
+"""LR range tests of a study: the ramps, the runs that confirm them, and what they say."""

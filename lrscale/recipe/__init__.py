@@ -1,5 +1,8 @@
 """Recipes: what the user wrote, validated before anything runs."""
 
+from lrscale.recipe.amounts import Budget as Budget
+from lrscale.recipe.amounts import Price as Price
+from lrscale.recipe.amounts import Speed as Speed
 from lrscale.recipe.builtin import BuiltinRecipe as BuiltinRecipe
 from lrscale.recipe.builtin import builtin_recipes as builtin_recipes
 from lrscale.recipe.changes import ABSENT as ABSENT
@@ -19,6 +22,7 @@ from lrscale.recipe.instruments import Instruments as Instruments
 from lrscale.recipe.load import find_recipe as find_recipe
 from lrscale.recipe.load import load_recipe as load_recipe
 from lrscale.recipe.load import parse_recipe as parse_recipe
+from lrscale.recipe.schema import Cost as Cost
 from lrscale.recipe.schema import LayoutSettings as LayoutSettings
 from lrscale.recipe.schema import Recipe as Recipe
 from lrscale.recipe.task import ClassEntry as ClassEntry

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from lrscale.errors import LrscaleError
+from lrscale.recipe.amounts import Budget, Price, Speed
 from lrscale.units import UNITS, Duration
+
+Amount = TypeVar("Amount")
 
 _BARE_NUMBER = re.compile(r"^\s*[0-9][0-9_.]*([eE][+-]?[0-9]+)?\s*[kMBG]?\s*$")
 
@@ -62,6 +65,27 @@ def _duration(value: Any) -> Duration:
         refuse(f"has no unit: {text}", hint=f"write for example {text} examples; units are {', '.join(UNITS)}")
     try:
         return Duration.parse(text)
+    except LrscaleError as error:
+        refuse(f"cannot be read: {error.message}", hint=error.hint)
+
+
+def _budget(value: Any) -> Budget:
+    return value if isinstance(value, Budget) else _amount(value, Budget.parse, "30m")
+
+
+def _price(value: Any) -> Price:
+    return value if isinstance(value, Price) else _amount(value, Price.parse, "2.5 EUR", bare=True)
+
+
+def _speed(value: Any) -> Speed:
+    return value if isinstance(value, Speed) else _amount(value, Speed.parse, "3000 examples/s")
+
+
+def _amount(value: Any, parse: Callable[[str], Amount], example: str, *, bare: bool = False) -> Amount:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float) if bare else str):
+        refuse(f"must be written with its unit, not {shown(value)}", hint=f'write for example "{example}"')
+    try:
+        return parse(str(value))
     except LrscaleError as error:
         refuse(f"cannot be read: {error.message}", hint=error.hint)
 
@@ -133,6 +157,24 @@ Length = Annotated[
     ),
 ]
 """A length of training with its unit, written ``40k examples``."""
+
+BudgetText = Annotated[
+    Budget, PlainValidator(_budget), PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})
+]
+"""What a study may spend: a time such as ``30m`` or ``2h``, ``1e6 examples`` or ``20 trials``."""
+
+PriceText = Annotated[
+    Price,
+    PlainValidator(_price),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
+]
+"""Price of a device-hour, ``2.5`` or ``2.5 EUR``."""
+
+SpeedText = Annotated[
+    Speed, PlainValidator(_speed), PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})
+]
+"""A speed of training, ``3000 examples/s``."""
 
 
 def _empty_is_default(value: Any) -> Any:

@@ -11,7 +11,17 @@ from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from lrscale.recipe.experiments import Experiments, Target
-from lrscale.recipe.fields import EMPTY_IS_DEFAULT, Accelerator, Count, NonNegative, Real, refuse
+from lrscale.recipe.fields import (
+    EMPTY_IS_DEFAULT,
+    Accelerator,
+    BudgetText,
+    Count,
+    NonNegative,
+    PriceText,
+    Real,
+    SpeedText,
+    refuse,
+)
 from lrscale.recipe.instruments import Instruments
 from lrscale.recipe.problems import EntryPath, spelled
 from lrscale.recipe.task import Section, Task
@@ -43,6 +53,19 @@ class LayoutSettings(Section):
         return self
 
 
+class Cost(Section):
+    """What the study may spend, and what is known of that before anything was measured."""
+
+    budget: BudgetText | None = None
+    """All that the study may spend, over all runs of it: wall-clock time (``30m``, ``2h``), ``1e6 examples`` or
+    ``20 trials``. Default: as much as its questions take."""
+    price: PriceText | None = None
+    """Price of a device-hour, such as ``2.5`` or ``2.5 EUR``; for `lrscale plan`."""
+    throughput: SpeedText | None = None
+    """Examples a second that a trial trains on the devices of `layout`, such as ``3000 examples/s``. It stands in until
+    trials have measured better."""
+
+
 class Recipe(Section):
     """What a study asks, of which task, on which devices.
 
@@ -71,6 +94,8 @@ class Recipe(Section):
     """Which questions are asked."""
     target: Target | None = None
     """The training job that the recommendation is for."""
+    cost: Annotated[Cost, EMPTY_IS_DEFAULT] = Field(default_factory=Cost)
+    """What the study may spend."""
 
     _root: Path = PrivateAttr(default_factory=Path)
     _text: str = PrivateAttr(default="")

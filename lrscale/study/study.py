@@ -16,10 +16,10 @@ from lrscale.recipe import Recipe, compare_recipes
 from lrscale.store import ScheduleSpec, StudyFolder, StudyView, Trial, TrialSpec
 from lrscale.store.files import read_json, to_json, write_atomically
 from lrscale.study.analysed import analysed, usable
-from lrscale.study.cost import PlannedExperiment, estimate, unknown_cost
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
+from lrscale.study.planned import PlannedExperiment, estimate, unknown_cost
 from lrscale.study.specs import riding_instruments, trial_layout
 from lrscale.units import Layout
 

@@ -325,6 +325,8 @@ def _timing(recorder: Recorder, layout: Layout, submitted: float) -> dict[str, f
         "training": sum(seconds),
         "validation": recorder.validation_seconds,
     }
+    if seconds:
+        timing["step_min"] = min(seconds)
     if measured:
         mean = mean_of_series(seconds[UNMEASURED_STEPS:])
         timing["step_mean"] = mean.value

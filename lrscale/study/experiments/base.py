@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 from lrscale.recipe import Recipe
 from lrscale.registry import Registry
 from lrscale.store import StudyView, Trial, TrialSpec
 from lrscale.store.record import Status
+from lrscale.study.budget.allowance import Allowance
+from lrscale.study.cost import CostModel, TrialCost
 from lrscale.study.finding import Finding
+from lrscale.study.layouts.memory_search import largest_that_fits
 
 
 @final
@@ -25,12 +28,38 @@ class Context:
     """What inspecting the task found."""
     findings: Mapping[str, Finding]
     """Findings of the experiments before this one, by key."""
+    budget: Allowance = field(default_factory=Allowance)
+    """What this experiment may still spend, on top of its finished trials. Trials beyond it are not started, whatever
+    is planned; an experiment whose number of trials is free chooses it by this."""
+    prices: CostModel | None = None
+    """What trials have measured of their cost; None: read off `view` each time it is asked."""
 
     @property
     def training_examples(self) -> int | None:
         """Examples in an epoch, where that is known."""
         size = self.facts.get("training_examples")
         return int(size) if isinstance(size, int) else None
+
+    def cost(self, spec: TrialSpec) -> TrialCost:
+        """Return what a trial is expected to take, as far as anything tells it."""
+        return self.price_list().cost(spec)
+
+    def affords(self, specs: Iterable[TrialSpec]) -> int:
+        """Return how many of some trials the budget allows, taken in the order given.
+
+        Examples
+        --------
+        An experiment that can do with any number of trials like ``spec``::
+
+            count = context.affords([spec] * 200) if context.budget.bounded else 200
+        """
+        return self.budget.affords(map(self.price_list().cost, specs))
+
+    def price_list(self) -> CostModel:
+        """Return what prices trials."""
+        if self.prices is not None:
+            return self.prices
+        return CostModel.of(self.recipe, self.view, self.facts, largest_that_fits(self.findings))
 
     def finished(self, specs: Iterable[TrialSpec]) -> list[Trial]:
         """Return the finished trials among some specs."""

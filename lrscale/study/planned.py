@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from lrscale.store import StudyView, TrialSpec
+from lrscale.study.cost import Basis, weakest
+from lrscale.study.cost.model import priced
 from lrscale.study.experiments.base import AbstractExperiment, Context
-
-START_SECONDS = 1.0
-"""Start of a trial besides its training, where none has been measured."""
 
 
 @final
@@ -27,7 +25,11 @@ class PlannedExperiment:
     examples: int
     """Training examples of the most trials."""
     seconds: float | None
-    """Wall-clock time of the most trials, one after the other; None while no trial has measured a throughput."""
+    """Wall-clock time of the most trials, one after the other; None while nothing tells how fast they train."""
+    device_seconds: float | None = None
+    """The same, of all devices of each trial."""
+    basis: Basis = "unknown"
+    """How the time is known: that of the least certain trial."""
     note: str | None = None
 
 
@@ -39,7 +41,11 @@ def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperim
     most = experiment.at_most(context)
     left = max(len(certain), len(most) - finished) if certain or not finished else 0
     share = left / len(most) if most else 0.0
-    seconds = _seconds(known, most)
+    costs = priced(context.price_list(), most)
+    seconds, device_seconds = (
+        _total(cost.seconds for cost in costs),
+        _total(cost.device_seconds for cost in costs),
+    )
     return PlannedExperiment(
         name=experiment.key,
         question=experiment.question,
@@ -47,6 +53,8 @@ def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperim
         trials_at_most=left,
         examples=round(share * sum(spec.examples for spec in most)),
         seconds=None if seconds is None else share * seconds,
+        device_seconds=None if device_seconds is None else share * device_seconds,
+        basis=weakest(cost.basis for cost in costs) or "unknown",
         note=f"trials that are there: {finished}" if finished else None,
     )
 
@@ -64,22 +72,6 @@ def unknown_cost(experiment: AbstractExperiment, why: str) -> PlannedExperiment:
     )
 
 
-def _seconds(view: StudyView, specs: list[TrialSpec]) -> float | None:
-    rates: dict[int, list[float]] = {}
-    starts = []
-    for trial in view:
-        rate = trial.record.timing.get("examples_per_second")
-        if rate:
-            rates.setdefault(trial.spec.global_batch_size, []).append(rate)
-            total, training = trial.record.timing.get("total"), trial.record.timing.get("training")
-            if total is not None and training is not None:
-                starts.append(total - training)
-    if not rates:
-        return None
-    medians = {size: statistics.median(some) for size, some in rates.items()}
-    start = statistics.median(starts) if starts else START_SECONDS
-
-    def rate_at(size: int) -> float:
-        return medians[min(medians, key=lambda known: abs(known - size))]
-
-    return sum(start + spec.examples / rate_at(spec.global_batch_size) for spec in specs)
+def _total(parts: Iterable[float | None]) -> float | None:
+    found = list(parts)
+    return None if any(one is None for one in found) else sum(one for one in found if one is not None)

@@ -1,0 +1,182 @@
+"""Prices trials: examples, devices and time, from what trials of the study took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from lrscale.errors import LayoutError
+from lrscale.recipe import Recipe
+from lrscale.store import StudyView, TrialSpec
+from lrscale.study.cost.step_times import StepTimes
+from lrscale.study.cost.timed_trial import TimedTrial, kind_of, timed, validations_of
+from lrscale.study.cost.trial_cost import Basis, TrialCost
+from lrscale.study.specs import trial_layout
+from lrscale.units import Layout
+
+START_SECONDS = 1.0
+"""Start of a trial besides its training, where none has been measured."""
+FORWARD_SHARE = 1 / 3
+"""Time of a forward alone as a share of forward and backward, which has twice its operations (Kaplan et al. 2020,
+arXiv:2001.08361, section 2.1)."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """Time of a trial = start + steps x time of a step + validations x time of one, each as trials have measured it.
+
+    Means, not medians: what further trials take together is a sum. The start holds all that is neither: processes,
+    imports, the task's set-up, the excess of the first steps, checkpoints, the end.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its layout, and the throughput that it states.
+    timed_trials : sequence of TimedTrial
+        What was measured; see `CostModel.of`.
+    validation_examples : int or None, optional
+        Size of the validation data, for times that follow from a stated throughput. Default None: not known.
+    fits : int or None, optional
+        Largest per-device batch that fits within the memory. Default None: not known.
+    """
+
+    recipe: Recipe
+    timed_trials: Sequence[TimedTrial]
+    validation_examples: int | None = None
+    fits: int | None = None
+    _steps: dict[tuple[tuple[str, ...], bool], StepTimes] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, recipe: Recipe, view: StudyView, facts: Mapping[str, Any], fits: int | None = None) -> CostModel:
+        """Return what the finished trials of a study tell.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        view : StudyView
+            Its trials.
+        facts : mapping
+            What inspecting the task found.
+        fits : int or None, optional
+            Largest per-device batch that fits within the memory. Default None: not known.
+        """
+        found = [one for one in map(timed, view) if one is not None]
+        size = facts.get("validation_examples")
+        return cls(recipe, tuple(found), size if isinstance(size, int) else None, fits)
+
+    @property
+    def settled(self) -> bool:
+        """Whether any trial went on beyond its first steps, so that its steps tell the time of others."""
+        return any(trial.settled for trial in self.timed_trials)
+
+    def cost(self, spec: TrialSpec) -> TrialCost:
+        """Return what a trial is expected to take.
+
+        Raises
+        ------
+        LayoutError
+            When the recipe's devices cannot form its batch.
+        """
+        layout = trial_layout(self.recipe, spec, self.fits)
+        step, basis = self._step(spec, layout)
+        seconds = None
+        if step is not None:
+            start = self._start(kind_of(spec), spec.layout is not None, layout.world_size)
+            seconds = start + spec.horizon * step + self._validation(spec, layout)
+        return TrialCost(examples=spec.examples, devices=layout.world_size, seconds=seconds, basis=basis)
+
+    def spread(self) -> float | None:
+        """Return the root mean square of the log ratio of what trials took to what they are priced at.
+
+        None with fewer than two timed trials.
+        """
+        if len(self.timed_trials) < 2:
+            return None
+        misses = []
+        for trial in self.timed_trials:
+            step, _ = self._step_times(trial.kind, trial.pinned).seconds(trial.layout)
+            if step is not None:
+                priced = self._start(trial.kind, trial.pinned, trial.layout.world_size) + trial.steps * step
+                misses.append(math.log(max(trial.total - trial.validation, 1e-9) / max(priced, 1e-9)))
+        return math.sqrt(sum(miss**2 for miss in misses) / len(misses)) if misses else None
+
+    def _step(self, spec: TrialSpec, layout: Layout) -> tuple[float | None, Basis]:
+        step, basis = self._step_times(kind_of(spec), spec.layout is not None).seconds(layout)
+        speed = self.recipe.cost.throughput
+        if speed is not None and (step is None or not self.settled):
+            return spec.global_batch_size / speed.value, "stated"
+        return step, basis
+
+    def _step_times(self, kind: tuple[str, ...], pinned: bool) -> StepTimes:
+        if (kind, pinned) not in self._steps:
+            settled = [trial for trial in self.timed_trials if trial.settled]
+            self._steps[kind, pinned] = StepTimes.of(
+                [trial for trial in settled if trial.kind == kind],
+                [trial for trial in settled if trial.pinned == pinned],
+                settled,
+                self.timed_trials,
+                settled=self.settled,
+            )
+        return self._steps[kind, pinned]
+
+    def _start(self, kind: tuple[str, ...], pinned: bool, ranks: int) -> float:
+        found = _mean(
+            self.timed_trials,
+            lambda trial: (trial.start, 1),
+            (
+                lambda trial: trial.kind == kind and trial.layout.world_size == ranks,
+                lambda trial: trial.pinned == pinned and trial.layout.world_size == ranks,
+                lambda trial: trial.layout.world_size == ranks,
+                lambda _: True,
+            ),
+        )
+        return START_SECONDS if found is None else found
+
+    def _validation(self, spec: TrialSpec, layout: Layout) -> float:
+        count = validations_of(spec)
+        if count == 0:
+            return 0.0
+        each = _mean(
+            [trial for trial in self.timed_trials if trial.validations],
+            lambda trial: (trial.validation, trial.validations),
+            (
+                # The first validation starts the workers of its loader: trials that validate as often know it best.
+                lambda trial: trial.validations == count and trial.layout.world_size == layout.world_size,
+                lambda trial: trial.layout.world_size == layout.world_size,
+                lambda _: True,
+            ),
+        )
+        if each is not None:
+            return count * each
+        speed = self.recipe.cost.throughput
+        if self.timed_trials or speed is None or self.validation_examples is None:
+            return 0.0
+        # Every rank validates on its share.
+        return count * FORWARD_SHARE * self.validation_examples / speed.value
+
+
+def _mean(
+    trials: Iterable[TimedTrial],
+    part: Callable[[TimedTrial], tuple[float, int]],
+    preferences: Sequence[Callable[[TimedTrial], bool]],
+) -> float | None:
+    """Return the mean of a part over the trials of the first preference that any trial meets; None of no trial."""
+    for preference in preferences:
+        parts = [part(trial) for trial in trials if preference(trial)]
+        if parts:
+            return sum(seconds for seconds, _ in parts) / sum(count for _, count in parts)
+    return None
+
+
+def priced(model: CostModel, specs: Iterable[TrialSpec]) -> list[TrialCost]:
+    """Return the costs of specs; one whose batch the devices cannot form has no time."""
+    found = []
+    for spec in specs:
+        try:
+            found.append(model.cost(spec))
+        except LayoutError:
+            found.append(TrialCost(examples=spec.examples, devices=1, seconds=None, basis="unknown"))
+    return found

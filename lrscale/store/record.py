@@ -53,8 +53,8 @@ class TrialRecord:
     layout: Layout | None = None
     """Where it ran; no part of what determines the result."""
     timing: Mapping[str, float] = field(default_factory=dict)
-    """Seconds: ``total`` (start to end, seen by the driver), ``training``, ``validation``, ``setup``, ``step_min`` of the
-    fastest step, and ``step_p50``/``step_p90``; ``examples_per_second`` over the training steps after the first ones,
+    """Seconds: ``total`` (start to end, seen by the driver), ``training``, ``validation``, ``setup``, ``step_min`` of
+    the fastest step, and ``step_p50``/``step_p90``; ``examples_per_second`` over the training steps after the first,
     with ``step_mean`` of a step there, ``step_se``, its standard error that knows of autocorrelation, and its
     ``step_degrees`` of freedom."""
     environment: Mapping[str, Any] = field(default_factory=dict)

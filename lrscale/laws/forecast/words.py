@@ -1,0 +1,43 @@
+"""What a forecast says besides its numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lrscale.laws.forecast.cells import CellTable
+from lrscale.laws.forecast.families import Place
+from lrscale.laws.forecast.joint_fit import JointFit
+
+
+def cells_needed(fit: JointFit, place: Place) -> str:
+    """Return which cells would narrow the forecast: along the direction that carries most of its variance."""
+    table = fit.table
+    size, length = place.offsets(table)
+    doubt = {
+        "params": abs(size) * float(np.std(fit.draws[:, 1])),
+        "horizon": abs(length) * float(np.std(fit.draws[:, 2])),
+    }
+    name = max(doubt, key=lambda key: doubt[key])
+    target, seen = (place.params, table.size) if name == "params" else (place.horizon, table.length)
+    far = math.log(target) - table.centre[0 if name == "params" else 1]
+    edge = float(seen.max() if far > 0 else seen.min())
+    # Half way in the logarithm, or ten times the edge where that is nearer: what a small study can reach.
+    step = math.copysign(min(abs(far - edge) / 2, math.log(10)), far - edge)
+    wanted = math.exp(edge + step + table.centre[0 if name == "params" else 1])
+    if abs(step) < 0.1:
+        return "Train more runs in the cells that are there."
+    return f"Add cells at {name} {wanted:.2g}, at two values of the other."
+
+
+def edge_notes(table: CellTable) -> list[str]:
+    """Return which cells have their lowest loss at the end of what was tried."""
+    notes = []
+    for i, row in enumerate(table.best):
+        own = table.cell == i
+        for name, values in (("LRs", table.log_lr), ("batch sizes", table.log_batch)):
+            inside = values[own].min() < values[row] < values[own].max()
+            if not inside and np.ptp(values[own]) > 0:
+                notes.append(f"{table.cells[i].label}: the lowest loss lies at the end of the {name} tried.")
+    return notes

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import final
 
 WARM_BATCHES = 3
 """First batches whose time says nothing of the others: allocation, autotuning, the buckets of DDP."""
 MOST_EVERY = 1000
 """Sparsest measuring of steps that have several micro-gradients."""
+CALL_SECONDS = 2e-6
+"""What Lightning takes to call a hook, which the hook's own clock does not see: 1.6 us in a loop."""
 
 
 @final
@@ -21,10 +24,13 @@ class Cadence:
     ----------
     budget : float or None
         Largest share of the time of training that measuring may take, in (0, 1). None: no limit.
+    exchange_every : int, optional
+        Measured steps from one exchange with the other ranks to the next, over which its cost is spread. Default 1.
     """
 
-    def __init__(self, budget: float | None) -> None:
+    def __init__(self, budget: float | None, exchange_every: int = 1) -> None:
         self._budget = budget
+        self._exchange_every = exchange_every
         self._last: float | None = None
         self._warm = 0
         self._refused = 0
@@ -35,9 +41,15 @@ class Cadence:
         self.batches = 0
         """How many those are."""
         self.cost = 0.0
-        """Seconds spent measuring."""
+        """Seconds spent on steps that were measured; those of the first batches do not count here either."""
         self.measured = 0
-        """Steps on which they were spent."""
+        """How many steps those are."""
+        self.standing = 0.0
+        """Seconds spent on every batch, measured or not."""
+        self.exchange = 0.0
+        """Seconds spent on exchanges with the other ranks."""
+        self.exchanges = 0
+        """How many those are."""
 
     def due(self, step: int) -> bool:
         """Whether a step is to be measured; the same on every rank."""
@@ -57,17 +69,29 @@ class Cadence:
         """Leave the time until the next batch out: something other than training comes."""
         self._last = None
 
+    def stand(self, seconds: float) -> None:
+        """Note what a batch cost that may not be measured at all."""
+        if self._warm >= WARM_BATCHES:
+            self.standing += seconds
+
     def spend(self, seconds: float, *, steps: int = 0) -> None:
         """Note what measuring took, and how many steps that completed."""
-        self.cost += seconds
-        self.measured += steps
+        if self._warm >= WARM_BATCHES:
+            self.cost += seconds
+            self.measured += steps
+
+    def exchanged(self, seconds: float, *, whole: bool) -> None:
+        """Note what a part of an exchange took, and whether that completed it."""
+        self.exchange += seconds
+        self.exchanges += whole
 
     def affords(self, cost_in_batches: float) -> bool:
         """Whether one more measurement stays within the budget; the first is taken to cost so many batches."""
         if self._budget is None:
             return True
         one = self.cost / self.measured if self.measured else cost_in_batches * self.trained / max(1, self.batches)
-        afforded = self.batches > 0 and self.cost + one <= self._budget * self.trained
+        spent = self.cost + self.standing + self.exchange
+        afforded = self.batches > 0 and spent + one <= self._budget * self.trained
         self._refused += not afforded
         return afforded
 
@@ -81,15 +105,19 @@ class Cadence:
             "of the time of training; a larger budget, or several ranks or accumulation, measure more"
         )
 
-    def settle(self, totals: tuple[float, float, float, float], accumulate: int) -> None:
-        """Choose `every` from (cost, measured, trained, batches), summed over the ranks that share it."""
-        cost, measured, trained, batches = totals
+    def settle(self, totals: Sequence[float], accumulate: int) -> None:
+        """Choose `every` from `totals`, summed over the ranks that share it."""
+        trained, batches, cost, measured, standing, exchange, exchanges = totals
         if self._budget is None or measured < 1 or batches < 1 or trained <= 0:
             return
-        step = accumulate * trained / batches
-        self.every = min(MOST_EVERY, max(1, math.ceil(cost / measured / (self._budget * step))))
+        one = cost / measured
+        if exchanges:
+            one += exchange / exchanges / self._exchange_every
+        left = accumulate * (self._budget * trained - standing) / batches
+        self.every = min(MOST_EVERY, max(1, math.ceil(one / left))) if left > 0 else MOST_EVERY
 
     @property
-    def totals(self) -> tuple[float, float, float, float]:
+    def totals(self) -> tuple[float, ...]:
         """What `settle` takes, of this rank."""
-        return self.cost, float(self.measured), self.trained, float(self.batches)
+        counts = float(self.batches), float(self.measured), float(self.exchanges)
+        return self.trained, counts[0], self.cost, counts[1], self.standing, self.exchange, counts[2]

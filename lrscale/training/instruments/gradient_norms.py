@@ -13,36 +13,6 @@ from lrscale.training.instruments.parameters import balanced_share
 
 
 @final
-class Reading:
-    """The norms of this rank's share of a gradient.
-
-    Parameters
-    ----------
-    places : tuple of int
-        Of the parameters that have a gradient.
-    parts : tuple of Tensor
-        Their norms, each of shape ().
-    device : torch.device
-        Where they are.
-    """
-
-    __slots__ = ("_together", "device", "parts", "places")
-
-    def __init__(self, places: tuple[int, ...], parts: tuple[Tensor, ...], device: torch.device) -> None:
-        self.places = places
-        self.parts = parts
-        self.device = device
-        self._together: Norms | None = None
-
-    def together(self) -> Norms:
-        """Return them as one tensor; whoever can wait puts those of many steps together in one call instead."""
-        if self._together is None:
-            whole = torch.stack(self.parts) if self.parts else torch.empty(0, device=self.device)
-            self._together = Norms(self.places, whole, None)
-        return self._together
-
-
-@final
 @dataclass(slots=True)
 class _Looked:
     """What is known of an optimizer's parameters, until `GradientNorms.forget`."""
@@ -72,7 +42,7 @@ class GradientNorms:
         self._looked: dict[int, _Looked] = {}
         self._key: tuple[int, int] | None = None
         self._askers: list[Any] = []
-        self._reading: Reading | None = None
+        self._reading: Norms | None = None
 
     def forget(self) -> None:
         """Look at the optimizers' parameters anew before the next reading."""
@@ -82,7 +52,7 @@ class GradientNorms:
         """Return the distinct parameters of an optimizer, in the order that the places of `of` refer to."""
         return self._look(trainer, optimizer).leaves
 
-    def of(self, trainer: Any, optimizer: Any, step: int, asker: Any) -> Reading | None:
+    def of(self, trainer: Any, optimizer: Any, step: int, asker: Any) -> Norms | None:
         """Return the norms of this rank's share of the gradient, which may be none; None where there is no gradient.
 
         Parameters
@@ -118,21 +88,20 @@ class GradientNorms:
         self._looked[id(optimizer)] = _Looked(optimizer, len(optimizer.param_groups), leaves, share, mine, plain)
         return self._looked[id(optimizer)]
 
-    def _read(self, looked: _Looked) -> Reading | None:
+    def _read(self, looked: _Looked) -> Norms | None:
         gradients = [gradient for leaf in looked.mine if (gradient := leaf.grad) is not None]
         places = looked.share
         if len(gradients) < len(places):
             places = tuple(place for place, leaf in zip(places, looked.mine, strict=True) if leaf.grad is not None)
         if not gradients:
-            device = next((leaf.grad.device for leaf in looked.leaves if leaf.grad is not None), None)
-            return None if device is None else Reading((), (), device)
+            return Norms((), (), None) if any(leaf.grad is not None for leaf in looked.leaves) else None
         # What stands in `grad` requires no gradient unless a second one will be taken.
         if gradients[0].requires_grad:
             gradients = [one.detach() for one in gradients]
         if looked.plain:
             try:
-                return Reading(places, torch._foreach_norm(gradients), gradients[0].device)
+                return Norms(places, torch._foreach_norm(gradients), None)
             except (RuntimeError, NotImplementedError):
                 # Sparse gradients, which the slower way takes too.
                 looked.plain = False
-        return Reading(places, tuple(norms_of(gradients).unbind()), gradients[0].device)
+        return Norms(places, norms_of(gradients), None)

@@ -1,10 +1,9 @@
-"""Collects the sums of measured steps on this rank, and puts the ranks' sums together now and then."""
+"""Collects the sums of measured steps, of this rank and then of all ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -15,27 +14,29 @@ from lrscale.laws.noise_scale.gradient_sums import GradientSums
 
 FloatArray = NDArray[np.float64]
 
+HELD = 4096
+"""Norms of single tensors that lie on the device one by one before they are put together in one call."""
 
-PlacedNorms: TypeAlias = "tuple[tuple[int, ...], Tensor]"
-"""Places of parameters, and the norms of their gradients; those of the others are 0."""
 
+class MeasuredStep(NamedTuple):
+    """What is known of one optimizer step on this rank beside its norms.
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredStep:
-    """One optimizer step on this rank. Norms are as autograd had them: scaled by AMP, divided by the accumulation."""
+    Norms are as autograd had them: scaled by AMP, divided by the accumulation.
+    """
 
     step: int
     examples: tuple[float, ...]
     """Of each backward."""
-    norms: tuple[PlacedNorms, ...]
-    """Of each backward."""
-    mean_norms: PlacedNorms
-    """Of this rank's share of the gradient that the optimizer uses, before clipping; the shares of all ranks add up."""
+    places: tuple[tuple[int, ...], ...]
+    """Parameters that the norms of each backward are of, then those that the norms of the mean are of.
+
+    The mean is the gradient that the optimizer uses, before clipping. This rank reads a share of it, and the shares of
+    all ranks add up. Norms that are not given are 0.
+    """
     micro_factor: float | Tensor
     """What the norms of a backward are multiplied by."""
     mean_factor: float | Tensor
-    """What `mean_norms` are multiplied by, for the mean of this rank's number of backwards times the ranks."""
+    """What those of the mean are multiplied by, for the mean of this rank's number of backwards times the ranks."""
 
 
 @final
@@ -44,16 +45,18 @@ class GradientTable:
 
     Parameters
     ----------
-    membership : array of shape (parameters, groups)
-        1 where a parameter belongs to a group, else 0.
-    world_size : int
-        Ranks that exchange; every one calls `exchange` after the same steps.
+    groups : sequence of int
+        Group of each parameter, from 0 on.
     """
 
-    def __init__(self, membership: FloatArray, world_size: int) -> None:
-        self._membership = membership
-        self._world_size = world_size
+    def __init__(self, groups: Sequence[int]) -> None:
+        self._groups = np.asarray(groups)
+        self._width = 1 + max(groups)
+        self.columns = 2 + 2 * self._width
+        """Sums of a step."""
         self._pending: list[MeasuredStep] = []
+        self._loose: list[Tensor] = []
+        self._together: list[Tensor] = []
         self._rows: list[FloatArray] = []
         self.skipped = 0
         """Steps whose gradients were not finite, which the AMP scaler leaves out too."""
@@ -61,49 +64,57 @@ class GradientTable:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def add(self, step: MeasuredStep) -> None:
-        """Take a step; nothing is computed or moved off the device yet."""
+    def add(self, step: MeasuredStep, norms: Sequence[Tensor]) -> None:
+        """Take a step and its norms, each of shape (), in the order of `MeasuredStep.places`; none is waited for."""
         self._pending.append(step)
+        self._loose += norms
+        if len(self._loose) >= HELD:
+            self._gather()
 
     def forget(self) -> None:
-        """Drop what was not exchanged."""
-        self._pending = []
+        """Drop what was not packed."""
+        self._pending, self._loose, self._together = [], [], []
 
-    def exchange(self, device: torch.device) -> None:
-        """Reduce the steps since the last exchange, over parameters and ranks."""
-        steps, self._pending = self._pending, []
+    def pack(self) -> tuple[list[int], FloatArray]:
+        """Take the pending steps: their numbers, and their sums on this rank, shape (steps, columns)."""
+        self._gather()
+        steps, together = self._pending, self._together
+        self.forget()
+        if not steps:
+            return [], np.empty((0, self.columns))
+        # One transfer for all.
+        norms = torch.cat(together).to("cpu", torch.float64).numpy() if together else np.empty(0)
+        places = [own for one in steps for own in one.places]
+        sizes = [len(own) for own in places]
+        cells = np.repeat(np.arange(len(places)) * self._width, sizes)
+        cells += self._groups[np.fromiter((place for own in places for place in own), np.intp, norms.size)]
+        sums = np.bincount(cells, norms**2, len(places) * self._width).reshape(-1, self._width)
+        counts = np.array([len(one.examples) for one in steps])
+        ends = np.cumsum(counts + 1)
+        mean = sums[ends - 1] * _numbers([one.mean_factor for one in steps])[:, None] ** 2
+        sums[ends - 1] = 0
+        micro = np.add.reduceat(sums, ends - counts - 1) * _numbers([one.micro_factor for one in steps])[:, None] ** 2
+        inverse = np.array([sum(1 / examples for examples in one.examples) for one in steps])
+        return [one.step for one in steps], np.column_stack([counts, inverse, micro, mean])
+
+    def extend(self, steps: Sequence[int], whole: FloatArray) -> None:
+        """Add steps whose sums are those of all ranks, shape (steps, columns)."""
         if not steps:
             return
-        counts = np.array([len(one.norms) for one in steps])
-        # One transfer for all: the steps' norms and factors.
-        micro = self._squares([norms for one in steps for norms in one.norms]) @ self._membership
-        mean = self._squares([one.mean_norms for one in steps]) @ self._membership
-        micro *= np.repeat(_numbers([one.micro_factor for one in steps]) ** 2, counts)[:, None]
-        mean *= _numbers([one.mean_factor for one in steps])[:, None] ** 2
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        sums = np.add.reduceat(micro, starts)
-        inverse = np.array([sum(1 / examples for examples in one.examples) for one in steps])
-        local = np.column_stack([counts, inverse, sums, mean])
-        if self._world_size > 1:
-            dtype = torch.float32 if device.type == "mps" else torch.float64
-            whole = torch.from_numpy(local).to(device, dtype)
-            torch.distributed.all_reduce(whole)
-            local = whole.cpu().double().numpy()
-        rows = np.column_stack([[one.step for one in steps], local])
+        rows = np.column_stack([steps, whole])
         finite = np.isfinite(rows).all(axis=1)
         self.skipped += int(np.sum(~finite))
         self._rows.append(rows[finite])
 
     def sums(self, group: int | None = None) -> GradientSums | None:
-        """Return the exchanged steps of one group, or of all parameters; None where there are none."""
+        """Return the steps of one group, or of all parameters, that are known of all ranks; None without any."""
         rows = np.concatenate(self._rows) if self._rows else np.empty((0, 0))
         rows = rows[rows[:, 1] >= 2] if rows.size else rows
         if not rows.size:
             return None
-        width = self._membership.shape[1]
         chosen = slice(None) if group is None else slice(group, group + 1)
-        squares = rows[:, 3 : 3 + width][:, chosen].sum(axis=1)
-        means = rows[:, 3 + width :][:, chosen].sum(axis=1)
+        squares = rows[:, 3 : 3 + self._width][:, chosen].sum(axis=1)
+        means = rows[:, 3 + self._width :][:, chosen].sum(axis=1)
         count = rows[:, 1]
         return GradientSums(
             step=rows[:, 0],
@@ -113,17 +124,10 @@ class GradientTable:
             square_mean=means,
         )
 
-    def _squares(self, norms: Sequence[PlacedNorms]) -> FloatArray:
-        """Return squared norms in the order of the parameters, shape (norms, parameters)."""
-        squares = np.zeros((len(norms), len(self._membership)))
-        rows: dict[tuple[int, ...], list[int]] = {}
-        for row, (places, _) in enumerate(norms):
-            rows.setdefault(places, []).append(row)
-        # One transfer for all steps whose backward met the parameters in the same order.
-        for places, alike in rows.items():
-            values = torch.stack([norms[row][1] for row in alike]).to("cpu", torch.float64).numpy()
-            squares[np.ix_(alike, places)] = values**2
-        return squares
+    def _gather(self) -> None:
+        if self._loose:
+            self._together.append(torch.stack(self._loose))
+            self._loose = []
 
 
 def _numbers(values: Sequence[float | Tensor]) -> FloatArray:

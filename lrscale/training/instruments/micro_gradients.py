@@ -24,9 +24,9 @@ class Norms:
 
     places: tuple[int, ...]
     """Of the parameters that have a gradient; the norm of the others is 0."""
-    plain: Tensor
-    """Shape (places,)."""
-    preconditioned: Tensor | None
+    plain: tuple[Tensor, ...]
+    """One for each place, of shape (); whoever can wait puts those of many steps together in one call."""
+    preconditioned: tuple[Tensor, ...] | None
     """The same of the gradients divided by Adam's denominators."""
 
 
@@ -88,10 +88,11 @@ class MicroGradients:
         self._held_bytes = 0
         self._done = []
         self._precondition = precondition
-        if direct:
-            loss.register_hook(self._queue)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        else:
+        if not direct:
             self._open = True
+        elif loss.grad_fn is not None:
+            # Two thirds of the time of `Tensor.register_hook`, which comes to the same.
+            loss.grad_fn.register_prehook(self._queue)
 
     def close(self) -> Norms | None:
         """Return the norms of the backward that ended, None where no gradient came."""
@@ -100,9 +101,9 @@ class MicroGradients:
         done, self._done = self._done, []
         if len(done) < 2:
             return done[0] if done else None
-        own = [part.preconditioned for part in done if part.preconditioned is not None]
+        own = tuple(norm for part in done if part.preconditioned is not None for norm in part.preconditioned)
         places = tuple(place for part in done for place in part.places)
-        return Norms(places, torch.cat([part.plain for part in done]), torch.cat(own) if own else None)
+        return Norms(places, tuple(norm for part in done for norm in part.plain), own or None)
 
     def placed(self, norms: Norms, leaves: Callable[[], Sequence[Tensor]]) -> Norms:
         """Return norms whose places are those of `leaves` by the places of `parameters`; others are left out."""
@@ -113,16 +114,16 @@ class MicroGradients:
             kept = [column for column, row in enumerate(rows) if row is not None]
             known = self._placed[norms.places] = tuple(row for row in rows if row is not None), kept
         places, kept = known
-        if places == norms.places:
-            return norms
-        return Norms(places, norms.plain if len(kept) == len(norms.places) else norms.plain[kept], None)
+        if len(kept) == len(norms.places):
+            return Norms(places, norms.plain, None)
+        return Norms(places, tuple(norms.plain[column] for column in kept), None)
 
     def divided(self, norms: Norms) -> Norms:
         """Return norms of what stands in ``grad`` together with those of the same gradients divided."""
         if self._denominators is None:
             return norms
         if not norms.places:
-            return Norms((), norms.plain, norms.plain)
+            return Norms((), (), ())
         present = [self.parameters[place].grad for place in norms.places]
         gradients = [gradient.detach() for gradient in present if gradient is not None]
         return Norms(norms.places, norms.plain, self._divided_norms(norms.places, gradients, self._denominators))
@@ -140,8 +141,8 @@ class MicroGradients:
         places = tuple(place for place in self._all if gradients[place] is not None)
         return self._norms(places, present, precondition) if present else None
 
-    def _queue(self, gradient: Tensor) -> None:
-        del gradient
+    def _queue(self, gradients: tuple[Tensor, ...]) -> None:
+        del gradients
         # FullyShardedDataParallel uses the same function for what it does at the end of a backward.
         torch.autograd.Variable._execution_engine.queue_callback(self._read)
 
@@ -188,33 +189,34 @@ class MicroGradients:
 
     def _divided_norms(
         self, places: tuple[int, ...], gradients: list[Tensor], denominators: AdamDenominators
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         # In portions: a copy of all gradients, and one of all denominators, might be what the device has no room for.
-        found, start, held = [], 0, 0
+        found: list[Tensor] = []
+        start, held = 0, 0
         for end, gradient in enumerate(gradients, start=1):
             held += 4 * gradient.numel()
             if held > HELD_BYTES or end == len(gradients):
                 dense = [one.to_dense() if one.is_sparse else one for one in gradients[start:end]]
                 divided = torch._foreach_div([one.float() for one in dense], denominators.of(places[start:end]))
-                found.append(norms_of(divided))
+                found += norms_of(divided)
                 start, held = end, 0
-        return torch.cat(found)
+        return tuple(found)
 
-    def _norms_of(self, gradients: list[Tensor]) -> Tensor:
+    def _norms_of(self, gradients: list[Tensor]) -> tuple[Tensor, ...]:
         if self._float32:
             try:
-                return torch.stack(torch._foreach_norm(gradients))
+                return torch._foreach_norm(gradients)
             except (RuntimeError, NotImplementedError):
                 # Sparse gradients, which the slower way takes too.
                 self._float32 = False
         return norms_of(gradients)
 
 
-def norms_of(gradients: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """Return the Euclidean norms of tensors, shape (tensors,)."""
+def norms_of(gradients: list[Tensor] | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the Euclidean norms of tensors, each of shape ()."""
     if any(one.dtype is not torch.float32 or one.is_sparse for one in gradients):
         gradients = [_plain(one) for one in gradients]
-    return torch.stack(torch._foreach_norm(gradients))
+    return torch._foreach_norm(gradients)
 
 
 def _plain(gradient: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from lrscale.laws.noise_scale.result import NoiseScale, RunNoiseScale
 from lrscale.training.instruments.base import INSTRUMENTS, AbstractInstrument
 from lrscale.training.instruments.batch_examples import BatchExamples
 from lrscale.training.instruments.batch_split import CannotSplitError, added, part_gradients, split_batch, untouched
-from lrscale.training.instruments.cadence import Cadence
+from lrscale.training.instruments.cadence import CALL_SECONDS, Cadence
 from lrscale.training.instruments.gradient_norms import GradientNorms
 from lrscale.training.instruments.gradient_table import GradientTable, MeasuredStep
 from lrscale.training.instruments.layout_refusal import refusal
@@ -27,14 +27,17 @@ from lrscale.training.instruments.loss_scale import loss_scale
 from lrscale.training.instruments.micro_gradients import AdamDenominators, MicroGradients, Norms
 from lrscale.training.instruments.noise_scale_fit import NoiseScaleFit
 from lrscale.training.instruments.parameters import parameter_groups, trained_parameters
+from lrscale.training.instruments.sum_exchange import SumExchange
 from lrscale.training.stop import TrialStopped
 
 EXCHANGE_EVERY = 100
-"""Measured steps between exchanges with the other ranks; an exchange waits for the slowest of them."""
+"""Measured steps between exchanges with the other ranks."""
 FIRST_EXCHANGE = 8
 """Measured steps before the first one, which chooses the share of the steps that is measured."""
 LOGGED_STEPS = 500
 """Last measured steps that a logged noise scale stands on."""
+_MEASURING = ("on_before_backward", "on_before_optimizer_step")
+"""Hooks of every measured step."""
 
 
 @INSTRUMENTS.register("noise_scale")
@@ -72,6 +75,7 @@ class NoiseScaleInstrument(AbstractInstrument):
         self.norms: GradientNorms = GradientNorms()
         self._reader: MicroGradients | None = None
         self._tables: list[GradientTable] = []
+        self._ranks: SumExchange | None = None
         self._reason: str | None = "no fit has begun"
         self._fit = NoiseScaleFit()
 
@@ -120,15 +124,16 @@ class NoiseScaleInstrument(AbstractInstrument):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a measurement; the one of an earlier fit is forgotten."""
         self._take_off()
-        self._fit = NoiseScaleFit(cadence=Cadence(self._budget))
+        self._fit = NoiseScaleFit(cadence=Cadence(self._budget, EXCHANGE_EVERY))
         self._tables = []
-        self.rest("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_train_batch_end")
+        self.rest(*_MEASURING, "on_after_backward", "on_train_batch_end")
         self._reason = refusal(trainer, pl_module)
         if self._reason is None:
             self._fit.world_size = int(trainer.world_size)
             self._fit.device = trainer.strategy.root_device
             wrapped = getattr(trainer.strategy, "model", None)
             self._fit.bucket_view = bool(getattr(wrapped, "gradient_as_bucket_view", False))
+            self._fit.scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
             self._attach(trainer)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -145,100 +150,113 @@ class NoiseScaleInstrument(AbstractInstrument):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Measure the parts of the batch where the step itself will have but one micro-gradient."""
-        if self._reader is None:
+        fit, reader = self._fit, self._reader
+        if reader is None:
             return
-        cadence = self._fit.cadence
-        cadence.batch(perf_counter())
+        began = perf_counter()
+        fit.cadence.batch(began)
         examples = self._examples.of(batch, batch_idx)
         if examples is None:
             self._reason = "the loader does not say how many examples a batch holds; pass examples="
             self._take_off()
             return
-        self._fit.batch_examples = examples
-        step, accumulate = int(trainer.global_step), int(trainer.accumulate_grad_batches)
-        alone = self._fit.world_size == 1 and accumulate == 1
-        self._fit.listening = not alone
-        if not self._fit.backwards:
-            self._measure(not alone and cadence.due(step))
+        fit.batch_examples = examples
+        fit.step = step = int(trainer.global_step)
+        accumulate = int(trainer.accumulate_grad_batches)
+        alone = fit.world_size == 1 and accumulate == 1
+        fit.listening = not alone
+        if not fit.backwards:
+            self._measure(not alone and fit.cadence.due(step))
         # Behind buckets that are views, `grad` is overwritten while the backward still runs.
-        self._fit.direct = accumulate == 1 and not self._fit.bucket_view
-        self._reader.listen(self._fit.measuring and not self._fit.direct)
-        if alone and not self._fit.gave_up and self._splits(step):
-            self._fit.split_at = step
-            self._measure_parts(self._reader, trainer, pl_module, batch, batch_idx)
+        fit.direct = accumulate == 1 and not fit.bucket_view
+        self._listen(fit.measuring and not fit.direct)
+        fit.cadence.stand(perf_counter() - began + CALL_SECONDS)
+        if alone and not fit.gave_up and self._splits(step):
+            fit.split_at = step
+            self._measure_parts(reader, trainer, pl_module, batch, batch_idx)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         """Take the gradients of this backward."""
         del trainer, pl_module
-        if self._reader is None or not self._fit.measuring:
+        fit, reader = self._fit, self._reader
+        if reader is None or not fit.measuring:
             return
         began = perf_counter()
-        if not self._fit.backwards:
-            self._fit.precondition = self._wants_preconditioned()
-        self._reader.open(loss, direct=self._fit.direct, precondition=self._fit.precondition)
-        self._fit.cadence.spend(perf_counter() - began)
+        if not fit.backwards:
+            fit.precondition = self._wants_preconditioned()
+        reader.open(loss, direct=fit.direct, precondition=fit.precondition)
+        fit.cadence.spend(perf_counter() - began + CALL_SECONDS)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
-        """Keep their norms."""
+        """Keep their norms, where another backward of this step may follow."""
         del trainer, pl_module
         if self._reader is None or not self._fit.measuring:
             return
         began = perf_counter()
-        norms = self._reader.close()
-        if norms is not None:
-            self._fit.backwards.append((self._fit.batch_examples, norms))
-        self._fit.cadence.spend(perf_counter() - began + self._reader.take_seconds())
+        self._close(self._reader)
+        self._fit.cadence.spend(perf_counter() - began + CALL_SECONDS)
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Complete the step with the norm of its mean gradient: unscaled by now, and not clipped yet."""
         del pl_module
-        if self._reader is None or not self._fit.measuring:
+        fit, reader = self._fit, self._reader
+        if reader is None or not fit.measuring:
             return
-        step, began = int(trainer.global_step), perf_counter()
-        read = self.norms.of(trainer, optimizer, step, self)
+        began = perf_counter()
+        read = self.norms.of(trainer, optimizer, fit.step, self)
         if self.norms.every_step:
             # Measuring adds nothing to a reading that is made anyway.
             began = perf_counter()
-        backwards, self._fit.backwards = self._fit.backwards, []
+        if fit.direct:
+            self._close(reader)
+        backwards, fit.backwards = fit.backwards, []
         accumulate = int(trainer.accumulate_grad_batches)
-        if not 1 <= len(backwards) <= accumulate or self._reader.pieces:
-            self._fit.odd_steps += 1
-            self._reader.pieces = 0
+        if not 1 <= len(backwards) <= accumulate or reader.pieces:
+            fit.odd_steps += 1
+            reader.pieces = 0
             backwards = []
         if read is not None and backwards:
-            mean = self._reader.placed(read.together(), lambda: self.norms.leaves(trainer, optimizer))
-            if self._fit.precondition:
-                mean = self._reader.divided(mean)
+            mean = reader.placed(read, lambda: self.norms.leaves(trainer, optimizer))
+            if fit.precondition:
+                mean = reader.divided(mean)
         else:
             # Every rank adds a row for every step, or the ranks could not put their tables together.
-            nothing = torch.full((1,), torch.nan, device=self._fit.device)
-            mean = Norms((0,), nothing, nothing if self._fit.precondition else None)
+            nothing = (torch.tensor(torch.nan, device=fit.device),)
+            mean = Norms((0,), nothing, nothing if fit.precondition else None)
             backwards = [(1.0, mean)]
-        scale = loss_scale(trainer)
+        scale = loss_scale(trainer) if fit.scaled else 1.0
         # Lightning divides the loss by `accumulate` also where an epoch ends on fewer backwards.
         mean_factor: float | Tensor = accumulate / len(backwards)
-        if getattr(optimizer, "_step_supports_amp_scaling", False):
+        if fit.scaled and getattr(optimizer, "_step_supports_amp_scaling", False):
             # Such an optimizer unscales inside of its step.
             mean_factor = mean_factor / scale
-        self._add(step, backwards, mean, accumulate / scale, mean_factor)
-        self._fit.cadence.spend(perf_counter() - began, steps=1)
+        self._add(fit.step, backwards, mean, accumulate / scale, mean_factor)
+        fit.cadence.spend(perf_counter() - began + CALL_SECONDS, steps=1)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Exchange with the other ranks when it is time."""
+        """Begin an exchange with the other ranks when it is time, and take what came of it a batch later."""
         del outputs, batch, batch_idx
-        self.rest("on_train_batch_end")
-        if not self._tables:
+        fit, ranks = self._fit, self._ranks
+        if ranks is None:
             return
         began = perf_counter()
-        self._exchange()
-        if self._fit.listening:
-            self._settle(int(trainer.accumulate_grad_batches))
+        if not ranks.under_way:
+            ranks.launch(fit.cadence.totals)
+            fit.exchanges += 1
+            if fit.world_size > 1:
+                # By the end of the next batch the slowest rank has come by here, or is about to.
+                fit.cadence.exchanged(perf_counter() - began + CALL_SECONDS, whole=False)
+                return
+        self.rest("on_train_batch_end")
+        totals = ranks.land()
+        if fit.listening:
+            fit.cadence.settle(totals, int(trainer.accumulate_grad_batches))
         sums = self.sums
         if self._log and sums is not None:
             found = noise_scale(sums[-LOGGED_STEPS:], confidence=self._confidence)
             if found.value is not None:
                 pl_module.log("noise_scale", found.value)
-        self._fit.cadence.spend(perf_counter() - began)
+        fit.cadence.exchanged(perf_counter() - began + CALL_SECONDS, whole=True)
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Leave the time of validation out of that of the steps."""
@@ -248,14 +266,15 @@ class NoiseScaleInstrument(AbstractInstrument):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Exchange the last steps."""
         del trainer, pl_module
-        self._exchange()
+        if self._ranks is not None:
+            self._ranks.finish()
         self._take_off()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Leave the module as it was; the other ranks can be asked only where all of them end here."""
         del trainer, pl_module
-        if self._fit.world_size == 1 or isinstance(exception, TrialStopped):
-            self._exchange()
+        if self._ranks is not None and (self._fit.world_size == 1 or isinstance(exception, TrialStopped)):
+            self._ranks.finish()
         self._take_off()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -272,22 +291,20 @@ class NoiseScaleInstrument(AbstractInstrument):
             self._reason = "no optimizer has a parameter that requires a gradient"
             return
         self._fit.names = list(dict.fromkeys(name for name, _ in self._fit.trained))
-        membership = np.zeros((len(self._fit.trained), len(self._fit.names)))
-        for row, (name, _) in enumerate(self._fit.trained):
-            membership[row, self._fit.names.index(name)] = 1
+        groups = [self._fit.names.index(name) for name, _ in self._fit.trained]
         by_identity = {id(leaf): leaf for _, leaves in parameter_groups(trainer) for leaf in leaves}
         leaves = [by_identity[identity] for _, identity in self._fit.trained]
         denominators = AdamDenominators(leaves, trainer.optimizers)
-        self._tables = [GradientTable(membership, self._fit.world_size)]
+        self._tables = [GradientTable(groups)]
         if self._preconditioned_every is not None and denominators.possible:
             self._fit.denominators = denominators
-            self._tables.append(GradientTable(membership, self._fit.world_size))
+            self._tables.append(GradientTable(groups))
+        self._ranks = SumExchange(self._tables, self._fit.world_size, self._fit.device)
         self._reader = MicroGradients(leaves, self._fit.denominators)
 
     def _take_off(self) -> None:
-        if self._reader is not None:
-            self._reader.listen(False)
-            self._reader = None
+        self._listen(False)
+        self._reader = self._ranks = None
         self._fit.backwards = []
         for table in self._tables:
             table.forget()
@@ -295,22 +312,22 @@ class NoiseScaleInstrument(AbstractInstrument):
     def _measure(self, on: bool) -> None:
         """Measure the step that begins, or pass it over: Lightning then calls no hook for nothing."""
         if on != self._fit.measuring:
-            (self.wake if on else self.rest)("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+            (self.wake if on else self.rest)(*_MEASURING)
         self._fit.measuring = on
 
-    def _exchange(self) -> None:
-        for table in self._tables:
-            table.exchange(self._fit.device)
-        self._fit.exchanges += 1
+    def _listen(self, on: bool) -> None:
+        """Let hooks on the parameters see the gradients of each backward, where ``grad`` does not hold it alone."""
+        if self._reader is not None and on != self._fit.on_leaves:
+            self._reader.listen(on)
+            (self.wake if on else self.rest)("on_after_backward")
+            self._fit.on_leaves = on
 
-    def _settle(self, accumulate: int) -> None:
-        """Choose the share of the steps that is measured; ranks of different speed choose as one."""
-        totals = self._fit.cadence.totals
-        if self._fit.world_size > 1 and self._budget is not None:
-            whole = torch.tensor(totals, device=self._fit.device, dtype=torch.float32)
-            torch.distributed.all_reduce(whole)
-            totals = tuple(whole.tolist())
-        self._fit.cadence.settle(totals, accumulate)
+    def _close(self, reader: MicroGradients) -> None:
+        """Keep the norms of the backward that ended."""
+        norms = reader.close()
+        if norms is not None:
+            self._fit.backwards.append((self._fit.batch_examples, norms))
+        self._fit.cadence.spend(reader.take_seconds())
 
     def _splits(self, step: int) -> bool:
         last = self._fit.split_at
@@ -337,22 +354,13 @@ class NoiseScaleInstrument(AbstractInstrument):
         micro_factor: float | Tensor,
         mean_factor: float | Tensor,
     ) -> None:
-        examples = tuple(size for size, _ in backwards)
-        plain = [(norms.places, norms.plain) for _, norms in backwards]
-        own = [(norms.places, norms.preconditioned) for _, norms in backwards if norms.preconditioned is not None]
-        means = (mean.plain, mean.preconditioned)
-        for table, rows, whole in zip(self._tables, (plain, own), means, strict=False):
-            if rows and whole is not None:
-                table.add(
-                    MeasuredStep(
-                        step=step,
-                        examples=examples,
-                        norms=tuple(rows),
-                        mean_norms=(mean.places, whole),
-                        micro_factor=micro_factor,
-                        mean_factor=mean_factor,
-                    )
-                )
+        examples = tuple([size for size, _ in backwards])
+        places = tuple([norms.places for _, norms in backwards] + [mean.places])
+        one = MeasuredStep(step, examples, places, micro_factor, mean_factor)
+        self._tables[0].add(one, [*(norm for _, norms in backwards for norm in norms.plain), *mean.plain])
+        if mean.preconditioned is not None and len(self._tables) > 1:
+            own = [norm for _, norms in backwards for norm in norms.preconditioned or ()]
+            self._tables[1].add(one, [*own, *mean.preconditioned])
         wanted = (EXCHANGE_EVERY if self._fit.exchanges else FIRST_EXCHANGE) if self._fit.listening else 1
         if len(self._tables[0]) >= wanted:
             self.wake("on_train_batch_end")

@@ -23,6 +23,10 @@ class NoiseScaleFit:
     trained: list[tuple[str, int]] = field(default_factory=list)
     """(group, identity) of every parameter that is measured."""
     denominators: AdamDenominators | None = None
+    step: int = 0
+    """The Trainer's ``global_step`` while a batch is under way."""
+    scaled: bool = False
+    """Whether an AMP scaler multiplies losses."""
     batch_examples: float = 1.0
     """Of the micro-batch that is under way."""
     listening: bool = False
@@ -35,6 +39,8 @@ class NoiseScaleFit:
     exchanges: int = 0
     bucket_view: bool = False
     """Whether DDP lets ``grad`` be a view into its buckets."""
+    on_leaves: bool = False
+    """Whether hooks on the parameters see every gradient."""
     direct: bool = False
     """Whether ``grad`` holds one backward when it ends."""
     precondition: bool = False

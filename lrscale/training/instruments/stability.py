@@ -75,8 +75,8 @@ class StabilityInstrument(AbstractInstrument):
             return
         # An optimizer that supports it unscales inside of its step.
         scale = loss_scale(trainer) if getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0
-        self._held.append((self._place(trainer, step) - self._first, read.parts, scale))
-        self._count += 1 + len(read.parts)
+        self._held.append((self._place(trainer, step) - self._first, read.plain, scale))
+        self._count += 1 + len(read.plain)
         if self._count >= HELD:
             self._gather()
 

@@ -54,3 +54,30 @@ def test_a_measurement_beside_training_waits_until_it_is_paid_for() -> None:
     assert not cadence.affords(4)
     assert Cadence(None).affords(4)
     assert Cadence(None).refusal is None
+
+
+def test_what_every_batch_costs_and_the_exchanges_leave_less_for_measuring() -> None:
+    cadence = Cadence(0.02, exchange_every=100)
+    trained(cadence, 100, 0.010)
+    for _ in range(8):
+        cadence.spend(0.0005, steps=1)
+    cadence.exchanged(0.008, whole=False)
+    cadence.exchanged(0.002, whole=True)
+    for _ in range(100):
+        cadence.stand(0.00002)
+    cadence.settle(cadence.totals, accumulate=1)
+    # 0.5 ms and a hundredth of 10 ms for each measured step; 0.2 ms a step less 0.02 ms for every batch are left.
+    assert cadence.every == 4
+    for _ in range(100):
+        cadence.stand(0.0002)
+    cadence.settle(cadence.totals, accumulate=1)
+    assert cadence.every == MOST_EVERY
+
+
+def test_what_measuring_costs_in_the_first_batches_says_nothing_of_the_others() -> None:
+    cadence = Cadence(0.02)
+    cadence.spend(1.0, steps=1)
+    cadence.stand(1.0)
+    trained(cadence, 10, 0.010)
+    cadence.spend(0.0001, steps=1)
+    assert cadence.totals == pytest.approx((0.1, 10, 0.0001, 1, 0, 0, 0))

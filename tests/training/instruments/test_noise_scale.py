@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lrscale
 from lrscale.errors import LrscaleError
 from lrscale.training.instruments.batch_split import CannotSplitError, split_batch
+from lrscale.training.instruments.gradient_table import GradientTable, MeasuredStep
 from lrscale.training.instruments.micro_gradients import AdamDenominators, MicroGradients
 
 FLAVOURS = ("lightning.pytorch", "pytorch_lightning")
@@ -189,7 +190,7 @@ def test_adams_preconditioner_divides_every_micro_gradient() -> None:
         norms = reader.close()
         assert norms is not None and norms.preconditioned is not None
         found = dict(
-            zip(norms.places, zip(norms.plain.tolist(), norms.preconditioned.tolist(), strict=True), strict=True)
+            zip(norms.places, zip(map(float, norms.plain), map(float, norms.preconditioned), strict=True), strict=True)
         )
         # The weight that is used twice counts once, and the one without a gradient not at all.
         assert sorted(found) == [0, 1]
@@ -209,9 +210,27 @@ def test_gradients_are_reduced_in_portions_when_they_are_large(monkeypatch: pyte
     root.backward()
     norms = reader.close()
     assert norms is not None
-    assert dict(zip(norms.places, norms.plain.tolist(), strict=True)) == {0: 4.0, 1: 8.0, 2: 12.0}
+    assert dict(zip(norms.places, map(float, norms.plain), strict=True)) == {0: 4.0, 1: 8.0, 2: 12.0}
     reader.listen(False)
     assert all(not leaf._backward_hooks for leaf in leaves)
+
+
+def test_sums_are_the_same_however_many_norms_are_put_together_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = []
+    for held in (1, 5, 4096):
+        monkeypatch.setattr("lrscale.training.instruments.gradient_table.HELD", held)
+        table = GradientTable([0, 1, 0])
+        # Two backwards, one without a gradient of the first parameter; then a step that no parameter has a mean for.
+        step = MeasuredStep(3, (4.0, 2.0), ((0, 1, 2), (2, 1), (1, 0)), 2.0, 0.5)
+        table.add(step, [torch.tensor(float(norm)) for norm in (1, 2, 3, 4, 5, 6, 7)])
+        table.add(step._replace(step=4, places=((), (0,), ())), [torch.tensor(8.0)])
+        assert len(table) == 2
+        steps, sums = table.pack()
+        assert steps == [3, 4] and len(table) == 0
+        packed.append(sums.tolist())
+    # Columns: backwards, sum of 1 / examples, squares of both groups times 2 ** 2, those of the mean times 0.5 ** 2.
+    expected = [[2, 0.75, 4 * (1 + 9 + 16), 4 * (4 + 25), 49 / 4, 36 / 4], [2, 0.75, 4 * 64, 0, 0, 0]]
+    assert packed == [expected] * 3
 
 
 def test_preconditioned_norms_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +253,7 @@ def test_preconditioned_norms_are_the_same_in_portions(monkeypatch: pytest.Monke
         monkeypatch.setattr("lrscale.training.instruments.micro_gradients.HELD_BYTES", held)
         found = reader.norms([leaf.grad for leaf in leaves], precondition=True)
         assert found is not None and found.preconditioned is not None
-        assert found.preconditioned.tolist() == pytest.approx(expected, rel=1e-5)
+        assert [float(one) for one in found.preconditioned] == pytest.approx(expected, rel=1e-5)
 
 
 def test_adam_gets_a_preconditioned_noise_scale_and_sgd_does_not() -> None:

@@ -58,8 +58,8 @@ def test_what_rides_on_a_trial_is_no_part_of_its_identity_and_stays_within_its_b
     (ran,) = trials.run((spec(), LAYOUTS["2 ranks"]), instruments={"noise_scale": {"budget": 1e-6}})
     assert ran.record.trial_id == spec().trial_id
     found = RunNoiseScale.from_dict(ran.record.measurements["noise_scale"]["whole"])
-    # Eight steps show what measuring costs; it costs more than a millionth of the time.
-    assert found.total.steps == 8
+    # Eight steps show what measuring costs, more than a millionth of the time; on the ninth the ranks agree on it.
+    assert found.total.steps == 9
     assert found.total.status.value == "too_few_steps"
 
 

@@ -246,14 +246,40 @@ def recommend(
     format_: Annotated[
         str, typer.Option("--format", metavar="text|yaml|markdown|cli", help="cli: a LightningCLI config.")
     ] = "text",
+    params: Annotated[
+        str | None,
+        typer.Option("--params", metavar="N", help="Parameters of a larger model: forecast from smaller cells."),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", metavar="UNIT", help="Of a bare --horizon: examples or tokens.")
+    ] = None,
+    tokens_per_example: Annotated[
+        float | None,
+        typer.Option("--tokens-per-example", metavar="N", help="Default: what the batches of the task showed."),
+    ] = None,
 ) -> None:
     """Print the setting for a target, with its interval.
 
-    The exit code is 1 when the trials cannot tell; what it would take is printed.
+    With --params it is a forecast for a model of that size, from the cells of experiments.forecast. The exit code is 1
+    when the trials cannot tell; what it would take is printed.
     """
+    if params is not None:
+        from lrscale.cli.forecast import print_forecast
+
+        _end(
+            print_forecast(
+                study,
+                params=params,
+                horizon=horizon,
+                unit=unit,
+                tokens_per_example=tokens_per_example,
+                format_name=format_,
+            )
+        )
     from lrscale.cli.recommend import print_recommendation
 
-    _end(print_recommendation(study, batch_size=batch_size, horizon=horizon, format_name=format_))
+    length = f"{horizon} {unit}" if horizon is not None and unit is not None else horizon
+    _end(print_recommendation(study, batch_size=batch_size, horizon=length, format_name=format_))
 
 
 @app.command("status")

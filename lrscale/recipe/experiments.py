@@ -24,6 +24,7 @@ from lrscale.recipe.fields import (
     refuse,
     shown,
 )
+from lrscale.recipe.forecast import Forecast
 from lrscale.recipe.task import Section
 from lrscale.schedules import SCHEDULES, build_schedule
 from lrscale.units import Duration
@@ -332,6 +333,8 @@ class Experiments(Section):
         ScheduleComparison | None, BeforeValidator(lambda value: long_comparison(long_switch(value)))
     ] = None
     """Comparison of schedules; a list of schedules is short for ``{schedules: [...]}``."""
+    forecast: Annotated[Forecast | None, BeforeValidator(long_switch)] = None
+    """LR and batch size over model sizes and horizons, carried to the target."""
     noise_scale: Annotated[NoiseScale | None, BeforeValidator(long_switch)] = None
     """Gradient noise scale over training."""
     throughput: Annotated[Throughput | None, BeforeValidator(long_switch)] = None
@@ -352,6 +355,10 @@ class Experiments(Section):
             for name in ("batch_size", "horizon"):
                 if getattr(self.schedules, name) is None:
                     refuse(f"need schedules.{name} while scaling is off", hint=f"set experiments.schedules.{name}")
+        if self.forecast is not None and self.scaling is None:
+            for name in ("horizons", "batch_sizes"):
+                if getattr(self.forecast, name) is None:
+                    refuse(f"need forecast.{name} while scaling is off", hint=f"set experiments.forecast.{name}")
         return self
 
 
@@ -362,6 +369,8 @@ class Target(Section):
     """Global batch size of the job. Default: recommended."""
     horizon: Length | None = None
     """Length of the job. Default: the length that was calibrated."""
+    params: Annotated[Real, Field(gt=0)] | None = None
+    """Parameters of the job's model, counted like those of the task, for a forecast. Default: no forecast."""
     objective: Objective = "loss"
     """What is best: the lowest ``loss`` at equal examples, or the shortest ``time`` among losses within `tolerance`."""
     tolerance: Annotated[Real, Field(ge=0, lt=1)] = 0.001

@@ -22,6 +22,7 @@ _LONG_FORMS: Mapping[EntryPath, Callable[[Any], Any]] = MappingProxyType(
         ("experiments", "range_test", "confirm"): long_switch,
         ("experiments", "scaling"): long_switch,
         ("experiments", "scaling", "schedule"): long_schedule,
+        ("experiments", "forecast"): long_switch,
         ("experiments", "throughput"): long_switch,
         ("experiments", "memory"): long_switch,
         ("experiments", "equivalence"): long_switch,

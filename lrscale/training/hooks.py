@@ -15,6 +15,7 @@ from lrscale.training.methods import replace_method
 from lrscale.training.monitor import loss_of
 from lrscale.training.recorder import Recorder
 from lrscale.training.seeding import seed_rank
+from lrscale.training.sizes import parameter_counts, sequence_length
 from lrscale.training.start_state import StartLoader
 from lrscale.training.trainer_setup import settle_length, sort_callbacks
 
@@ -97,7 +98,7 @@ class TrialHooks:
             self.facts["start"] = self._start.load(pl_module, trainer.strategy.optimizers)
         self.facts.update(self._control.attach(trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs))
         self.facts.update(self._companions.attach(trainer.strategy.optimizers))
-        self.facts["parameters"] = sum(parameter.numel() for parameter in pl_module.parameters())
+        self.facts.update(parameter_counts(pl_module))
         self._look_for_batch_norm(pl_module)
         self._time_validation(trainer)
         seed_rank(self._seed, self._rank)
@@ -109,6 +110,9 @@ class TrialHooks:
         if not self._compared:
             self._compared = True
             self._compare_ranks(trainer, batch)
+            length = sequence_length(batch)
+            if length is not None:
+                self.facts["sequence_length"] = length
         if self._new_step:
             self._new_step = False
             self._recorder.lr = self._control.before_step(self._recorder.steps)

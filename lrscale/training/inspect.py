@@ -22,6 +22,7 @@ from lrscale.training.failure import describe_failure
 from lrscale.training.hooks import prepare_module, validation_metrics
 from lrscale.training.lr_control import LRControl
 from lrscale.training.monitor import find_monitor, loss_of
+from lrscale.training.sizes import parameter_counts
 from lrscale.training.trainer_setup import trainer_arguments
 from lrscale.training.trial import Job, build, built_facts, fit, scratch_folder
 from lrscale.units import Layout
@@ -158,7 +159,7 @@ class _Spy:
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         control = LRControl(None, 1.0, LOOK_HORIZON)
         self.facts.update(control.attach(trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs))
-        self.facts["parameters"] = sum(parameter.numel() for parameter in pl_module.parameters())
+        self.facts.update(parameter_counts(pl_module))
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         del trainer, pl_module, batch_idx

@@ -10,6 +10,10 @@ from lrscale.study.experiments.scaling import Scaling as Scaling
 from lrscale.study.experiments.schedule_comparison import ScheduleComparison as ScheduleComparison
 
 # isort: split
+# Its searches begin where those above ended.
+from lrscale.study.experiments.forecast import Forecast as Forecast
+
+# isort: split
 # It combines the trials of those above.
 from lrscale.study.experiments.noise_scale import NoiseScale as NoiseScale
 from lrscale.study.experiments.throughput import Throughput as Throughput

@@ -1,0 +1,116 @@
+"""Cells of smaller models and shorter horizons: the recipe's `experiments.forecast`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from typing_extensions import Self
+
+from lrscale.recipe.fields import Count, Length, Real, distinct, refuse, shown
+from lrscale.recipe.task import Section
+
+NAME = "name"
+"""Key that names a variant; the others are overrides."""
+_TASK = "task."
+
+
+def variants(value: Any) -> Any:
+    """Return ``[{path: value, ...}, ...]`` for its short form, paths with a list of values each; lists as they are.
+
+    Examples
+    --------
+    >>> variants({"task.model.init_args.width": [32, 64]})
+    [{'task.model.init_args.width': 32}, {'task.model.init_args.width': 64}]
+    """
+    if not isinstance(value, Mapping):
+        return value
+    for path, own in value.items():
+        if not isinstance(own, list) or not own:
+            refuse(f"gives {path} no list of values: {shown(own)}", hint="write for example [32, 64, 128]")
+    lengths = {path: len(own) for path, own in value.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{path} has {count}" for path, count in lengths.items())
+        refuse(f"moves its entries together, and {told}", hint="give each the same number of values")
+    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
+Variants = Annotated[
+    tuple[Mapping[str, Any], ...],
+    BeforeValidator(variants),
+    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}),
+]
+
+
+class Forecast(Section):
+    """The best LR and batch over model sizes and horizons, and what they say about the target.
+
+    Schedule and warm-up are those of `scaling`, or cosine with a twentieth of warm-up.
+
+    Examples
+    --------
+    >>> cells = Forecast.model_validate({"factors": {"task.model.init_args.width": [32, 64]}})
+    >>> [cells.label(one) for one in cells.factors]
+    ['width 32', 'width 64']
+    """
+
+    factors: Annotated[Variants, Field(min_length=1)] = ({},)
+    """Models, as entries of the task with a list of values each, which move together, or as a list of
+    ``{name: small, task.model.init_args.width: 32}``. From small to large. Default: the task as it is."""
+    horizons: Annotated[tuple[Length, ...], Field(min_length=1)] | None = None
+    """Lengths of training, from short to long. Default: that of `scaling`."""
+    batch_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Global batch sizes of every cell. Default: those of `scaling`. The best one of each cell should lie inside: three
+    that span a factor of 16 say more than three neighbours."""
+    seeds: Count = 1
+    """Seed replicates of every setting; the cells hold each other up, and more cells say more than more seeds."""
+    ratio: Annotated[Real, Field(gt=1)] = 2.0
+    """Ratio of neighbouring LRs, above 1."""
+    max_learning_rates: Annotated[Count, Field(ge=3)] = 7
+    """Most LRs tried at one batch size of a cell, at least 3."""
+    validations: Count = 4
+    """Validations over the horizon."""
+
+    @model_validator(mode="after")
+    def _separate(self) -> Self:
+        for one in self.factors:
+            for path in one:
+                if path != NAME and not path.startswith(_TASK):
+                    refuse(
+                        f"sets {path}, which is no entry of the task",
+                        hint="write for example task.model.init_args.width",
+                    )
+        distinct([dict(one) for one in self.factors])
+        distinct([self.label(one) for one in self.factors])
+        distinct(self.horizons or ())
+        distinct(self.batch_sizes or ())
+        for horizon in self.horizons or ():
+            if horizon.unit == "tokens":
+                refuse(
+                    f"has horizon {horizon}, and how many tokens an example has is the task's affair",
+                    hint="use examples",
+                )
+            if horizon.unit == "steps" and len(self.batch_sizes or (0, 0)) > 1:
+                refuse(
+                    f"compares batch sizes over {horizon}, which are not the same data",
+                    hint="state the horizons in examples",
+                )
+        return self
+
+    @staticmethod
+    def overrides(variant: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a variant without its name."""
+        return {path: value for path, value in variant.items() if path != NAME}
+
+    @staticmethod
+    def label(variant: Mapping[str, Any]) -> str:
+        """Return a variant's name, or its values with the last part of their path."""
+        if NAME in variant:
+            return str(variant[NAME])
+        return ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in variant.items())
+
+    def grid(self) -> list[tuple[int, int]]:
+        """Return the places of models and horizons of all cells, small ones first."""
+        return list(itertools.product(range(len(self.factors)), range(len(self.horizons or (0,)))))

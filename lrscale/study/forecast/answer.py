@@ -1,0 +1,289 @@
+"""From the cells of a study to a forecast in words, with published laws beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lrscale.laws.forecast import CellOptimum, Forecast, ForecastCell, forecast
+from lrscale.laws.published import PUBLISHED_LAWS, Scale
+from lrscale.recipe.experiments import Target
+from lrscale.study.finding import Check, Finding, Quantity
+from lrscale.study.words import number
+
+if TYPE_CHECKING:
+    from lrscale.study.experiments.base import AbstractExperiment
+
+
+def forecast_finding(
+    experiment: AbstractExperiment,
+    cells: Sequence[ForecastCell],
+    *,
+    target: Target | None,
+    tokens_per_example: int | None,
+    tolerance: float,
+    training_examples: int | None,
+    trial_ids: tuple[str, ...],
+    monitor: str | None,
+    wanted: int,
+) -> Finding:
+    """Return the finding of the experiment; without a target of known size and length the cells alone.
+
+    Parameters
+    ----------
+    experiment : AbstractExperiment
+        For its key and title.
+    cells : sequence of ForecastCell
+        Those with finished trials, horizons in examples.
+    target : Target or None
+        The recipe's.
+    tokens_per_example : int or None
+        Length of an example of the task, where its batches show one.
+    tolerance : float
+        Relative loss difference that the user calls equal.
+    training_examples : int or None
+        Examples of an epoch.
+    trial_ids : tuple of str
+        The trials.
+    monitor : str or None
+        Name of the loss.
+    wanted : int
+        Cells that the recipe asks for.
+    """
+    data: dict[str, Any] = {
+        "cells": [dataclasses.asdict(cell) for cell in cells],
+        "tokens_per_example": tokens_per_example,
+        "tolerance": tolerance,
+        "monitor": monitor,
+        "forecast": None,
+        "published": [],
+    }
+    finding = Finding(
+        key=experiment.key,
+        title=experiment.title,
+        status="cannot_tell",
+        sentence=f"{len(cells)} of {wanted} cells have trials.",
+        data=data,
+        trial_ids=trial_ids,
+        tables={"cells": tuple(run_rows(cells))},
+    )
+    place = None if target is None else target_place(target, training_examples, tokens_per_example)
+    if place is None:
+        sentence = (
+            f"{len(cells)} cells are measured, and the target names no model size and length: set target.params and "
+            "target.horizon, or ask lrscale recommend --params N --horizon T."
+        )
+        return dataclasses.replace(finding, sentence=sentence)
+    if not any(cell.finite.any() for cell in cells):
+        return dataclasses.replace(finding, sentence="Every trial of every cell diverged or was lost.")
+    found = forecast(cells, params=place[0], horizon=place[1], tolerance=tolerance)
+    rows = published_rows(found, tokens_per_example)
+    return dataclasses.replace(
+        finding,
+        status="ok" if found.ok else "cannot_tell",
+        sentence=sentence_of(found),
+        numbers=numbers_of(found),
+        tables={
+            "families": tuple(family_rows(found)),
+            "cells": tuple(optimum_rows(found)),
+            "published": tuple(rows),
+        },
+        checks=tuple(_checks(found)),
+        data={**data, "forecast": found.to_dict(), "published": rows},
+    )
+
+
+def target_place(
+    target: Target, training_examples: int | None, tokens_per_example: float | None
+) -> tuple[float, float] | None:
+    """Return (params, examples) of a target; None unless it names both."""
+    horizon = target.horizon
+    if target.params is None or horizon is None:
+        return None
+    if horizon.unit == "examples":
+        return target.params, float(horizon.value)
+    if horizon.unit == "epochs" and training_examples:
+        return target.params, float(horizon.value * training_examples)
+    if horizon.unit == "tokens" and tokens_per_example:
+        return target.params, horizon.value / tokens_per_example
+    if horizon.unit == "steps" and target.batch_size is not None:
+        return target.params, float(horizon.value * target.batch_size)
+    return None
+
+
+def read_cells(finding: Finding) -> list[ForecastCell]:
+    """Return the cells that a finding carries."""
+    return [
+        ForecastCell(
+            label=cell["label"],
+            params=cell["params"],
+            horizon=cell["horizon"],
+            lr=tuple(cell["lr"]),
+            batch=tuple(cell["batch"]),
+            loss=tuple(cell["loss"]),
+        )
+        for cell in finding.data["cells"]
+    ]
+
+
+def amount_text(value: float) -> str:
+    """Return a large number as people say it.
+
+    Examples
+    --------
+    >>> amount_text(8e8), amount_text(19_531_250), amount_text(1234), amount_text(640)
+    ('800M', '19.5M', '1.23k', '640')
+    """
+    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def sentence_of(found: Forecast) -> str:
+    """Return the forecast as a sentence with its interval, its held-out miss and its scope; or the refusal."""
+    where = f"At {amount_text(found.params)} parameters and {amount_text(found.horizon)} examples"
+    if not found.ok or found.lr is None:
+        return f"{found.reason} {found.needs}".strip()
+    batch = ""
+    if found.batch is not None:
+        batch = (
+            f", the best batch {number(found.batch.value)} (95 % {number(found.batch.lo)} to {number(found.batch.hi)})"
+        )
+    elif found.fixed_batch is not None:
+        batch = f" at batch {number(found.fixed_batch, 6)}"
+    loss = (
+        ""
+        if found.loss is None
+        else f", the loss {number(found.loss.value, 3)} ({number(found.loss.lo, 3)} to {number(found.loss.hi, 3)})"
+    )
+    lr = f"{number(found.lr.value)} (95 % {number(found.lr.lo)} to {number(found.lr.hi)})"
+    return f"{where} the best peak LR is forecast at {lr}{batch}{loss}. {found.reason}"
+
+
+def numbers_of(found: Forecast) -> dict[str, Quantity]:
+    """Return the forecast setting as numbers."""
+    spans = {"lr": (found.lr, ""), "batch_size": (found.batch, "examples"), "loss": (found.loss, "")}
+    return {
+        name: Quantity(value=span.value, lo=span.lo, hi=span.hi, unit=unit, confidence=found.confidence)
+        for name, (span, unit) in spans.items()
+        if span is not None and found.ok
+    }
+
+
+def family_rows(found: Forecast) -> list[dict[str, Any]]:
+    """Return a row a family: its setting, its miss on the largest cell, the chosen one marked."""
+    return [
+        {
+            "family": one.family,
+            "meaning": one.meaning,
+            "chosen": one.family == found.family,
+            "lr": None if one.lr is None else one.lr.value,
+            "lr_lo": None if one.lr is None else one.lr.lo,
+            "lr_hi": None if one.lr is None else one.lr.hi,
+            "batch": None if one.batch is None else one.batch.value,
+            "batch_lo": None if one.batch is None else one.batch.lo,
+            "batch_hi": None if one.batch is None else one.batch.hi,
+            "miss_cell": None if one.miss is None else one.miss.cell,
+            "miss_lr": None if one.miss is None else one.miss.lr_factor,
+            "miss_batch": None if one.miss is None else one.miss.batch_factor,
+            "miss_regret": None if one.miss is None else one.miss.regret,
+            "aicc": one.aicc,
+            "reason": one.reason,
+        }
+        for one in found.families
+    ]
+
+
+def optimum_rows(found: Forecast) -> list[dict[str, Any]]:
+    """Return a row a cell: its best setting."""
+    return [
+        {
+            "cell": one.label,
+            "params": one.params,
+            "horizon": one.horizon,
+            "lr": one.lr.value,
+            "lr_lo": one.lr.lo,
+            "lr_hi": one.lr.hi,
+            "batch": None if one.batch is None else one.batch.value,
+            "batch_lo": None if one.batch is None else one.batch.lo,
+            "batch_hi": None if one.batch is None else one.batch.hi,
+            "loss": one.loss,
+            "runs": one.n_runs,
+        }
+        for one in found.cells
+    ]
+
+
+def run_rows(cells: Sequence[ForecastCell]) -> list[dict[str, Any]]:
+    """Return a row a cell before anything is fitted."""
+    return [
+        {"cell": cell.label, "params": cell.params, "horizon": cell.horizon, "runs": len(cell.lr)} for cell in cells
+    ]
+
+
+def published_rows(found: Forecast, tokens_per_example: float | None) -> list[dict[str, Any]]:
+    """Return what each published law says of the target, batches in examples; comparisons, used for nothing.
+
+    Laws count tokens: where an example's tokens are unknown they are silent and say so. A law without a factor of its
+    own starts from the largest cell.
+    """
+    rows = []
+    near = max(found.cells, key=lambda one: one.params * one.horizon, default=None)
+    for name, law in PUBLISHED_LAWS.items():
+        row: dict[str, Any] = {
+            "law": name,
+            "authors": law.authors,
+            "arxiv": law.arxiv,
+            "formula": law.formula,
+            "counts": law.counts,
+            "conventions": law.conventions,
+            "lr": None,
+            "batch": None,
+            "outside": "",
+            "silent": "how many tokens an example has is not known",
+        }
+        if tokens_per_example is not None:
+            answer = law.answer(
+                Scale(
+                    params=found.params,
+                    tokens=found.horizon * tokens_per_example,
+                    loss=None if found.loss is None else found.loss.value,
+                ),
+                near=None if near is None else Scale(params=near.params, tokens=near.horizon * tokens_per_example),
+                measured=_measured(near, tokens_per_example),
+            )
+            batch = answer.batch_tokens
+            row |= {
+                "lr": answer.lr,
+                "batch": None if batch is None else batch / tokens_per_example,
+                "outside": "; ".join(answer.outside),
+                "silent": answer.silent,
+            }
+        rows.append(row)
+    return rows
+
+
+def _measured(near: CellOptimum | None, tokens_per_example: float) -> Mapping[str, float] | None:
+    if near is None:
+        return None
+    own = {"lr": near.lr.value}
+    return own if near.batch is None else {**own, "batch_tokens": near.batch.value * tokens_per_example}
+
+
+def _checks(found: Forecast) -> list[Check]:
+    checks = [Check(name="forecast", status="INFO", sentence=note) for note in found.notes]
+    chosen = found.chosen
+    if chosen is not None and chosen.miss is not None and not chosen.miss.inside:
+        checks.append(
+            Check(
+                name="largest cell held out",
+                status="WARNING",
+                sentence=(
+                    f"Held out, {chosen.miss.cell} had its best LR outside of the interval that the others gave it."
+                ),
+                remedy="read the interval of the forecast as too narrow, or add cells nearer to the target",
+            )
+        )
+    return checks

@@ -10,12 +10,13 @@
 8. How does the learning rate scale with the batch size? Optimal LR and the competing rules
 9. What else should move with the batch size? Companions
 10. Which schedule? Forest plot at each schedule's own best LR
-11. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-12. How large a batch fits on a device? Memory
-13. How fast does each layout train? Throughput
-14. Every trial, failures included
-15. What was run, and where: recipe, versions, hardware, seeds
-16. Methods, with sources
+11. What will be best at the target's scale? Forecast from smaller models and shorter horizons
+12. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+13. How large a batch fits on a device? Memory
+14. How fast does each layout train? Throughput
+15. Every trial, failures included
+16. What was run, and where: recipe, versions, hardware, seeds
+17. Methods, with sources
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 from lrscale.report.base import AbstractSection
 from lrscale.report.sections.checks import ChecksSection
 from lrscale.report.sections.companions import CompanionsSection
+from lrscale.report.sections.forecast import ForecastSection
 from lrscale.report.sections.headline import HeadlineSection
 from lrscale.report.sections.layout import LayoutSection
 from lrscale.report.sections.memory import MemorySection
@@ -49,6 +51,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     OptimalLRSection(),
     CompanionsSection(),
     SchedulesSection(),
+    ForecastSection(),
     NoiseScaleSection(),
     MemorySection(),
     ThroughputSection(),

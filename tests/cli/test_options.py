@@ -28,7 +28,7 @@ OPTIONS = {
         *("--confidence", "--tolerance"),
     ],
     "report": ["STUDY", "--open"],
-    "recommend": ["STUDY", "--batch-size", "--horizon", "--format"],
+    "recommend": ["STUDY", "--batch-size", "--horizon", "--format", "--params", "--unit", "--tokens-per-example"],
     "status": ["STUDY"],
     "recipes": ["[NAME]"],
     "init": ["CLASS_PATH", "--data", "--output"],

@@ -122,7 +122,11 @@ def _finding(context: ReportContext) -> Finding | None:
     finding = context.finding("noise_scale")
     if finding is not None:
         return finding
-    cells = noise_scale_cells(context.trials)
+    # The cells of a forecast are other models at other horizons.
+    apart = context.finding("forecast")
+    others = frozenset(() if apart is None else apart.trial_ids)
+    trials = [trial for trial in context.trials if trial.trial_id not in others]
+    cells = noise_scale_cells(trials)
     if not cells:
         return None
     scaling = context.finding("scaling")
@@ -131,7 +135,7 @@ def _finding(context: ReportContext) -> Finding | None:
     chosen = nearest_cells(cells, best, None if scaling is None else scaling.data.get("schedule"))
     sizes = list(chosen)
     headline = sizes[(len(sizes) - 1) // 2]
-    return noise_scale_finding(cells, chosen, headline=headline, best_lrs=best, precision=0.1, trials=context.trials)
+    return noise_scale_finding(cells, chosen, headline=headline, best_lrs=best, precision=0.1, trials=trials)
 
 
 def _tables(finding: Finding) -> Iterator[Table]:

@@ -61,6 +61,14 @@ class Context:
             return self.prices
         return CostModel.of(self.recipe, self.view, self.facts, largest_that_fits(self.findings))
 
+    @property
+    def own_trials(self) -> list[Trial]:
+        """The finished trials of the task as it stands in the recipe, without those of a forecast's other models."""
+        if self.recipe.experiments.forecast is None:
+            return list(self.view)
+        task = self.recipe.task.resolved(self.recipe.root)
+        return [trial for trial in self.view if dict(trial.spec.task) == task]
+
     def finished(self, specs: Iterable[TrialSpec]) -> list[Trial]:
         """Return the finished trials among some specs."""
         found = (self.view.get(spec) for spec in specs)

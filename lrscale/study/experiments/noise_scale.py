@@ -51,7 +51,7 @@ class NoiseScale(AbstractExperiment):
     def plan(self, context: Context) -> list[TrialSpec]:
         settings = _settings(context)
         stated = settings.learning_rate is not None or settings.horizon is not None
-        others = [cell for cell in noise_scale_cells(context.view) if not cell.own]
+        others = [cell for cell in noise_scale_cells(context.own_trials) if not cell.own]
         known = nearest_cells(others, _best_lrs(context), _schedule(context))
         wanted = []
         for size in _sizes(context):
@@ -69,7 +69,7 @@ class NoiseScale(AbstractExperiment):
         settings = _settings(context)
         wanted = {spec.trial_id for spec in self.plan(context)}
         # Trials of its own that an earlier recipe asked for stay in the folder; they answer another question.
-        trials = [one for one in context.view if INSTRUMENT not in one.spec.instruments or one.trial_id in wanted]
+        trials = [one for one in context.own_trials if INSTRUMENT not in one.spec.instruments or one.trial_id in wanted]
         cells = noise_scale_cells(trials)
         best = _best_lrs(context)
         if settings.learning_rate is not None:

@@ -51,7 +51,7 @@ class Tally:
 
 
 def loss_rows(
-    studies: int, cells: tuple[int, int], noise: float, random_seed: int, *, missing: int = 0, resamples: int = 300
+    studies: int, cells: tuple[int, int], noise: float, random_seed: int, *, missing: int = 0, resamples: int = 1000
 ) -> list[Row]:
     """Exponents of the loss over a grid of model sizes and tokens, of which the largest cells may be missing."""
     rng = np.random.default_rng([random_seed, *cells])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from lrscale.laws.base import FloatArray
+from lrscale.laws.leverage import robust_sd
 from lrscale.laws.non_negative import non_negative
 from lrscale.laws.separable import AbstractSeparableLaw, Inputs
 
@@ -26,7 +27,6 @@ Rows = NDArray[np.intp]
 
 # 95 % efficiency for normal residuals (Huber 1981).
 HUBER = 1.345
-_MAD_TO_SD = 1.4826
 _REWEIGHTINGS = 30
 # Within a step of the shape: the next step goes on with the weights of this one, and reaches the same minimum.
 _STEP_REWEIGHTINGS = 3
@@ -91,7 +91,7 @@ def solve(
         Defaults to ``"log"``.
     delta : float, optional
         Threshold of Huber's loss in the unit of the residuals; infinity is least squares. Default None: 1.345 robust
-        standard deviations of the residuals.
+        standard deviations of the residuals (`robust_sd`).
     check : bool, optional
         Whether to look for a lower point with a second, derivative-free optimizer, which takes as long again. Defaults
         to True.
@@ -107,7 +107,7 @@ def solve(
     found = _search(law, x, y, weights, residual, threshold, guesses, check=check and delta is not None)
     if delta is None:
         for rethresholding in range(_RETHRESHOLDINGS):
-            spread = _MAD_TO_SD * float(np.median(np.abs(found.residuals[weights > 0])))
+            spread = robust_sd(law, x, found.params, found.residuals, weights, log=residual == "log")
             # Exact data have no outliers to guard against, and no scale to set a threshold by.
             threshold = HUBER * spread if spread > 1e-9 * float(np.max(np.abs(y))) else np.inf
             near = found.params[None, list(law.shaping)]

@@ -22,6 +22,7 @@ def benchmark():
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
+        ("loss_rows", (20, (3, 3), 0.005, 1)),
         ("loss_rows", (6, (4, 5), 0.005, 1)),
         ("lr_rows", (60, 8, 0, 1)),
         ("lr_rows", (40, 12, 3, 1)),

@@ -123,19 +123,13 @@ class SurfaceLikelihood:
 
     def evidence(self, x: FloatArray) -> Evidence:
         """Return curvature, noise and posterior density at `x`, shape (c, n)."""
-        parts = [self._under(model, x) for model in self.models]
-        return Evidence(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
-
-    def _under(self, model: tuple[Whitened, ...], x: FloatArray) -> tuple[FloatArray, ...]:
-        power = np.zeros((len(x), len(EXPONENTS)))
-        dot = np.zeros_like(power)
-        total = log_scale = 0.0
-        for j, cell in enumerate(model):
-            own_power, own_dot = _tabulated(cell, x[:, j])
-            power += own_power
-            dot += own_dot
-            total += float(cell.target @ cell.target)
-            log_scale += cell.log_scale
+        count = len(EXPONENTS)
+        sums = np.zeros((len(x), 2, count * len(self.models)))
+        for j in range(x.shape[1]):
+            sums += _tabulated([model[j] for model in self.models], x[:, j])
+        power, dot = sums[:, 0], sums[:, 1]
+        total = np.repeat([sum(float(cell.target @ cell.target) for cell in model) for model in self.models], count)
+        log_scale = np.repeat([sum(cell.log_scale for cell in model) for model in self.models], count)
         curvature = dot / power
         variance = np.maximum(total - curvature * dot, 1e-24 * total + 1e-300) / self.df
         t = curvature / np.sqrt(variance / power)
@@ -147,7 +141,7 @@ class SurfaceLikelihood:
             - np.log(power)
             + np.log(np.maximum(positive, 0.0) * np.sqrt(variance) + 1e-300)
         )
-        return curvature, power, variance, log_mass
+        return Evidence(curvature, power, variance, log_mass)
 
     def residuals(self, cells: Sequence[Cell], x: FloatArray, curvature: float, column: int) -> FloatArray:
         """Return losses minus levels and basins at the best LRs `x`, shape (runs,), in the order of the cells."""
@@ -161,31 +155,44 @@ class SurfaceLikelihood:
         """Return the residual sum of squares with a curvature for each batch size, and how many there are."""
         left, count = self.total(column), 0
         for cell, value in zip(self.cells(column), x, strict=True):
-            power, dot = (float(part[0, column % len(EXPONENTS)]) for part in _sums(cell, np.array([value])))
+            power, dot = (float(own) for own in _sums([cell], np.array([value]))[0, :, column % len(EXPONENTS)])
             if power > 0:
                 left -= dot**2 / power
                 count += 1
         return max(left, 0.0), count
 
 
-def _sums(cell: Whitened, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    low, high = basin_terms(cell.distinct, x)
-    columns = (low @ cell.distinct_operator.T)[:, :, None, :] + (high @ cell.distinct_operator.T)[:, None, :, :]
-    columns = columns.reshape(x.size, len(EXPONENTS), -1) / EXPONENTS.sum(axis=1)[None, :, None]
-    return np.einsum("gmn,gmn->gm", columns, columns), columns @ cell.target
+def _sums(models: Sequence[Whitened], x: FloatArray) -> FloatArray:
+    """Return the sums of squares of the basins at `x` and their products with the losses, shape (g, 2, columns).
+
+    `models` are the runs of one batch size under each covariance. Points come last until the end, so that the inner
+    loops are long: a batch size has two or three LRs beside 18 pairs of exponents.
+    """
+    low, high = (np.ascontiguousarray(term.transpose(1, 2, 0)) for term in basin_terms(models[0].distinct, x))
+    sums = np.empty((2, len(models), len(EXPONENTS), x.size))
+    for i, cell in enumerate(models):
+        columns = (cell.distinct_operator @ low)[:, None] + (cell.distinct_operator @ high)[None]
+        columns = columns.reshape(len(EXPONENTS), -1, x.size) / EXPONENTS.sum(axis=1)[:, None, None]
+        sums[0, i] = np.einsum("mng,mng->mg", columns, columns)
+        sums[1, i] = np.einsum("mng,n->mg", columns, cell.target)
+    return np.ascontiguousarray(sums.reshape(2, -1, x.size).transpose(2, 0, 1))
 
 
-def _tabulated(cell: Whitened, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _tabulated(models: Sequence[Whitened], x: FloatArray) -> FloatArray:
     """Return the sums at `x` by linear interpolation between points that span it, so that a narrow range is exact."""
     if x.size <= _POINTS:
-        return _sums(cell, x)
+        return _sums(models, x)
     first, last = float(x.min()), float(x.max())
     step = max((last - first) / (_POINTS - 1), 1e-12)
-    power, dot = _sums(cell, first + step * np.arange(_POINTS + 1, dtype=np.float64))
+    table = _sums(models, first + step * np.arange(_POINTS + 1, dtype=np.float64))
     place = (x - first) / step
     left = np.minimum(place.astype(np.intp), _POINTS - 1)
-    part = (place - left)[:, None]
-    return (1 - part) * power[left] + part * power[left + 1], (1 - part) * dot[left] + part * dot[left + 1]
+    part = (place - left)[:, None, None]
+    answer, right = table.take(left, axis=0), table.take(left + 1, axis=0)
+    answer *= 1 - part
+    right *= part
+    answer += right
+    return answer
 
 
 def excess_of(cell: Cell, loss: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:

@@ -7,6 +7,7 @@
     |- TaskError                 a module, data or trainer that cannot be built as named
     |- LayoutError               a global batch that the devices cannot form
     |- StudyError                a study folder that cannot be used as it is
+    |- BudgetError               exit code 1: the budget is below one trial
     |- TrialsFailedError         exit code 3: too few trials succeeded to answer
     `- InterruptedStudyError     exit code 130: stopped by the user, resumable
 
@@ -61,6 +62,12 @@ class LayoutError(LrscaleError):
 
 class StudyError(LrscaleError):
     """A study folder that cannot be used as it is."""
+
+
+class BudgetError(LrscaleError):
+    """A budget below what one trial takes."""
+
+    exit_code = 1
 
 
 class TrialsFailedError(LrscaleError):

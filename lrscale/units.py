@@ -144,6 +144,26 @@ class Layout:
         return self.per_device_batch_size * self.accumulate * self.world_size
 
 
+def time_text(seconds: float) -> str:
+    """Write a time in at most two units.
+
+    Examples
+    --------
+    >>> time_text(0.42), time_text(42.4), time_text(200), time_text(7200), time_text(2e5)
+    ('0.4 s', '42 s', '3 min 20 s', '2 h 00 min', '2 d 7 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
 def split_global_batch(
     global_batch_size: int,
     *,

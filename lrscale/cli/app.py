@@ -10,6 +10,7 @@ import typer
 from lrscale import __version__
 from lrscale.cli.guard import GuardedGroup
 from lrscale.cli.options import (
+    BudgetOption,
     DevicesOption,
     LauncherOption,
     NodesOption,
@@ -57,15 +58,17 @@ def run(
     devices: DevicesOption = None,
     num_nodes: NodesOption = None,
     launcher: LauncherOption = None,
+    budget: BudgetOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Run what is missing, then write report and recommendation.
 
-    Interrupted or killed, the same command goes on where it was.
+    Interrupted or killed, the same command goes on where it was. With a budget no trial starts that cannot be expected
+    to end within it; what earlier runs spent counts, and what is kept out is said.
     """
     from lrscale.cli.run import run_study
 
-    _end(run_study(_request("run", recipe, study, devices, num_nodes, launcher, overrides)))
+    _end(run_study(_request("run", recipe, study, devices, num_nodes, launcher, overrides, budget=budget)))
 
 
 @app.command("plan")
@@ -74,12 +77,32 @@ def plan(
     study: StudyOption = None,
     devices: DevicesOption = None,
     num_nodes: NodesOption = None,
+    budget: BudgetOption = None,
+    price: Annotated[
+        str | None,
+        typer.Option("--price", metavar="PRICE", help='Price of a device-hour, 2.5 or "2.5 EUR"; sets cost.price.'),
+    ] = None,
+    throughput: Annotated[
+        str | None,
+        typer.Option(
+            "--throughput",
+            metavar="SPEED",
+            help='Speed until trials have measured one: "3000 examples/s"; sets cost.throughput.',
+        ),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="First run two short trials that tell the time of the others.")
+    ] = False,
     overrides: SetOption = None,
 ) -> None:
-    """Show what run would spend: trials, examples, time."""
+    """Show what run would spend: trials, examples, time, money.
+
+    With a budget also which questions it answers, which it reduces and which it leaves out.
+    """
     from lrscale.cli.plan import show_plan
 
-    _end(show_plan(_request("plan", recipe, study, devices, num_nodes, None, overrides)))
+    amounts = {"budget": budget, "price": price, "throughput": throughput}
+    _end(show_plan(_request("plan", recipe, study, devices, num_nodes, None, overrides, **amounts), measure=measure))
 
 
 def _add_experiment(command: str, help_: str) -> None:
@@ -342,6 +365,7 @@ def _request(
     num_nodes: int | None,
     launcher: str | None,
     overrides: list[str] | None,
+    **amounts: str | None,
 ) -> StudyRequest:
     return StudyRequest(
         command=command,
@@ -351,6 +375,7 @@ def _request(
         num_nodes=num_nodes,
         launcher=launcher,
         overrides=tuple(overrides or ()),
+        **amounts,
     )
 
 

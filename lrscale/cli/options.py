@@ -24,6 +24,14 @@ NodesOption = Annotated[
 LauncherOption = Annotated[
     str | None, typer.Option("--launcher", metavar="NAME", help="Where trials run. Default: local.")
 ]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="AMOUNT",
+        help='What the study may spend in all its runs: 30m, 2h, "1e6 examples" or "20 trials"; sets cost.budget.',
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

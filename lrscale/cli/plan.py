@@ -6,66 +6,155 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lrscale.cli.guard import DONE
+from lrscale.cli.guard import DONE, faults_logged_in
 from lrscale.cli.text import count, seconds, table, wrapped
+from lrscale.units import time_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lrscale.cli.request import StudyRequest
+    from lrscale.recipe import Budget, Price, Recipe
+    from lrscale.store import StudyFolder
     from lrscale.study import PlannedExperiment
+    from lrscale.study.budget.spent import Spent
+
+KNOWN = {
+    "measured": "measured",
+    "between": "between measured batches",
+    "beyond": "beyond what was measured",
+    "stated": "stated throughput",
+    "unknown": "-",
+}
+VERDICTS = {"full": "yes", "reduced": "reduced", "left out": "left out", None: "-"}
 
 
-def show_plan(request: StudyRequest) -> int:
-    """Print the experiments with their trials, examples and time; nothing is written."""
+def show_plan(request: StudyRequest, *, measure: bool = False) -> int:
+    """Print the experiments with their trials, examples, time and money, and what a budget leaves of them.
+
+    Parameters
+    ----------
+    request : StudyRequest
+    measure : bool, optional
+        Whether two short trials run first. Default False: nothing runs and nothing is written.
+    """
     from lrscale.store import StudyView
     from lrscale.study import Study
+    from lrscale.study.budget.spent import spent_by_plan
 
     recipe, folder = request.load()
+    if measure:
+        _measure(recipe, folder)
     view = StudyView.of(folder)
     planned = Study(recipe, folder).plan(view)
-    typer.echo(plan_table(planned))
-    there = _there(len(view.trials))
-    typer.echo(f"\nExamples and time are those of the most trials, on top of {there} in {folder.path}.")
-    if any(entry.seconds is None for entry in planned):
-        typer.echo("The time is known once a trial has run; lrscale range-test is the cheapest start.")
+    gone = spent_by_plan(folder.read_plan() if folder.exists() else {}, view)
+    typer.echo(plan_table(planned, recipe.cost.price, recipe.cost.budget))
+    typer.echo("")
+    for line in _remarks(planned, recipe, folder, gone, len(view.trials)):
+        typer.echo(wrapped(line, indent="  ", first=""))
     return DONE
 
 
-def _there(trials: int) -> str:
-    return count(trials, "finished trial") if trials else "no finished trial"
+def _measure(recipe: Recipe, folder: StudyFolder) -> None:
+    from lrscale.cli.run import launch_settings, make_progress
+    from lrscale.launch import LAUNCHERS
+    from lrscale.study import Study
+
+    progress = make_progress({"measure": None})
+    try:
+        with faults_logged_in(folder.path), LAUNCHERS["local"](launch_settings(recipe)) as launcher:
+            Study(recipe, folder).measure(launcher, progress=progress)
+    finally:
+        progress.finished()
 
 
-def plan_table(planned: Sequence[PlannedExperiment]) -> str:
-    """Return the plan as a table, with the sum and the notes below it.
+def _remarks(
+    planned: Sequence[PlannedExperiment], recipe: Recipe, folder: StudyFolder, gone: Spent, there: int
+) -> Iterable[str]:
+    from lrscale.study.budget.words import budget_lines
 
-    "Trials" are certain. "At most" is what an experiment may come to when the best LR turns out to lie at the edge of
-    what was tried; examples and time are of the most trials. A time is known once a trial of the study has run.
+    stock = count(there, "finished trial") if there else "no finished trial"
+    yield f"Trials, examples and time are those that each question usually takes, on top of {stock} in {folder.path}."
+    if any(entry.seconds is None for entry in planned):
+        yield (
+            'The time is known once a trial has run: --measure runs two short ones, --throughput "N examples/s" states '
+            "it."
+        )
+    budget = recipe.cost.budget
+    if budget is None:
+        return
+    if gone.trials:
+        amount = {
+            "seconds": time_text(gone.seconds),
+            "examples": count(gone.examples, "example"),
+            "trials": count(gone.trials, "trial"),
+        }[budget.unit]
+        yield f"Of the budget of {budget}, {amount} {'is' if amount.startswith('1 ') else 'are'} spent."
+    if all(entry.verdict is None for entry in planned):
+        yield f"What the budget of {budget} answers cannot be told before a time is known."
+        return
+    lines = budget_lines(planned)
+    if not lines:
+        yield f"The budget of {budget} answers every question."
+    for line in lines:
+        yield f"Within the budget of {budget}, {line}."
+
+
+def plan_table(planned: Sequence[PlannedExperiment], price: Price | None = None, budget: Budget | None = None) -> str:
+    """Return the plan as a table, with the sum and the questions below it.
+
+    "Trials", examples and times are of what an experiment usually comes to, "at most" is what it could come to. With a
+    budget the questions stand in the order in which it is given to them, and what is left out is not in the sum.
+
+    Parameters
+    ----------
+    planned : sequence of PlannedExperiment
+    price : Price or None, optional
+        Of a device-hour; adds a column of money. Default None.
+    budget : Budget or None, optional
+        Adds a column that says which questions are answered. Default None.
     """
+    header = ["experiment", "trials", "at most", "examples", "time", "device-hours"]
+    header += ["cost"] * (price is not None) + ["known by"] + ["answered"] * (budget is not None)
+    entries = sorted(planned, key=lambda entry: entry.importance) if budget is not None else list(planned)
     rows = [
         [
-            entry.name,
-            f"{entry.trials:,}",
-            f"{entry.trials_at_most:,}",
-            f"{entry.examples:,}",
-            seconds(entry.seconds),
+            *_figures(entry.name, [entry], price),
+            KNOWN[entry.basis] if entry.trials_expected else "-",
+            *([VERDICTS[entry.verdict]] if budget is not None else []),
         ]
-        for entry in planned
+        for entry in entries
     ]
-    times = [entry.seconds for entry in planned]
-    whole = sum(time for time in times if time is not None) if all(time is not None for time in times) else None
-    rows.append(
-        [
-            "all",
-            f"{sum(entry.trials for entry in planned):,}",
-            f"{sum(entry.trials_at_most for entry in planned):,}",
-            f"{sum(entry.examples for entry in planned):,}",
-            seconds(whole),
-        ]
-    )
-    text = table(["experiment", "trials", "at most", "examples", "time"], rows, right=[1, 2, 3, 4])
+    counted = [entry for entry in entries if entry.verdict != "left out"]
+    rows.append([*_figures("all", counted, price), "", *([""] if budget is not None else [])])
+    text = table(header, rows, right=range(1, 6 + (price is not None)))
     notes = [
         wrapped(f"{entry.name}: {entry.question}{f' ({entry.note})' if entry.note else ''}", indent="  ", first="")
-        for entry in planned
+        for entry in entries
     ]
     return "\n".join([text, "", *notes])
+
+
+def _figures(name: str, entries: Sequence[PlannedExperiment], price: Price | None) -> list[str]:
+    hours = _sum(entry.device_seconds for entry in entries)
+    hours = None if hours is None else hours / 3600
+    cells = [
+        name,
+        f"{sum(entry.trials_expected for entry in entries):,}",
+        f"{sum(entry.trials_at_most for entry in entries):,}",
+        f"{sum(entry.examples for entry in entries):,}",
+        seconds(_sum(entry.seconds for entry in entries)),
+        "-" if hours is None else f"{hours:.3g}",
+    ]
+    if price is not None:
+        cells.append("-" if hours is None else price.of(hours))
+    return cells
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total

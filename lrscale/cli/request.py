@@ -36,8 +36,14 @@ class StudyRequest:
     num_nodes: int | None = None
     launcher: str | None = None
     """Where trials run; None for ``"local"``."""
+    budget: str | None = None
+    """What the study may spend; sets ``cost.budget``."""
+    price: str | None = None
+    """Price of a device-hour; sets ``cost.price``."""
+    throughput: str | None = None
+    """Speed that stands in until trials have measured one; sets ``cost.throughput``."""
     overrides: tuple[str, ...] = ()
-    """``key=value`` each, applied in order after `devices` and `num_nodes`."""
+    """``key=value`` each, applied in order after the short options above."""
 
     def all_overrides(self) -> tuple[str, ...]:
         """Return the overrides of the recipe, those of the short options included."""
@@ -46,6 +52,9 @@ class StudyRequest:
             short.append(f"layout.devices={self.devices}")
         if self.num_nodes is not None:
             short.append(f"layout.num_nodes={self.num_nodes}")
+        for name in ("budget", "price", "throughput"):
+            if getattr(self, name) is not None:
+                short.append(f"cost.{name}={getattr(self, name)}")
         return (*short, *self.overrides)
 
     def again(self) -> str:
@@ -56,6 +65,9 @@ class StudyRequest:
             ("--devices", self.devices),
             ("--num-nodes", self.num_nodes),
             ("--launcher", self.launcher),
+            ("--budget", self.budget),
+            ("--price", self.price),
+            ("--throughput", self.throughput),
         ):
             if value is not None:
                 words += [option, str(value)]

@@ -199,10 +199,13 @@ def with_needs(recipe: Recipe, name: str) -> list[str]:
 
 def _print_outcome(outcome: StudyOutcome) -> None:
     if outcome.ran == 0:
-        typer.echo(f"nothing is missing: {count(outcome.reused, 'trial')} reused")
-        return
-    failed = f", {outcome.failed:,} of them failed" if outcome.failed else ""
-    typer.echo(f"{count(outcome.ran, 'trial')} run{failed}, {outcome.reused:,} reused")
+        missing = "nothing runs within the budget" if outcome.budget else "nothing is missing"
+        typer.echo(f"{missing}: {count(outcome.reused, 'trial')} reused")
+    else:
+        failed = f", {outcome.failed:,} of them failed" if outcome.failed else ""
+        typer.echo(f"{count(outcome.ran, 'trial')} run{failed}, {outcome.reused:,} reused")
+    for line in outcome.budget:
+        typer.echo(wrapped(line, indent="  ", first=""))
 
 
 @contextmanager

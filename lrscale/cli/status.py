@@ -119,6 +119,8 @@ def _decisions(plan: dict[str, Any]) -> list[str]:
 def _decision(entry: Mapping[str, Any]) -> str:
     if "recipe_changed" in entry:
         what = f"the recipe changed: {'; '.join(entry['recipe_changed'])}"
+    elif "kept_out" in entry:
+        what = f"{entry.get('experiment', 'study')}: {count(len(entry['kept_out']), 'trial')} kept out by the budget"
     else:
         what = f"{entry.get('experiment', 'study')}: {count(len(entry.get('trials', ())), 'trial')} to run"
     return f"{entry.get('at', '')}  {what}"

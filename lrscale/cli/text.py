@@ -10,6 +10,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from lrscale.units import time_text
+
 
 def tolerate_any_encoding() -> None:
     """Make printing never fail: what the terminal's encoding cannot show becomes a question mark.
@@ -77,18 +79,7 @@ def seconds(value: float | None) -> str:
     >>> seconds(0.42), seconds(42.4), seconds(200), seconds(7200), seconds(2e5), seconds(None)
     ('0.4 s', '42 s', '3 min 20 s', '2 h 00 min', '2 d 7 h', 'unknown')
     """
-    if value is None or not math.isfinite(value):
-        return "unknown"
-    if value < 10:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+    return "unknown" if value is None or not math.isfinite(value) else time_text(value)
 
 
 def clock(value: float) -> str:

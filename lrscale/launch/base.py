@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,9 @@ class TrialRequest:
     """Folder of the trial; the launcher writes its trajectory and logs there, never the record."""
     instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Those that ride along besides the ones of the spec: name -> settings. They do not change the trial's result."""
+    may_start: Callable[[], bool] | None = None
+    """Asked right before each attempt at the trial. A trial that may not start is left out and yields no record; one
+    that may not start again yields that of its first attempt. Default None: it may."""
 
 
 @final

@@ -84,14 +84,20 @@ class LocalLauncher(AbstractLauncher):
             return
         pool = self._device_pool(requests)
         running: list[_Running] = []
+        lost: dict[str, TrialRecord] = {}
         try:
             while waiting or running:
-                while waiting and self._may_start(waiting[0][0], running):
+                while waiting and self._has_room(waiting[0][0], running):
                     gpus = pool.take(waiting[0][0].layout.devices)
                     if gpus is None:
                         break
                     request, attempt = waiting.popleft()
-                    running.append(self._start(request, gpus, attempt, progress))
+                    if request.may_start is None or request.may_start():
+                        running.append(self._start(request, gpus, attempt, progress))
+                        continue
+                    pool.give_back(gpus)
+                    if attempt > 1:
+                        yield lost[request.spec.trial_id]
                 self._pump([trial.group for trial in running])
                 for trial in [trial for trial in running if trial.group.ended]:
                     running.remove(trial)
@@ -99,6 +105,7 @@ class LocalLauncher(AbstractLauncher):
                     record = self._finish(trial)
                     if record.retryable and trial.attempt < ATTEMPTS:
                         progress.note(f"trial {record.trial_id}: {record.reason}; it is run once more")
+                        lost[record.trial_id] = record
                         waiting.appendleft((trial.request, trial.attempt + 1))
                     else:
                         yield record
@@ -152,7 +159,7 @@ class LocalLauncher(AbstractLauncher):
             pool.check(layout.devices, 1 if request.spec.layout is not None else self._settings.trials_at_once)
         return pool
 
-    def _may_start(self, request: TrialRequest, running: Sequence[_Running]) -> bool:
+    def _has_room(self, request: TrialRequest, running: Sequence[_Running]) -> bool:
         if not running:
             return True
         alone = any(trial.spec.layout is not None for trial in (request, *(trial.request for trial in running)))

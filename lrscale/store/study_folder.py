@@ -133,6 +133,11 @@ class StudyFolder:
         write_atomically(folder / "spec.json", to_json(spec.to_dict(), indent=1))
         return folder
 
+    def withdraw_trial(self, trial_id: str) -> None:
+        """Remove the folder of a trial that was begun and did not start; a finished one is left as it is."""
+        if self.record(trial_id) is None:
+            shutil.rmtree(self.trial_path(trial_id), ignore_errors=True)
+
     def finish_trial(self, record: TrialRecord) -> None:
         """Pack the trajectory, then publish the record; from then on the trial is never touched again.
 

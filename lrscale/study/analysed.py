@@ -10,6 +10,8 @@ from lrscale.study.experiments import AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
 
 _FAULT = "fault"
+KEPT_OUT = "kept_out"
+"""Entry of the finding of a question of which a budget has left nothing."""
 
 
 def analysed(experiment: AbstractExperiment, context: Context) -> Finding:
@@ -48,4 +50,4 @@ def analysed(experiment: AbstractExperiment, context: Context) -> Finding:
 
 def usable(findings: Mapping[str, Finding]) -> dict[str, Finding]:
     """Return the findings that later experiments may build on: those that were computed."""
-    return {key: finding for key, finding in findings.items() if _FAULT not in finding.data}
+    return {key: one for key, one in findings.items() if _FAULT not in one.data and KEPT_OUT not in one.data}

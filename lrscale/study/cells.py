@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from lrscale.laws import LRSliceFit, fit_lr_slice
 from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr
@@ -15,6 +15,13 @@ from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged, usable
 from lrscale.study.specs import make_spec
 from lrscale.units import Duration
+
+Name = TypeVar("Name", bound=Hashable)
+
+TYPICAL_LRS = 6
+TYPICAL_REPLICATES = 3.5
+"""LRs of the first replicate and of each further one, as searches on `digits` and `byte-gpt` came to run: 5 to 8 and 3
+to 5, of 10 cells."""
 
 
 @final
@@ -73,6 +80,20 @@ class Cell:
             if not new or any(context.view.get(wanted[key]) is None for key in new):
                 return list(wanted.values())
 
+    def at_most(self, context: Context, lr: float) -> list[TrialSpec]:
+        """Return as many specs as the search could come to: the full ladder once, the other replicates at three LRs."""
+        return self._counted(context, lr, self.most + 3 * (self.seeds - 1))
+
+    def typical(self, context: Context, lr: float) -> list[TrialSpec]:
+        """Return as many specs as the search usually comes to."""
+        count = min(TYPICAL_LRS, self.most) + math.ceil(TYPICAL_REPLICATES * (self.seeds - 1))
+        return self._counted(context, lr, count)
+
+    def _counted(self, context: Context, lr: float, count: int) -> list[TrialSpec]:
+        if self.learning_rates is not None:
+            return self.plan(context, lr)
+        return [self.spec(context, lr, seed) for seed in range(count)]
+
     def is_placed(self, context: Context, start_lr: float) -> bool:
         """Whether the first replicate has found where the best LR is, so that other cells can start from it."""
         return all(
@@ -119,6 +140,11 @@ def fit_cell(trials: list[Trial], *, tolerance: float) -> LRSliceFit:
         seed=[trial.spec.seed for trial in kept],
         tolerance=tolerance,
     )
+
+
+def with_trials(by_cell: Mapping[Name, list[Trial]]) -> dict[Name, list[Trial]]:
+    """Return the cells that have a trial to be fitted: a study that was stopped, or kept short, has others besides."""
+    return {name: trials for name, trials in by_cell.items() if usable(trials)[0]}
 
 
 def failed_for_their_own_reason(trials: list[Trial]) -> list[Trial]:

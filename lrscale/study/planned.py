@@ -2,60 +2,88 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
-from lrscale.study.cost import Basis, weakest
-from lrscale.study.cost.model import priced
+from lrscale.errors import LrscaleError
+from lrscale.store import TrialSpec
+from lrscale.study.budget.allocate import Need
+from lrscale.study.cost import Basis, CostModel, TrialCost, weakest
+from lrscale.study.cost.timed_trial import kind_of
 from lrscale.study.experiments.base import AbstractExperiment, Context
+
+Verdict = Literal["full", "reduced", "left out"]
+"""What a budget leaves of a question."""
+Size = tuple[tuple[str, ...], int, int, int | None]
+"""What the cost of a trial depends on: kind, batch, steps, validations."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedExperiment:
-    """An experiment's cost before it runs."""
+    """An experiment's cost before it runs, on top of its finished trials."""
 
     name: str
     question: str
     trials: int
     """Trials that are certain to run."""
+    trials_expected: int
+    """Trials that it usually comes to run."""
     trials_at_most: int
     """Trials that an adaptive experiment could come to run."""
     examples: int
-    """Training examples of the most trials."""
+    """Training examples of the trials expected."""
     seconds: float | None
-    """Wall-clock time of the most trials, one after the other; None while nothing tells how fast they train."""
+    """Wall-clock time of the trials expected; None while nothing tells how fast they train."""
     device_seconds: float | None = None
-    """The same, of all devices of each trial."""
+    """Their time on all of their devices."""
     basis: Basis = "unknown"
     """How the time is known: that of the least certain trial."""
     note: str | None = None
+    importance: int = 50
+    """Place in the order in which a budget is given, smaller first."""
+    verdict: Verdict | None = None
+    """What the budget leaves of the question; None without a budget, or where the time is not known."""
+    changes: tuple[str, ...] = ()
+    """Settings that the budget reduces, as ``seeds 3 -> 2``."""
+    whole: Need | None = None
+    """What the question takes in its full form, where the budget leaves less of it."""
+
+    @property
+    def need(self) -> Need:
+        """What it is expected to take on top of what is there."""
+        return Need(trials=self.trials_expected, examples=self.examples, seconds=self.seconds)
 
 
 def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperiment:
     """Return what an experiment would still run."""
-    known = context.view
-    certain = [spec for spec in experiment.plan(context) if known.get(spec) is None]
-    finished = len(context.finished(experiment.plan(context)))
-    most = experiment.at_most(context)
-    left = max(len(certain), len(most) - finished) if certain or not finished else 0
-    share = left / len(most) if most else 0.0
-    costs = priced(context.price_list(), most)
-    seconds, device_seconds = (
-        _total(cost.seconds for cost in costs),
-        _total(cost.device_seconds for cost in costs),
-    )
+    wanted = experiment.plan(context)
+    certain = [spec for spec in wanted if context.view.get(spec) is None]
+    finished = len(wanted) - len(certain)
+    over = not certain and finished > 0
+    expected = [] if over else _left(experiment.typical(context), certain, context)
+    most = [] if over else _left(experiment.at_most(context), certain, context)
+    prices = context.price_list()
+    costs = [(spec, _cost(prices, spec)) for spec in expected]
+    at_once = context.recipe.layout.trials_at_once
     return PlannedExperiment(
         name=experiment.key,
         question=experiment.question,
         trials=len(certain),
-        trials_at_most=left,
-        examples=round(share * sum(spec.examples for spec in most)),
-        seconds=None if seconds is None else share * seconds,
-        device_seconds=None if device_seconds is None else share * device_seconds,
-        basis=weakest(cost.basis for cost in costs) or "unknown",
+        trials_expected=len(expected),
+        trials_at_most=max(len(most), len(expected)),
+        examples=sum(cost.examples for _, cost in costs),
+        # A trial with a pinned layout runs alone.
+        seconds=_total(
+            None if cost.seconds is None else cost.seconds / (at_once if spec.layout is None else 1)
+            for spec, cost in costs
+        ),
+        device_seconds=_total(cost.device_seconds for _, cost in costs),
+        basis=weakest(cost.basis for _, cost in costs) or "measured",
         note=f"trials that are there: {finished}" if finished else None,
+        importance=experiment.importance,
     )
 
 
@@ -65,11 +93,42 @@ def unknown_cost(experiment: AbstractExperiment, why: str) -> PlannedExperiment:
         name=experiment.key,
         question=experiment.question,
         trials=0,
+        trials_expected=0,
         trials_at_most=0,
         examples=0,
         seconds=None,
         note=f"not known before the first run: {why}",
+        importance=experiment.importance,
     )
+
+
+def _left(usual: list[TrialSpec], certain: list[TrialSpec], context: Context) -> list[TrialSpec]:
+    """Return the specs still to run: the certain ones, and as many of each size as are usual and not there."""
+    there = Counter(_size(trial.spec) for trial in context.view)
+    here = Counter(map(_size, certain))
+    left = list(certain)
+    for spec in usual:
+        size = _size(spec)
+        if there[size] > 0:
+            there[size] -= 1
+        elif here[size] > 0:
+            here[size] -= 1
+        else:
+            left.append(spec)
+    return left
+
+
+def _size(spec: TrialSpec) -> Size:
+    # Schedules cost the same, but a comparison has as many trials of each.
+    return (spec.schedule.label, *kind_of(spec)), spec.global_batch_size, spec.horizon, spec.validate_every
+
+
+def _cost(prices: CostModel, spec: TrialSpec) -> TrialCost:
+    try:
+        return prices.cost(spec)
+    except LrscaleError:
+        # A batch that the devices cannot form has no time, and is refused when it is to run.
+        return TrialCost(examples=spec.examples, devices=1, seconds=None, basis="unknown")
 
 
 def _total(parts: Iterable[float | None]) -> float | None:

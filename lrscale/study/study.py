@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from lrscale import __version__
-from lrscale.errors import LrscaleError, StudyError, TrialsFailedError, did_you_mean
-from lrscale.launch import AbstractLauncher, TrialRequest
+from lrscale.errors import LrscaleError, StudyError, did_you_mean
+from lrscale.launch import AbstractLauncher
 from lrscale.launch.progress import AbstractProgress
-from lrscale.recipe import Recipe, compare_recipes
-from lrscale.store import ScheduleSpec, StudyFolder, StudyView, Trial, TrialSpec
+from lrscale.recipe import Recipe, compare_recipes, with_settings
+from lrscale.store import ScheduleSpec, StudyFolder, StudyView, TrialSpec
 from lrscale.store.files import read_json, to_json, write_atomically
-from lrscale.study.analysed import analysed, usable
+from lrscale.study.analysed import KEPT_OUT, analysed, usable
+from lrscale.study.budget.findings import left_out_finding, with_budget_checks
+from lrscale.study.budget.forms import choose_forms
+from lrscale.study.budget.keeper import BUDGET, Keeper
+from lrscale.study.budget.spent import Ledger, spent_by_plan
+from lrscale.study.cost import CostModel
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
-from lrscale.study.planned import PlannedExperiment, estimate, unknown_cost
-from lrscale.study.specs import riding_instruments, trial_layout
+from lrscale.study.measuring import Measuring
+from lrscale.study.planned import PlannedExperiment
+from lrscale.study.rounds import Rounds, now
 from lrscale.units import Layout
 
-MOST_ROUNDS = 200
-"""An experiment asks for trials in rounds; one that never ends is a mistake in it."""
 LOST = frozenset({"crashed", "out_of_memory", "timed_out"})
 """Endings for a reason of the trial's own, which are no answer unless an experiment says so."""
 IDENTITY = ("name", "task", "seed")
@@ -43,6 +47,8 @@ class StudyOutcome:
     """Trials that were already there."""
     failed: int
     """Trials that ended for a reason of their own: crashed, out of memory, timed out."""
+    budget: tuple[str, ...] = ()
+    """What the budget reduced and kept out, as sentences."""
 
 
 @final
@@ -90,57 +96,115 @@ class Study:
         """
         with self.folder.locked():
             plan = self._begin(progress)
-            facts = self._facts(plan, launcher)
             view = StudyView(dict(StudyView.of(self.folder).trials), self.folder.trajectory)
+            ledger = Ledger.open(plan, self.folder, view, self.recipe.layout.trials_at_once)
+            keeper = Keeper(self.recipe, ledger, plan, view, self._facts(plan, launcher))
+            asked = self._asked(experiments)
+            keeper.refuse_if_nothing_starts(asked)
             findings: dict[str, Finding] = {}
             # Trials asked for, each with the endings that its experiment takes for an answer.
             wanted: dict[str, frozenset[str]] = {}
-            ran: set[str] = set()
-            for experiment in self._asked(experiments):
-                context = Context(recipe=self.recipe, view=view, facts=facts, findings=usable(findings))
-                ran |= self._run_rounds(experiment, context, view, launcher, progress, plan)
-                wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in experiment.plan(context)}
-                findings[experiment.key] = analysed(experiment, context)
+            rounds = Rounds(self.folder, plan, view, launcher, progress, keeper)
+            try:
+                for place, experiment in enumerate(asked):
+                    context = rounds.run(experiment, asked[place + 1 :], usable(findings))
+                    wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in experiment.plan(context)}
+                    findings[experiment.key] = self._finding(experiment, context, plan)
+            except BaseException:
+                # The time is kept where it can be; what ended the run is what the user must read.
+                with contextlib.suppress(LrscaleError):
+                    ledger.close(self.folder, view)
+                    self.folder.write_plan(plan)
+                raise
+            ledger.close(self.folder, view)
             self._write(plan, findings.values())
         progress.finished()
-        bad = [
-            trial for trial in view if trial.trial_id in wanted and trial.record.status in LOST - wanted[trial.trial_id]
-        ]
-        reused = len(wanted.keys() - ran)
-        return StudyOutcome(findings=tuple(findings.values()), ran=len(ran), reused=reused, failed=len(bad))
+        there = wanted.keys() & view.trials.keys()
+        bad = [trial_id for trial_id in there if view.trials[trial_id].record.status in LOST - wanted[trial_id]]
+        return StudyOutcome(
+            findings=tuple(findings.values()),
+            ran=len(rounds.ran),
+            reused=len(there - rounds.ran),
+            failed=len(bad),
+            budget=keeper.outcome(),
+        )
+
+    def measure(self, launcher: AbstractLauncher, *, progress: AbstractProgress) -> None:
+        """Run two short trials that tell how long the others will take, as far as they are not there.
+
+        They are kept in the study like any other.
+
+        Parameters
+        ----------
+        launcher : AbstractLauncher
+            Where they run; entered by the caller.
+        progress : AbstractProgress
+            Told what happens.
+
+        Raises
+        ------
+        StudyError
+            When the folder is in use, of a newer version, or of another recipe.
+        TaskError
+            When the task cannot be built.
+        TrialsFailedError
+            When both crash.
+        """
+        with self.folder.locked():
+            plan = self._begin(progress)
+            view = StudyView(dict(StudyView.of(self.folder).trials), self.folder.trajectory)
+            ledger = Ledger.open(plan, self.folder, view, self.recipe.layout.trials_at_once)
+            kept = plan.get(BUDGET)
+            # Whatever the budget, these say what it can do.
+            recipe = self.recipe.model_copy(update={"cost": self.recipe.cost.model_copy(update={"budget": None})})
+            keeper = Keeper(recipe, ledger, plan, view, self._facts(plan, launcher))
+            if kept is not None:
+                plan[BUDGET] = kept
+            experiment = Measuring(self._asked(None))
+            Rounds(self.folder, plan, view, launcher, progress, keeper).run(experiment, (), {})
+            ledger.close(self.folder, view)
+            self.folder.write_plan(plan)
 
     def plan(self, view: StudyView, *, experiments: Sequence[str] | None = None) -> tuple[PlannedExperiment, ...]:
-        """Return what each experiment would still run, and how long that takes where a throughput is known."""
-        facts = self.folder.read_plan().get("facts", {}) if self.folder.exists() else {}
+        """Return what each experiment would still run, what it takes, and what the recipe's budget leaves of it."""
+        plan = self.folder.read_plan() if self.folder.exists() else {}
+        facts = plan.get("facts", {})
+        asked = self._asked(experiments)
         findings: dict[str, Finding] = {}
-        planned = []
-        for experiment in self._asked(experiments):
+        for experiment in asked:
             context = Context(recipe=self.recipe, view=view, facts=facts, findings=usable(findings))
-            try:
-                planned.append(estimate(experiment, context))
-            except LrscaleError as error:
-                if facts:
-                    raise
-                # A horizon in epochs has no length before the task has been looked at, which the first run does.
-                planned.append(unknown_cost(experiment, str(error)))
-                continue
-            if context.finished(experiment.plan(context)):
+            if view.trials and context.finished(experiment.plan(context)):
                 findings[experiment.key] = analysed(experiment, context)
-        return tuple(planned)
+        known = usable(findings)
+        prices = CostModel.of(self.recipe, view, facts, largest_that_fits(known))
+        left = spent_by_plan(plan, view).left_of(self.recipe.cost.budget, self.recipe.layout.trials_at_once)
+
+        def context_of(experiment: AbstractExperiment, recipe: Recipe) -> Context:
+            del experiment
+            return Context(recipe=recipe, view=view, facts=facts, findings=known, budget=left, prices=prices)
+
+        return choose_forms(asked, self.recipe, left, context_of).planned
 
     def analyse(self, view: StudyView, *, experiments: Sequence[str] | None = None) -> tuple[Finding, ...]:
         """Return the findings of the trials that are there; nothing runs and nothing is written.
 
-        An experiment that wants trials and has none of them yet is passed over.
+        An experiment that wants trials and has none of them yet is passed over, unless the budget left it out.
         """
-        facts = self.folder.read_plan().get("facts", {})
+        plan = self.folder.read_plan()
+        budget = plan.get(BUDGET)
+        recipe = self.recipe if budget is None else with_settings(self.recipe, budget["reduced"])
         findings: dict[str, Finding] = {}
         for experiment in self._asked(experiments):
-            context = Context(recipe=self.recipe, view=view, facts=facts, findings=usable(findings))
+            context = Context(recipe=recipe, view=view, facts=plan.get("facts", {}), findings=usable(findings))
             wanted = experiment.plan(context)
-            if not wanted or context.finished(wanted):
-                findings[experiment.key] = analysed(experiment, context)
+            if not wanted or context.finished(wanted) or _left_out(experiment, plan):
+                findings[experiment.key] = self._finding(experiment, context, plan)
         return tuple(findings.values())
+
+    def _finding(self, experiment: AbstractExperiment, context: Context, plan: Mapping[str, Any]) -> Finding:
+        if _left_out(experiment, plan):
+            return left_out_finding(experiment, plan[BUDGET])
+        return with_budget_checks(analysed(experiment, context), self.recipe, plan.get(BUDGET))
 
     def write_fits(self, findings: Iterable[Finding]) -> Path:
         """Write ``fits.json`` anew from findings, and return its path; trials and findings stay as they are."""
@@ -170,7 +234,7 @@ class Study:
         if not self.folder.exists():
             plan: dict[str, Any] = {
                 "lrscale_version": __version__,
-                "created": _now(),
+                "created": now(),
                 "recipe": resolved,
                 "root": str(self.recipe.root.resolve()),
                 "decisions": [],
@@ -194,7 +258,7 @@ class Study:
         if changes:
             told = "; ".join(str(change) for change in changes)
             progress.note(f"the study goes on with a changed recipe: {told}")
-            plan["decisions"].append({"at": _now(), "recipe_changed": [str(change) for change in changes]})
+            plan["decisions"].append({"at": now(), "recipe_changed": [str(change) for change in changes]})
             plan["recipe"] = resolved
             write_atomically(self.folder.path / "recipe.yaml", self.recipe.text or to_json(resolved, indent=1))
             self.folder.write_plan(plan)
@@ -213,73 +277,6 @@ class Study:
         facts: Mapping[str, Any] = plan["facts"]
         return facts
 
-    def _run_rounds(
-        self,
-        experiment: AbstractExperiment,
-        context: Context,
-        view: StudyView,
-        launcher: AbstractLauncher,
-        progress: AbstractProgress,
-        plan: dict[str, Any],
-    ) -> set[str]:
-        trials: dict[str, Trial] = view.trials  # type: ignore[assignment]  # this run's own dict, made in `run`
-        ran: set[str] = set()
-        for round_number in range(MOST_ROUNDS):
-            wanted = {spec.trial_id: spec for spec in experiment.plan(context)}
-            missing = [
-                spec
-                for trial_id, spec in wanted.items()
-                if trial_id not in trials or (trials[trial_id].record.retryable and trial_id not in ran)
-            ]
-            if round_number == 0 or missing:
-                progress.started(experiment.key, len(missing), len(wanted) - len(missing))
-            if not missing:
-                return ran
-            plan["decisions"].append(
-                {"at": _now(), "experiment": experiment.key, "trials": [spec.trial_id for spec in missing]}
-            )
-            self.folder.write_plan(plan)
-            finished = self._launch(missing, trials, launcher, progress, largest_that_fits(context.findings))
-            ran |= {trial.trial_id for trial in finished}
-            crashed = finished and all(trial.record.status == "crashed" for trial in finished)
-            if crashed and not experiment.survives_crashes(context):
-                record = finished[0].record
-                tail = "\n  ".join(record.log_tail)
-                which = "the only trial" if len(finished) == 1 else f"all {len(finished)} trials"
-                raise TrialsFailedError(
-                    f"{which} of {experiment.key} crashed: {record.reason}" + (f"\n  {tail}" if tail else ""),
-                    hint=f"its logs are in {self.folder.trial_path(record.trial_id)}",
-                )
-        raise LrscaleError(f"experiment {experiment.key} still asks for trials after {MOST_ROUNDS} rounds")
-
-    def _launch(
-        self,
-        missing: Iterable[TrialSpec],
-        trials: dict[str, Trial],
-        launcher: AbstractLauncher,
-        progress: AbstractProgress,
-        fits: int | None,
-    ) -> list[Trial]:
-        specs = {spec.trial_id: spec for spec in missing}
-        layouts = {trial_id: trial_layout(self.recipe, spec, fits) for trial_id, spec in specs.items()}
-        requests = [
-            TrialRequest(
-                spec=spec,
-                layout=layouts[trial_id],
-                folder=self.folder.begin_trial(spec),
-                instruments=riding_instruments(self.recipe, spec),
-            )
-            for trial_id, spec in specs.items()
-        ]
-        finished = []
-        for record in launcher.run(requests, progress):
-            self.folder.finish_trial(record)
-            trial = Trial(specs[record.trial_id], record)
-            trials[record.trial_id] = trial
-            finished.append(trial)
-            progress.trial_finished(trial)
-        return finished
-
     def _write(self, plan: Mapping[str, Any], findings: Iterable[Finding]) -> None:
         found = {finding.key: finding.to_dict() for finding in findings}
         path = self.folder.path / "findings.json"
@@ -290,6 +287,13 @@ class Study:
         write_atomically(path, to_json(whole, indent=1))
         write_atomically(self.folder.path / "fits.json", to_json(_fits(whole), indent=1))
         self.folder.write_plan(plan)
+
+
+def _left_out(experiment: AbstractExperiment, plan: Mapping[str, Any]) -> bool:
+    """Whether the budget has left a question no trial; those that it shares with others answer those."""
+    if experiment.key not in plan.get(BUDGET, {}).get(KEPT_OUT, {}):
+        return False
+    return not any(one.get("trials") for one in plan["decisions"] if one.get("experiment") == experiment.key)
 
 
 def _fits(findings: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,7 +321,3 @@ def _carrier(recipe: Recipe, size: int) -> TrialSpec:
         horizon=1,
         seed=recipe.seed,
     )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -61,6 +61,8 @@ class SyntheticLauncher(AbstractLauncher):
         import pyarrow.parquet as pq
 
         for request in requests:
+            if request.may_start is not None and not request.may_start():
+                continue
             progress.trial_started(request.spec, request.layout)
             columns, status = _trajectory(self._study, request.spec, request.layout)
             pq.write_table(pa.table(columns), request.folder / PARQUET_NAME)

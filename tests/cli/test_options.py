@@ -10,10 +10,11 @@ import typer
 from lrscale.cli.app import app
 
 RECIPE_OPTIONS = ["RECIPE", "--study", "--devices", "--num-nodes", "--launcher", "--set"]
+AMOUNTS = ["--budget", "--price", "--throughput"]
 ALONE_OPTIONS = [*RECIPE_OPTIONS, "--open"]
 OPTIONS = {
-    "run": RECIPE_OPTIONS,
-    "plan": ["RECIPE", "--study", "--devices", "--num-nodes", "--set"],
+    "run": [*RECIPE_OPTIONS[:-1], "--budget", "--set"],
+    "plan": ["RECIPE", "--study", "--devices", "--num-nodes", *AMOUNTS, "--measure", "--set"],
     "range-test": ALONE_OPTIONS,
     "schedules": ALONE_OPTIONS,
     "scaling": ALONE_OPTIONS,

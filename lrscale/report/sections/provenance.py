@@ -134,6 +134,8 @@ def _decision(decision: Any) -> str:
     for key, value in decision.items():
         if key == "trials" and isinstance(value, list):
             parts.append(plural(len(value), "trial"))
+        elif key == "kept_out" and isinstance(value, list):
+            parts.append(f"{plural(len(value), 'trial')} kept out by the budget")
         else:
             parts.append("; ".join(str(item) for item in value) if isinstance(value, list) else str(value))
     return ": ".join(parts)

@@ -45,7 +45,7 @@ class Allowance:
                 break
             if self.examples is not None and examples > self.examples:
                 break
-            if self.seconds is not None and seconds > self.seconds:
+            if self.seconds is not None and (seconds > self.seconds or self.seconds <= 0):
                 break
             count += 1
         return count

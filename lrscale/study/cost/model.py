@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from lrscale.errors import LayoutError
 from lrscale.recipe import Recipe
 from lrscale.store import StudyView, TrialSpec
 from lrscale.study.cost.step_times import StepTimes
@@ -169,14 +168,3 @@ def _mean(
         if parts:
             return sum(seconds for seconds, _ in parts) / sum(count for _, count in parts)
     return None
-
-
-def priced(model: CostModel, specs: Iterable[TrialSpec]) -> list[TrialCost]:
-    """Return the costs of specs; one whose batch the devices cannot form has no time."""
-    found = []
-    for spec in specs:
-        try:
-            found.append(model.cost(spec))
-        except LayoutError:
-            found.append(TrialCost(examples=spec.examples, devices=1, seconds=None, basis="unknown"))
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -88,6 +88,9 @@ class AbstractExperiment(ABC):
     question: ClassVar[str]
     answers: ClassVar[frozenset[Status]] = frozenset()
     """Endings of a trial that answer the question and so count as no failure, besides completion and divergence."""
+    importance: ClassVar[int] = 50
+    """Place in the order in which a budget is given to the questions, smaller first: what a recommendation stands on
+    before what refines it, and of two such the cheaper one."""
 
     @abstractmethod
     def is_asked(self, recipe: Recipe) -> bool:
@@ -105,6 +108,19 @@ class AbstractExperiment(ABC):
     @abstractmethod
     def at_most(self, context: Context) -> list[TrialSpec]:
         """Return as many specs, of the right sizes, as the experiment could come to run; for cost estimates."""
+
+    def typical(self, context: Context) -> list[TrialSpec]:
+        """Return as many specs, of the right sizes, as the experiment usually comes to run. Default: `at_most`."""
+        return self.at_most(context)
+
+    def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
+        """Return settings of this experiment with which it asks less, each cheaper than the one before.
+
+        They take the place of the recipe's where a budget does not reach for those. They leave settings out rather
+        than change them, so that a larger budget later goes on with the trials that are there. Default: none.
+        """
+        del recipe
+        return ()
 
     @abstractmethod
     def analyse(self, context: Context) -> Finding:

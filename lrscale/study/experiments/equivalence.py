@@ -35,6 +35,7 @@ class Equivalence(AbstractExperiment):
     key: ClassVar[str] = "equivalence"
     title: ClassVar[str] = "Layout check"
     question: ClassVar[str] = "Do devices and accumulation change what a step computes?"
+    importance: ClassVar[int] = 30
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:

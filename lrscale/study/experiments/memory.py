@@ -30,6 +30,7 @@ class Memory(AbstractExperiment):
     key: ClassVar[str] = "memory"
     title: ClassVar[str] = "Memory"
     question: ClassVar[str] = "How large a batch fits on a device?"
+    importance: ClassVar[int] = 40
     answers: ClassVar[frozenset[Status]] = frozenset({"out_of_memory"})
 
     @override
@@ -42,11 +43,21 @@ class Memory(AbstractExperiment):
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
-        wanted, search = self.plan(context), memory_search(context)
+        search = memory_search(context)
+        return self._grown(context, None if search.cap is None else (search.cap // search.start).bit_length() + 2)
+
+    @override
+    def typical(self, context: Context) -> list[TrialSpec]:
+        # Doubled up to the bound, which usually fits.
+        search = memory_search(context)
+        return self._grown(context, None if search.cap is None else (search.cap // search.start).bit_length())
+
+    def _grown(self, context: Context, most: int | None) -> list[TrialSpec]:
+        wanted, cap = self.plan(context), memory_search(context).cap
+        most = UNBOUNDED_PROBES if most is None else most
         size = max((spec.layout.per_device_batch_size for spec in wanted if spec.layout is not None), default=1)
-        most = UNBOUNDED_PROBES if search.cap is None else (search.cap // search.start).bit_length() + 2
         while len(wanted) < most:
-            size = min(2 * size, search.cap or 2 * size)
+            size = min(2 * size, cap or 2 * size)
             wanted.append(self._spec(context, size))
         return wanted
 

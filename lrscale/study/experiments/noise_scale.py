@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import ClassVar, final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
@@ -42,6 +42,7 @@ class NoiseScale(AbstractExperiment):
     key: ClassVar[str] = "noise_scale"
     title: ClassVar[str] = "Gradient noise scale"
     question: ClassVar[str] = "From which batch size on does a gradient hold more signal than noise?"
+    importance: ClassVar[int] = 60
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:
@@ -63,6 +64,11 @@ class NoiseScale(AbstractExperiment):
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
         return [spec for size in _sizes(context) for spec in _own_specs(context, size, {})]
+
+    @override
+    def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
+        settings = recipe.experiments.noise_scale
+        return [{"seeds": 1}] if settings is not None and settings.seeds > 1 else []
 
     @override
     def analyse(self, context: Context) -> Finding:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
@@ -13,10 +14,21 @@ from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Cont
 from lrscale.study.finding import Finding
 from lrscale.study.range_test.answer import RangeAnswer, range_finding
 from lrscale.study.range_test.confirming import FixedTrials, confirm_spec, confirm_steps
-from lrscale.study.range_test.ramps import Ramps, ramp_specs, range_test_batches, read_ramps, settings_of
+from lrscale.study.range_test.ramps import (
+    Ramps,
+    ramp_specs,
+    range_test_batch,
+    range_test_batches,
+    read_ramps,
+    settings_of,
+)
 
 ANY_LR = 1e-3
 """LR of a spec that stands for any run of its size."""
+TYPICAL_RUNS = 14
+"""Runs that confirm an LR at one batch size, as they came out on `digits` (13 and 15)."""
+FEW_RUNS = 8
+"""Runs at fixed LR that a small budget leaves to a batch size: the suggestions of the rules, and what lies between."""
 
 
 @final
@@ -30,6 +42,7 @@ class RangeTest(AbstractExperiment):
     key: ClassVar[str] = "range_test"
     title: ClassVar[str] = "LR range test"
     question: ClassVar[str] = "Between which learning rates does the loss fall, which is best, and where is the edge?"
+    importance: ClassVar[int] = 10
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:
@@ -48,12 +61,28 @@ class RangeTest(AbstractExperiment):
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
         confirm = settings_of(context.recipe).confirm
-        wanted = []
-        for batch in range_test_batches(context.recipe):
-            wanted += ramp_specs(context, batch)
-            if confirm is not None:
-                wanted += [confirm_spec(context, batch, ANY_LR, seed) for seed in range(confirm.max_runs)]
-        return wanted
+        return _with_runs(context, 0 if confirm is None else confirm.max_runs)
+
+    @override
+    def typical(self, context: Context) -> list[TrialSpec]:
+        confirm = settings_of(context.recipe).confirm
+        return _with_runs(context, 0 if confirm is None else min(confirm.max_runs, TYPICAL_RUNS))
+
+    @override
+    def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
+        settings = settings_of(recipe)
+        found: list[dict[str, Any]] = []
+        one: dict[str, Any] = {}
+        if settings.batch_sizes is not None and len(settings.batch_sizes) > 1:
+            one = {"batch_sizes": [range_test_batch(recipe)]}
+            found.append(one)
+        if settings.confirm is not None and settings.confirm.max_runs > FEW_RUNS:
+            few = {**settings.confirm.model_dump(mode="json"), "max_runs": FEW_RUNS}
+            found.append({**one, "confirm": few})
+        # A single ramp still brackets the LR.
+        if settings.seeds > 1 or settings.confirm is not None:
+            found.append({**one, "seeds": 1, "confirm": False})
+        return found
 
     @override
     def survives_crashes(self, context: Context) -> bool:
@@ -88,6 +117,14 @@ class RangeTest(AbstractExperiment):
             return None
         found = ramps.finding()
         return found if found is not None and found.status is FitStatus.OK else None
+
+
+def _with_runs(context: Context, runs: int) -> list[TrialSpec]:
+    wanted = []
+    for batch in range_test_batches(context.recipe):
+        wanted += ramp_specs(context, batch)
+        wanted += [confirm_spec(context, batch, ANY_LR, seed) for seed in range(runs)]
+    return wanted
 
 
 EXPERIMENTS.register(RangeTest.key)(RangeTest())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
 from typing_extensions import override
@@ -11,7 +12,7 @@ from typing_extensions import override
 from lrscale.laws import FitStatus, LRSliceFit, OptimalLRFit, fit_optimal_lr
 from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
-from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
+from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell, with_trials
 from lrscale.study.companions_answer import with_companions
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
@@ -22,6 +23,8 @@ from lrscale.study.specs import mean_factor
 FALLBACK_START = 1e-3
 """Where a search begins when neither a range test nor the module's own LR says better."""
 DEFAULT_TOLERANCE = 1e-3
+FEWEST_SEEDS = 2
+"""Replicates that a small budget leaves: with one the noise of a slice is not seen."""
 
 
 @final
@@ -31,6 +34,7 @@ class Scaling(AbstractExperiment):
     key: ClassVar[str] = "scaling"
     title: ClassVar[str] = "Learning rate and batch size"
     question: ClassVar[str] = "Which learning rate is best at each batch size, and how does it scale?"
+    importance: ClassVar[int] = 20
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:
@@ -55,32 +59,46 @@ class Scaling(AbstractExperiment):
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
-        wanted = []
-        others = [cell for cells in other_policies(context).values() for cell in cells.values()]
-        for cell in (*scaling_cells(context).values(), *others):
-            if cell.learning_rates is not None:
-                wanted += cell.plan(context, FALLBACK_START)
-            else:
-                # The full ladder once, and the other replicates at three LRs.
-                count = cell.most + 3 * (cell.seeds - 1)
-                wanted += [cell.spec(context, FALLBACK_START, seed) for seed in range(count)]
-        return wanted
+        return [spec for cell in _all_cells(context) for spec in cell.at_most(context, FALLBACK_START)]
+
+    @override
+    def typical(self, context: Context) -> list[TrialSpec]:
+        return [spec for cell in _all_cells(context) for spec in cell.typical(context, FALLBACK_START)]
+
+    @override
+    def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
+        settings = recipe.experiments.scaling
+        assert settings is not None
+        sizes = sorted(settings.batch_sizes)
+        # The middle one stays in place: the range test and the noise scale are measured there.
+        thinned = ([sizes[0], middle(sizes), sizes[-1]], [middle(sizes), sizes[-1]], [middle(sizes)])
+        fewer = {"seeds": min(settings.seeds, FEWEST_SEEDS)}
+        found: list[dict[str, Any]] = [fewer] if settings.seeds > FEWEST_SEEDS else []
+        return found + [{**fewer, "batch_sizes": kept} for kept in thinned if len(kept) < len(sizes)]
 
     @override
     def analyse(self, context: Context) -> Finding:
         cells = scaling_cells(context)
-        by_batch = {size: cell.trials(context, _start_of(context, cells, size)) for size, cell in cells.items()}
+        whole = {size: cell.trials(context, _start_of(context, cells, size)) for size, cell in cells.items()}
+        by_batch = with_trials(whole)
         fits = {size: fit_cell(trials, tolerance=tolerance(context.recipe)) for size, trials in by_batch.items()}
         law = fit_optimal_lr(list(fits), list(fits.values()))
-        finding = _finding(self, context, cells, by_batch, fits, law)
+        finding = _finding(self, context, whole, by_batch, fits, law)
         others = self._trials_of_others(context, cells)
         return with_companions(finding, context, fits, others, tolerance(context.recipe))
 
     def _trials_of_others(self, context: Context, cells: dict[int, Cell]) -> dict[str, dict[int, list[Trial]]]:
         return {
-            policy: {size: cell.trials(context, _start_of(context, cells, size)) for size, cell in others.items()}
+            policy: with_trials(
+                {size: cell.trials(context, _start_of(context, cells, size)) for size, cell in others.items()}
+            )
             for policy, others in other_policies(context).items()
         }
+
+
+def _all_cells(context: Context) -> list[Cell]:
+    others = [cell for cells in other_policies(context).values() for cell in cells.values()]
+    return [*scaling_cells(context).values(), *others]
 
 
 def other_policies(context: Context) -> dict[str, dict[int, Cell]]:
@@ -177,7 +195,7 @@ def _start_of(context: Context, cells: dict[int, Cell], batch_size: int) -> floa
 def _finding(
     experiment: Scaling,
     context: Context,
-    cells: dict[int, Cell],
+    whole: dict[int, list[Trial]],
     by_batch: dict[int, list[Trial]],
     fits: dict[int, LRSliceFit],
     law: OptimalLRFit,
@@ -193,7 +211,7 @@ def _finding(
         "seeds": settings.seeds,
         "cells": [
             {"batch_size": size, "slice": fits[size].to_dict(), "trials": [trial.trial_id for trial in by_batch[size]]}
-            for size in cells
+            for size in by_batch
         ],
         "law": law.to_dict(),
         "best_batch_size": best,
@@ -210,13 +228,13 @@ def _finding(
             "slices": slice_rows(fits, {size: len(some) for size, some in by_batch.items()}),
             "laws": law_rows(law),
         },
-        checks=tuple(_checks(context, by_batch, fits)),
+        checks=tuple(_checks(context, whole, fits)),
         data=data,
         trial_ids=tuple(trial.trial_id for trial in trials),
     )
 
 
-def _checks(context: Context, by_batch: dict[int, list[Trial]], fits: dict[int, LRSliceFit]) -> list[Check]:
+def _checks(context: Context, whole: dict[int, list[Trial]], fits: dict[int, LRSliceFit]) -> list[Check]:
     checks = []
     settings = context.recipe.experiments.scaling
     assert settings is not None
@@ -227,7 +245,16 @@ def _checks(context: Context, by_batch: dict[int, list[Trial]], fits: dict[int, 
         else:
             remedy = _remedy(fit, settings.learning_rates is not None, settings.seeds, settings.max_learning_rates)
             checks.append(Check(name=name, status="WARNING", sentence=fit.reason, remedy=remedy))
-    for size, trials in by_batch.items():
+    for size in sorted(whole.keys() - fits.keys()):
+        checks.append(
+            Check(
+                name=f"optimum inside at batch {size}",
+                status="WARNING",
+                sentence=f"No trial at batch {size} has a loss.",
+                remedy="run the study again, with a larger budget if it has one",
+            )
+        )
+    for size, trials in whole.items():
         failed = failed_for_their_own_reason(trials)
         if failed:
             record = failed[0].record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
 from typing_extensions import override
@@ -10,9 +11,9 @@ from lrscale.laws import LRSliceFit, compare_minima
 from lrscale.recipe import Recipe
 from lrscale.schedules import build_schedule
 from lrscale.store import Trial, TrialSpec
-from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell
+from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell, with_trials
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
-from lrscale.study.experiments.scaling import start_lr, tolerance
+from lrscale.study.experiments.scaling import FEWEST_SEEDS, scaling_cells, start_lr, tolerance
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.lr_answer import bounds
 from lrscale.study.range_test.ramps import middle, range_test_batch
@@ -23,6 +24,8 @@ from lrscale.units import Duration
 DEFAULT_WARMUP_FRACTION = 0.05
 DEFAULT_HORIZON = Duration(20_000, "examples")
 DEFAULT_RATIO = 2.0
+ANY_LR = 1e-3
+"""LR of a spec that stands for any run of its size."""
 MOST_LEARNING_RATES = 8
 VALIDATIONS = 10
 SHAPE_POINTS = 61
@@ -47,6 +50,7 @@ class ScheduleComparison(AbstractExperiment):
     key: ClassVar[str] = "schedules"
     title: ClassVar[str] = "Schedules"
     question: ClassVar[str] = "Which schedule ends lowest at equal examples, each at its own best peak LR?"
+    importance: ClassVar[int] = 70
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:
@@ -63,11 +67,23 @@ class ScheduleComparison(AbstractExperiment):
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
-        wanted = []
-        for cell in comparison_cells(context).values():
-            count = MOST_LEARNING_RATES + 3 * (cell.seeds - 1)
-            wanted += [cell.spec(context, 1e-3, seed) for seed in range(count)]
-        return wanted
+        return [spec for cell in comparison_cells(context).values() for spec in cell.at_most(context, ANY_LR)]
+
+    @override
+    def typical(self, context: Context) -> list[TrialSpec]:
+        # The sweep has trained under one of the schedules already, where both are at the same batch and horizon.
+        return [
+            spec
+            for cell in comparison_cells(context).values()
+            if not _is_swept(context, cell)
+            for spec in cell.typical(context, ANY_LR)
+        ]
+
+    @override
+    def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
+        settings = recipe.experiments.schedules
+        assert settings is not None
+        return [{"seeds": FEWEST_SEEDS}] if settings.seeds > FEWEST_SEEDS else []
 
     @override
     def analyse(self, context: Context) -> Finding:
@@ -75,9 +91,10 @@ class ScheduleComparison(AbstractExperiment):
         assert settings is not None
         start = _start(context)
         cells = comparison_cells(context)
-        by_label = {label: cell.trials(context, start / _mean_factor(cell) / 2) for label, cell in cells.items()}
+        whole = {label: cell.trials(context, start / _mean_factor(cell) / 2) for label, cell in cells.items()}
+        by_label = with_trials(whole)
         fits = {label: fit_cell(trials, tolerance=tolerance(context.recipe)) for label, trials in by_label.items()}
-        return _finding(self, context, cells, by_label, fits)
+        return _finding(self, context, cells, whole, by_label, fits)
 
 
 def comparison_cells(context: Context) -> dict[str, Cell]:
@@ -116,6 +133,13 @@ def comparison_batch(context: Context) -> int:
     if recipe.experiments.scaling is not None:
         return middle(recipe.experiments.scaling.batch_sizes)
     return range_test_batch(recipe)
+
+
+def _is_swept(context: Context, cell: Cell) -> bool:
+    if context.recipe.experiments.scaling is None:
+        return False
+    swept = scaling_cells(context).get(cell.batch_size)
+    return swept is not None and swept.spec(context, ANY_LR, 0) == cell.spec(context, ANY_LR, 0)
 
 
 def _start(context: Context) -> float:
@@ -160,6 +184,7 @@ def _finding(
     experiment: ScheduleComparison,
     context: Context,
     cells: dict[str, Cell],
+    whole: dict[str, list[Trial]],
     by_label: dict[str, list[Trial]],
     fits: dict[str, LRSliceFit],
 ) -> Finding:
@@ -216,7 +241,7 @@ def _finding(
         sentence=_sentence(rows, data, settings.seeds),
         numbers=numbers,
         tables={"schedules": table},
-        checks=tuple(_checks(by_label, fits)),
+        checks=tuple(_checks(whole, fits)),
         data=data,
         trial_ids=tuple(dict.fromkeys(trial.trial_id for trial in trials)),
     )
@@ -249,7 +274,7 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _checks(by_label: dict[str, list[Trial]], fits: dict[str, LRSliceFit]) -> list[Check]:
+def _checks(whole: dict[str, list[Trial]], fits: dict[str, LRSliceFit]) -> list[Check]:
     checks = []
     for label, fit in fits.items():
         if fit.best_lr is None:
@@ -261,7 +286,16 @@ def _checks(by_label: dict[str, list[Trial]], fits: dict[str, LRSliceFit]) -> li
                     remedy="raise experiments.schedules.seeds, or lengthen the horizon",
                 )
             )
-    for label, trials in by_label.items():
+    for label in (name for name in whole if name not in fits):
+        checks.append(
+            Check(
+                name=f"peak LR of {label} tuned",
+                status="WARNING",
+                sentence=f"No trial under {label} has a loss.",
+                remedy="run the study again, with a larger budget if it has one",
+            )
+        )
+    for label, trials in whole.items():
         failed = failed_for_their_own_reason(trials)
         if failed:
             record = failed[0].record

@@ -38,6 +38,7 @@ class Throughput(AbstractExperiment):
     key: ClassVar[str] = "throughput"
     title: ClassVar[str] = "Throughput"
     question: ClassVar[str] = "How many examples a second does each layout train?"
+    importance: ClassVar[int] = 50
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:
@@ -66,6 +67,15 @@ class Throughput(AbstractExperiment):
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
         return self.plan(context)
+
+    @override
+    def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
+        settings = recipe.experiments.throughput
+        assert settings is not None
+        found: list[dict[str, Any]] = [{"repeats": 1}] if settings.repeats > 1 else []
+        if recipe.layout.devices > 1 and settings.devices is None:
+            found.append({"repeats": 1, "devices": [recipe.layout.devices]})
+        return found
 
     @override
     def analyse(self, context: Context) -> Finding:

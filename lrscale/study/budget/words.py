@@ -1,0 +1,60 @@
+"""What a budget leaves and keeps out, as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lrscale.recipe import Recipe, compare_recipes, with_settings
+from lrscale.study.budget.allocate import Need
+from lrscale.study.planned import PlannedExperiment
+from lrscale.units import time_text
+
+
+def need_text(need: Need) -> str:
+    """Return what something takes.
+
+    Examples
+    --------
+    >>> need_text(Need(trials=12, examples=270_000, seconds=95.0)), need_text(Need(trials=1, examples=64, seconds=None))
+    ('12 trials, 270,000 examples, about 1 min 35 s', '1 trial, 64 examples')
+    """
+    told = f"{need.trials:,} trial{'' if need.trials == 1 else 's'}, {need.examples:,} examples"
+    return told if need.seconds is None else f"{told}, about {time_text(need.seconds)}"
+
+
+def change_text(change: str) -> str:
+    """Return a changed setting without the way to it.
+
+    Examples
+    --------
+    >>> change_text("experiments.scaling.seeds: 3 -> 2")
+    'seeds 3 -> 2'
+    """
+    path, _, values = change.partition(": ")
+    return f"{'.'.join(path.split('.')[2:])} {values}"
+
+
+def changes(recipe: Recipe, key: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what other settings of an experiment change in a recipe, as ``seeds 3 -> 2``."""
+    if not settings:
+        return ()
+    found = compare_recipes(recipe.dump(), with_settings(recipe, {key: settings}).dump())
+    return tuple(change_text(str(change)) for change in found)
+
+
+def changes_text(recipe: Recipe, key: str, settings: Mapping[str, Any]) -> str:
+    """Return the same as one text."""
+    return ", ".join(changes(recipe, key, settings))
+
+
+def budget_lines(planned: Sequence[PlannedExperiment]) -> list[str]:
+    """Return a sentence for each question of which a budget leaves less, in the order in which it is given."""
+    lines = []
+    for entry in sorted(planned, key=lambda one: one.importance):
+        if entry.verdict == "reduced":
+            whole = "" if entry.whole is None else f"; as asked it would take {need_text(entry.whole)}"
+            lines.append(f"{entry.name} is reduced: {', '.join(entry.changes)}{whole}")
+        elif entry.verdict == "left out":
+            lines.append(f"{entry.name} is left out: it would take {need_text(entry.need)}")
+    return lines

@@ -1,0 +1,88 @@
+"""Two short trials that tell how long the others will take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, final
+
+from typing_extensions import override
+
+from lrscale.recipe import Recipe
+from lrscale.store import TrialSpec
+from lrscale.study.cost.timed_trial import timed
+from lrscale.study.experiments import AbstractExperiment, Context
+from lrscale.study.finding import Finding
+from lrscale.study.specs import make_spec
+from lrscale.units import Duration, time_text
+
+SAFE_LR = 1e-6
+"""Small enough that no trial diverges; the time of a step does not depend on it."""
+STEPS = 23
+"""Three that take longer, and twenty whose mean lies within a few per cent of that of many."""
+
+
+@final
+class Measuring(AbstractExperiment):
+    """A short trial at the smallest and one at the largest batch that the experiments train.
+
+    They run as other trials do, with a validation at the end: on the same devices, split in the same way, with the same
+    instruments. Between the two batches a step takes what lies on the line through them.
+
+    Parameters
+    ----------
+    experiments : sequence of AbstractExperiment
+        Those whose trials are to be priced.
+    """
+
+    key: ClassVar[str] = "measure"
+    title: ClassVar[str] = "Time of a trial"
+    question: ClassVar[str] = "How long do start, step and validation of a trial take?"
+
+    def __init__(self, experiments: Sequence[AbstractExperiment]) -> None:
+        self._experiments = experiments
+
+    @override
+    def is_asked(self, recipe: Recipe) -> bool:
+        return True
+
+    @override
+    def plan(self, context: Context) -> list[TrialSpec]:
+        usual = [spec for experiment in self._experiments for spec in experiment.typical(context)]
+        # Layouts that are pinned are those of few short trials, which are there to be timed themselves.
+        sizes = {spec.global_batch_size for spec in usual if spec.layout is None} or {
+            spec.global_batch_size for spec in usual
+        }
+        return [
+            make_spec(
+                context.recipe,
+                peak_lr=SAFE_LR,
+                batch_size=size,
+                horizon=Duration(STEPS, "steps"),
+                schedule="constant",
+                settings={},
+                seed=0,
+                validations=1,
+            )
+            for size in sorted({min(sizes), max(sizes)})
+        ]
+
+    @override
+    def at_most(self, context: Context) -> list[TrialSpec]:
+        return self.plan(context)
+
+    @override
+    def analyse(self, context: Context) -> Finding:
+        trials = context.finished(self.plan(context))
+        took = [timing for timing in map(timed, trials) if timing is not None]
+        told = "; ".join(
+            f"a step of {one.layout.global_batch_size} examples {time_text(one.step)}, the rest of the trial "
+            f"{time_text(one.start)}"
+            for one in took
+        )
+        return Finding(
+            key=self.key,
+            title=self.title,
+            status="ok" if took else "cannot_tell",
+            sentence=f"As measured: {told}." if took else "No trial told its time.",
+            trial_ids=tuple(trial.trial_id for trial in trials),
+        )

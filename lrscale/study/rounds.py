@@ -1,0 +1,147 @@
+"""Runs an experiment in rounds: what is missing, then what its results ask for, until nothing is."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, final
+
+from lrscale.errors import LrscaleError, TrialsFailedError
+from lrscale.launch import AbstractLauncher, TrialRequest
+from lrscale.launch.progress import AbstractProgress
+from lrscale.store import StudyFolder, StudyView, Trial, TrialSpec
+from lrscale.study.budget.keeper import Keeper
+from lrscale.study.experiments import AbstractExperiment, Context
+from lrscale.study.finding import Finding
+from lrscale.study.layouts.memory_search import largest_that_fits
+from lrscale.study.specs import riding_instruments, trial_layout
+
+MOST_ROUNDS = 200
+"""An experiment asks for trials in rounds; one that never ends is a mistake in it."""
+
+
+def now() -> str:
+    """Return the time as it stands in a plan."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+@final
+class Rounds:
+    """The rounds of one run of a study.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+        Its lock is held.
+    plan : dict
+        The study's plan, to which decisions are appended.
+    view : StudyView
+        The finished trials; what runs is added to them.
+    launcher : AbstractLauncher
+        Where trials run.
+    progress : AbstractProgress
+        Told what happens.
+    keeper : Keeper
+        Says what may run.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        plan: dict[str, Any],
+        view: StudyView,
+        launcher: AbstractLauncher,
+        progress: AbstractProgress,
+        keeper: Keeper,
+    ) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._view = view
+        self._trials: dict[str, Trial] = view.trials  # type: ignore[assignment]  # this run's own dict
+        self._launcher = launcher
+        self._progress = progress
+        self._keeper = keeper
+        self.ran: set[str] = set()
+        """Trials that ran in this run."""
+
+    def run(
+        self, experiment: AbstractExperiment, later: Sequence[AbstractExperiment], findings: Mapping[str, Finding]
+    ) -> Context:
+        """Run what is missing of an experiment, as far as the budget goes, and return what it may look at then.
+
+        Parameters
+        ----------
+        experiment : AbstractExperiment
+        later : sequence of AbstractExperiment
+            Those after it, for which the budget keeps their share.
+        findings : mapping
+            Usable findings of those before it.
+
+        Raises
+        ------
+        TrialsFailedError
+            When all trials of a round crashed.
+        """
+        ran: set[str] = set()
+        for round_number in range(MOST_ROUNDS):
+            context = self._keeper.context(experiment, later, findings)
+            for note in self._keeper.news():
+                self._progress.note(note)
+            wanted = {spec.trial_id: spec for spec in experiment.plan(context)}
+            missing = [
+                spec
+                for trial_id, spec in wanted.items()
+                if trial_id not in self._trials or (self._trials[trial_id].record.retryable and trial_id not in ran)
+            ]
+            chosen = missing[: self._keeper.affordable(experiment, missing, context)]
+            if round_number == 0 or chosen:
+                self._progress.started(experiment.key, len(chosen), len(wanted) - len(missing))
+            finished = self._launch(experiment, chosen, context) if chosen else []
+            ran |= {trial.trial_id for trial in finished}
+            self.ran |= ran
+            if missing and not finished:
+                self._keeper.keep_out(experiment, missing, context)
+                self._decide(experiment, kept_out=[spec.trial_id for spec in missing])
+            if not finished:
+                return context
+            crashed = all(trial.record.status == "crashed" for trial in finished)
+            if crashed and not experiment.survives_crashes(context):
+                record = finished[0].record
+                tail = "\n  ".join(record.log_tail)
+                which = "the only trial" if len(finished) == 1 else f"all {len(finished)} trials"
+                raise TrialsFailedError(
+                    f"{which} of {experiment.key} crashed: {record.reason}" + (f"\n  {tail}" if tail else ""),
+                    hint=f"its logs are in {self._folder.trial_path(record.trial_id)}",
+                )
+        raise LrscaleError(f"experiment {experiment.key} still asks for trials after {MOST_ROUNDS} rounds")
+
+    def _launch(self, experiment: AbstractExperiment, chosen: Sequence[TrialSpec], context: Context) -> list[Trial]:
+        self._decide(experiment, trials=[spec.trial_id for spec in chosen])
+        specs = {spec.trial_id: spec for spec in chosen}
+        finished = []
+        for record in self._launcher.run([self._request(spec, context) for spec in chosen], self._progress):
+            self._folder.finish_trial(record)
+            trial = Trial(specs[record.trial_id], record)
+            self._trials[record.trial_id] = trial
+            finished.append(trial)
+            self._keeper.ended(record.trial_id)
+            self._folder.write_plan(self._plan)
+            self._progress.trial_finished(trial)
+        for trial_id in specs.keys() - {trial.trial_id for trial in finished}:
+            self._folder.withdraw_trial(trial_id)
+        return finished
+
+    def _request(self, spec: TrialSpec, context: Context) -> TrialRequest:
+        cost = context.cost(spec) if context.budget.bounded else None
+        return TrialRequest(
+            spec=spec,
+            layout=trial_layout(context.recipe, spec, largest_that_fits(context.findings)),
+            folder=self._folder.begin_trial(spec),
+            instruments=riding_instruments(context.recipe, spec),
+            may_start=partial(self._keeper.starts, spec.trial_id, cost),
+        )
+
+    def _decide(self, experiment: AbstractExperiment, **what: list[str]) -> None:
+        self._plan["decisions"].append({"at": now(), "experiment": experiment.key, **what})
+        self._folder.write_plan(self._plan)

@@ -20,6 +20,8 @@ from lrscale.recommend.transfer import NoTransfer, judge_horizon, transfer_batch
 from lrscale.recommend.words import count, with_interval
 from lrscale.schedules import SCHEDULES
 from lrscale.store import StudyView, Trial
+from lrscale.study.analysed import KEPT_OUT
+from lrscale.study.budget.findings import REMEDY as BUDGET_REMEDY
 from lrscale.study.finding import Finding, Quantity
 from lrscale.units import Duration
 
@@ -206,6 +208,8 @@ def _nothing_located(recipe: Recipe, finding: Finding | None) -> Refusal:
             sentence="Nothing measured the best LR: neither scaling nor schedules has a finding.",
             needs="Run them: lrscale run, with experiments.scaling in the recipe.",
         )
+    if KEPT_OUT in finding.data:
+        return Refusal(sentence=f"Nothing measured the best LR. {finding.sentence}", needs=f"{BUDGET_REMEDY}.")
     statuses = ", ".join(f"batch {count(size)}: {status}" for size, status in unlocated(finding).items())
     detail = f" ({statuses})" if statuses else ""
     return Refusal(

@@ -18,6 +18,7 @@ from lrscale.study.cost import CostModel, TrialCost
 from lrscale.study.experiments.base import AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
+from lrscale.study.planned import Verdict
 
 BUDGET = "budget"
 """Entry of plan.json: the budget as ``stated``, settings it ``reduced``, and what it ``kept_out``, by experiment."""
@@ -53,7 +54,7 @@ class Keeper:
         self._facts = facts
         self._ledger = ledger
         self._forms = Forms(planned=())
-        self._said: list[str] = []
+        self._said: set[tuple[str, Verdict | None, tuple[str, ...]]] = set()
         self._begun = _begun_in(plan, recipe)
         self._running: dict[str, TrialCost] = {}
         self.recipe = recipe
@@ -108,11 +109,11 @@ class Keeper:
 
     def news(self) -> list[str]:
         """Return what the budget leaves less of, as sentences, where that has changed since it was last asked."""
-        lines = budget_lines(self._forms.planned)
-        new = [line for line in lines if line not in self._said]
-        self._said = lines
-        stated = self._asked.cost.budget
-        return [f"within the budget of {stated}, {line}" for line in new]
+        less = [entry for entry in self._forms.planned if entry.verdict in ("reduced", "left out")]
+        # What it would take moves with each trial, and is told once.
+        new = [entry for entry in less if (entry.name, entry.verdict, entry.changes) not in self._said]
+        self._said |= {(entry.name, entry.verdict, entry.changes) for entry in new}
+        return [f"within the budget of {self._asked.cost.budget}, {line}" for line in budget_lines(new)]
 
     def admits(self, cost: TrialCost) -> bool:
         """Whether a trial may start now: it can be expected to end within the budget."""

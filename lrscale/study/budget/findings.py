@@ -13,7 +13,7 @@ from lrscale.study.budget.words import changes_text, need_text
 from lrscale.study.experiments.base import AbstractExperiment
 from lrscale.study.finding import Check, Finding
 
-REMEDY = "Raise the budget (--budget, or cost.budget in the recipe) and run it again: what is there is kept"
+REMEDY = "raise the budget (--budget, or cost.budget in the recipe) and run it again: what is there is kept"
 
 
 def left_out_finding(experiment: AbstractExperiment, entry: Mapping[str, Any]) -> Finding:

@@ -209,7 +209,8 @@ def _nothing_located(recipe: Recipe, finding: Finding | None) -> Refusal:
             needs="Run them: lrscale run, with experiments.scaling in the recipe.",
         )
     if KEPT_OUT in finding.data:
-        return Refusal(sentence=f"Nothing measured the best LR. {finding.sentence}", needs=f"{BUDGET_REMEDY.capitalize()}.")
+        needs = f"{BUDGET_REMEDY.capitalize()}."
+        return Refusal(sentence=f"Nothing measured the best LR. {finding.sentence}", needs=needs)
     statuses = ", ".join(f"batch {count(size)}: {status}" for size, status in unlocated(finding).items())
     detail = f" ({statuses})" if statuses else ""
     return Refusal(

@@ -10,7 +10,7 @@ from typing import Any, final
 from lrscale.recipe import Recipe
 from lrscale.store import StudyView, TrialSpec
 from lrscale.study.cost.step_times import StepTimes
-from lrscale.study.cost.timed_trial import TimedTrial, kind_of, timed, validations_of
+from lrscale.study.cost.timed_trial import TimedTrial, kind_of, task_of, timed, validations_of
 from lrscale.study.cost.trial_cost import Basis, TrialCost
 from lrscale.study.specs import trial_layout
 from lrscale.units import Layout
@@ -46,7 +46,7 @@ class CostModel:
     timed_trials: Sequence[TimedTrial]
     validation_examples: int | None = None
     fits: int | None = None
-    _steps: dict[tuple[tuple[str, ...], bool], StepTimes] = field(default_factory=dict, repr=False, compare=False)
+    _steps: dict[tuple[str, tuple[str, ...], bool], StepTimes] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, recipe: Recipe, view: StudyView, facts: Mapping[str, Any], fits: int | None = None) -> CostModel:
@@ -96,30 +96,39 @@ class CostModel:
             return None
         misses = []
         for trial in self.timed_trials:
-            step, _ = self._step_times(trial.kind, trial.pinned).seconds(trial.layout)
+            step, _ = self._step_times(trial.task, trial.kind, trial.pinned).seconds(trial.layout)
             if step is not None:
                 priced = self._start(trial.kind, trial.pinned, trial.layout.world_size) + trial.steps * step
                 misses.append(math.log(max(trial.total - trial.validation, 1e-9) / max(priced, 1e-9)))
         return math.sqrt(sum(miss**2 for miss in misses) / len(misses)) if misses else None
 
     def _step(self, spec: TrialSpec, layout: Layout) -> tuple[float | None, Basis]:
-        step, basis = self._step_times(kind_of(spec), spec.layout is not None).seconds(layout)
+        task = task_of(spec)
+        step, basis = self._step_times(task, kind_of(spec), spec.layout is not None).seconds(layout)
+        if step is not None and self._of(task)[0].task != task:
+            # Another model was timed, and not this one.
+            basis = "beyond"
         speed = self.recipe.cost.throughput
         if speed is not None and (step is None or not self.settled):
             return spec.global_batch_size / speed.value, "stated"
         return step, basis
 
-    def _step_times(self, kind: tuple[str, ...], pinned: bool) -> StepTimes:
-        if (kind, pinned) not in self._steps:
-            settled = [trial for trial in self.timed_trials if trial.settled]
-            self._steps[kind, pinned] = StepTimes.of(
+    def _of(self, task: str) -> Sequence[TimedTrial]:
+        own = [trial for trial in self.timed_trials if trial.task == task]
+        return own or self.timed_trials
+
+    def _step_times(self, task: str, kind: tuple[str, ...], pinned: bool) -> StepTimes:
+        if (task, kind, pinned) not in self._steps:
+            own = self._of(task)
+            settled = [trial for trial in own if trial.settled]
+            self._steps[task, kind, pinned] = StepTimes.of(
                 [trial for trial in settled if trial.kind == kind],
                 [trial for trial in settled if trial.pinned == pinned],
                 settled,
-                self.timed_trials,
-                settled=self.settled,
+                own,
+                settled=bool(settled),
             )
-        return self._steps[kind, pinned]
+        return self._steps[task, kind, pinned]
 
     def _start(self, kind: tuple[str, ...], pinned: bool, ranks: int) -> float:
         found = _mean(
@@ -139,7 +148,7 @@ class CostModel:
         if count == 0:
             return 0.0
         each = _mean(
-            [trial for trial in self.timed_trials if trial.validations],
+            [trial for trial in self._of(task_of(spec)) if trial.validations],
             lambda trial: (trial.validation, trial.validations),
             (
                 # The first validation starts the workers of its loader: trials that validate as often know it best.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import final
 
@@ -17,6 +18,8 @@ TELLING = frozenset({"completed", "diverged", "stopped"})
 class TimedTrial:
     """Start, steps and validations of a trial: ``total = start + steps * step + validation``."""
 
+    task: str
+    """What was trained; see `task_of`."""
     layout: Layout
     kind: tuple[str, ...]
     """What else makes it differ in time; see `kind_of`."""
@@ -34,6 +37,19 @@ class TimedTrial:
     validation: float
     """Seconds of all validations together."""
     total: float
+
+
+def task_of(spec: TrialSpec) -> str:
+    """Return what a trial trains: models of another size take another time.
+
+    Examples
+    --------
+    >>> from lrscale.store import ScheduleSpec
+    >>> task_of(TrialSpec(task={"model": 1}, schedule=ScheduleSpec(name="constant"), peak_lr=0.1, global_batch_size=8,
+    ...                   horizon=4, seed=0))
+    '[{"model": 1}, {}]'
+    """
+    return json.dumps([dict(spec.task), dict(spec.overrides)], sort_keys=True, default=str)
 
 
 def kind_of(spec: TrialSpec) -> tuple[str, ...]:
@@ -87,6 +103,7 @@ def timed(trial: Trial) -> TimedTrial | None:
         every = trial.spec.validate_every
         count = record.steps // every if every else 0
     return TimedTrial(
+        task=task_of(trial.spec),
         layout=record.layout,
         kind=kind_of(trial.spec),
         pinned=trial.spec.layout is not None,

@@ -24,6 +24,7 @@ class Forecast(AbstractExperiment):
     key: ClassVar[str] = "forecast"
     title: ClassVar[str] = "Forecast to the target's scale"
     question: ClassVar[str] = "Which learning rate and batch size will be best for a larger model or a longer run?"
+    importance: ClassVar[int] = 80
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:
@@ -41,11 +42,19 @@ class Forecast(AbstractExperiment):
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
         return [
-            batch.spec(cell.context, FALLBACK_START, seed)
+            spec
             for cell in scale_cells(context).values()
             for batch in cell.batches.values()
-            # The full ladder once, and the other replicates at three LRs; seeds stand for distinct trials.
-            for seed in range(batch.most + 3 * (batch.seeds - 1))
+            for spec in batch.at_most(cell.context, FALLBACK_START)
+        ]
+
+    @override
+    def typical(self, context: Context) -> list[TrialSpec]:
+        return [
+            spec
+            for cell in scale_cells(context).values()
+            for batch in cell.batches.values()
+            for spec in batch.typical(cell.context, FALLBACK_START)
         ]
 
     @override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,12 @@ def test_the_spread_is_how_far_trials_lie_from_their_price() -> None:
     wide = model(trial(spec(steps=400)), trial(spec(steps=401), step=4 * STEP))
     spread = wide.spread()
     assert spread is not None and 0.3 < spread < 1.5
+
+
+def test_another_model_is_priced_by_its_own_trials_once_it_has_some() -> None:
+    wide = dataclasses.replace(spec(), task={"model": "wide"})
+    before = model(trial(spec())).cost(wide)
+    assert before.basis == "beyond"
+    after = model(trial(spec()), trial(dataclasses.replace(wide, seed=1), step=5 * STEP)).cost(wide)
+    assert after.basis == "measured"
+    assert after.seconds == pytest.approx(START + 100 * 5 * STEP + 10 * VALIDATION)

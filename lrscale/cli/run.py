@@ -53,12 +53,18 @@ def run_study(request: StudyRequest) -> int:
         page = write_page(study, outcome.findings, answer)
     _print_outcome(outcome)
     typer.echo()
-    code = print_answer(answer)
+    forecast = next((finding for finding in outcome.findings if finding.key == "forecast"), None)
+    if forecast is not None and recipe.experiments.scaling is None and recipe.experiments.schedules is None:
+        # Cells of other models recommend nothing for the task as it stands; the forecast is the answer.
+        print_finding(forecast)
+        code = DONE if forecast.status == "ok" else NO
+    else:
+        code = print_answer(answer)
     if code == NO and outcome.failed:
         code = TRIALS_FAILED
     typer.echo()
     typer.echo(f"report          {page}")
-    if code == DONE:
+    if (folder.path / RECOMMENDATION).exists():
         typer.echo(f"recommendation  {folder.path / RECOMMENDATION}")
     return code
 

@@ -203,6 +203,13 @@ def _from_comparison(recipe: Recipe, comparison: Finding, wanted: int | None) ->
 
 
 def _nothing_located(recipe: Recipe, finding: Finding | None) -> Refusal:
+    if finding is None and recipe.experiments.forecast is not None:
+        return Refusal(
+            sentence="The trials are cells of a forecast; no setting of the task itself was measured.",
+            needs=(
+                "Name the target's scale: lrscale recommend STUDY --params N --horizon T; or add experiments.scaling."
+            ),
+        )
     if finding is None:
         return Refusal(
             sentence="Nothing measured the best LR: neither scaling nor schedules has a finding.",

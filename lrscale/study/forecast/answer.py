@@ -74,7 +74,7 @@ def forecast_finding(
             f"{len(cells)} cells are measured, and the target names no model size and length: set target.params and "
             "target.horizon, or ask lrscale recommend --params N --horizon T."
         )
-        return dataclasses.replace(finding, sentence=sentence)
+        return dataclasses.replace(finding, sentence=sentence, status="ok" if len(cells) > 1 else "cannot_tell")
     if not any(cell.finite.any() for cell in cells):
         return dataclasses.replace(finding, sentence="Every trial of every cell diverged or was lost.")
     found = forecast(cells, params=place[0], horizon=place[1], tolerance=tolerance)

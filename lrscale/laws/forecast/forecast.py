@@ -21,7 +21,7 @@ from lrscale.laws.forecast.families import (
     span,
     surface_answer,
 )
-from lrscale.laws.forecast.joint_fit import JointFit, fit_jointly
+from lrscale.laws.forecast.joint_fit import JointFit, fit_jointly, tolerance_of
 from lrscale.laws.forecast.losses import loss_at
 from lrscale.laws.forecast.words import cells_needed, edge_notes
 
@@ -125,6 +125,17 @@ def forecast(
             status=FitStatus.NOT_IDENTIFIABLE,
             reason=confounded,
             needs="Train two or more batch sizes in every cell, or the same one in all.",
+        )
+    level = tolerance_of(table, tolerance)
+    if float(table.excess.max()) <= level:
+        return replace(
+            empty,
+            status=FitStatus.NOT_IDENTIFIABLE,
+            reason=(
+                f"The losses of every cell differ by at most {float(table.excess.max()):.2g}, and {level:.2g} counts "
+                "as equal: nothing says where the optimum lies."
+            ),
+            needs="Train LRs farther apart, or lower the tolerance where an offset of the loss makes it too coarse.",
         )
     place = Place(params=params, horizon=horizon)
     fits = _fit(table, tolerance, random_seed)

@@ -55,6 +55,12 @@ class JointFit:
         return float(excess(self.theta[:SHARED], np.array(log_lr - lr[place]), np.array(log_batch - batch[place])))
 
 
+def tolerance_of(table: CellTable, tolerance: float) -> float:
+    """Return the loss difference that a relative tolerance stands for, positive also where losses are 0."""
+    noise = tolerance * float(np.median(np.abs(table.loss[table.best])))
+    return max(noise, 1e-9 * float(np.ptp(table.loss))) or 1.0
+
+
 @dataclass(slots=True)
 class _Mode:
     theta: FloatArray
@@ -96,8 +102,7 @@ def fit_jointly(
         Defaults to 0.
     """
     rng = np.random.default_rng(random_seed)
-    noise = tolerance * float(np.median(np.abs(table.loss[table.best])))
-    noise = max(noise, 1e-9 * float(np.ptp(table.loss)), 1e-300)
+    noise = tolerance_of(table, tolerance)
     variance = noise**2 + (_MISFIT * table.excess) ** 2
     # Runs that scatter more than that about the surface weigh less, so that priors keep the weight that they state.
     first = _search(table, prior_of(table, scatters[0], moves=moves), 1 / variance, None)
@@ -183,15 +188,17 @@ def _search(table: CellTable, prior: Prior, weight: FloatArray, start: FloatArra
     n = table.loss.size
     left = residuals(best.x)[:n]
     jac: FloatArray = np.asarray(best.jac, dtype=np.float64)
-    bend: FloatArray = jac.T @ jac + 1e-12 * np.eye(best.x.size)
-    determined = float(np.trace(np.linalg.solve(bend, jac[:n].T @ jac[:n])))
+    # Not by the normal equations, whose condition is the square of this one's: losses may span ten orders of magnitude.
+    corner: FloatArray = np.asarray(np.linalg.qr(jac).R, dtype=np.float64)
+    spread: FloatArray = np.asarray(np.linalg.inv(corner), dtype=np.float64)
+    determined = float(np.sum((jac[:n] @ spread) ** 2))
     df = max(n - table.n_cells - determined, _LEAST_DF)
     inflation = max(1.0, float(np.sum(_bounded(left))) / df)
-    evidence = -float(best.cost) - 0.5 * float(np.linalg.slogdet(bend)[1])
+    evidence = -float(best.cost) - float(np.sum(np.log(np.abs(np.diag(corner)))))
     evidence -= float(np.sum(np.log(prior.sd[free])))
     return _Mode(
         theta=whole(best.x),
-        covariance_root=np.linalg.cholesky(np.linalg.inv(bend)),
+        covariance_root=spread,
         free=free.astype(np.float64),
         evidence=evidence,
         inflation=inflation,

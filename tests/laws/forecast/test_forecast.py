@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,6 +177,57 @@ def test_an_offset_of_the_loss_does_not_move_the_optimum(offset: float) -> None:
     one = forecast(cells, params=4e8, horizon=4e10, tolerance=0.003 / size, hold_out=False)
     assert one.lr is not None
     assert one.lr.value == pytest.approx(optimum(4e8, 4e10)[0], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "truth"),
+    [
+        ("flat", lambda lr: 2.0),
+        ("zero", lambda lr: 0.0),
+        ("huge offset", lambda lr: 1e9 + 0.1 * float(np.log(lr / 3e-3)) ** 2),
+        ("falling to the end", lambda lr: 3 - 100 * lr),
+    ],
+)
+def test_cells_that_show_no_optimum_are_refused_with_a_sentence(name: str, truth: Callable[[float], float]) -> None:
+    lrs = (1e-3, 2e-3, 4e-3, 8e-3)
+    cells = [
+        ForecastCell(
+            label=name,
+            params=n,
+            horizon=n,
+            lr=lrs * 2,
+            batch=(16.0,) * 4 + (64.0,) * 4,
+            loss=tuple(map(truth, lrs)) * 2,
+        )
+        for n in (1e6, 2e6, 4e6)
+    ]
+    one = forecast(cells, params=1.6e7, horizon=1.6e7)
+    assert one.status is FitStatus.NOT_IDENTIFIABLE
+    assert "too wide" in one.reason or "counts as equal" in one.reason
+    assert one.needs
+
+
+def test_a_wall_of_losses_six_orders_high_is_kept_clear_of() -> None:
+    lrs = (1e-3, 2e-3, 4e-3, 8e-3)
+    loss_of = (2.01, 2.0, 1e6, 1e6)
+    cells = [
+        ForecastCell(label="", params=n, horizon=n, lr=lrs, batch=(16.0,) * 4, loss=loss_of) for n in (1e6, 2e6, 4e6)
+    ]
+    one = forecast(cells, params=8e6, horizon=8e6)
+    assert one.lr is not None
+    assert one.lr.value < 4e-3
+
+
+def test_runs_of_one_setting_that_contradict_each_other_only_widen_it() -> None:
+    cells = _cells(8)
+    noisy = [
+        replace(cell, lr=cell.lr * 2, batch=cell.batch * 2, loss=(*cell.loss, *[(own or 0) + 0.1 for own in cell.loss]))
+        for cell in cells
+    ]
+    one, other = (forecast(own, params=4e8, horizon=4e10, hold_out=False) for own in (cells, noisy))
+    assert one.lr is not None
+    assert other.lr is not None
+    assert other.lr.ratio > one.lr.ratio
 
 
 def test_a_wrong_number_is_named() -> None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 KNOWN = {
     "measured": "measured",
-    "between": "between measured batches",
-    "beyond": "beyond what was measured",
-    "stated": "stated throughput",
+    "between": "between measured",
+    "beyond": "beyond measured",
+    "stated": "stated",
     "unknown": "-",
 }
 VERDICTS = {"full": "yes", "reduced": "reduced", "left out": "left out", None: "-"}
@@ -115,7 +115,7 @@ def plan_table(planned: Sequence[PlannedExperiment], price: Price | None = None,
         Adds a column that says which questions are answered. Default None.
     """
     header = ["experiment", "trials", "at most", "examples", "time", "device-hours"]
-    header += ["cost"] * (price is not None) + ["known by"] + ["answered"] * (budget is not None)
+    header += ["cost"] * (price is not None) + ["time known by"] + ["answered"] * (budget is not None)
     entries = sorted(planned, key=lambda entry: entry.importance) if budget is not None else list(planned)
     rows = [
         [

@@ -255,10 +255,12 @@ class Study:
                 f"the recipe has changed since the study in {self.folder.path} began: {told}",
                 hint="give the changed recipe a folder of its own with --study",
             )
+        # What a device costs, or is said to train, changes no question.
+        said = [str(change) for change in changes if change.path not in ("cost.price", "cost.throughput")]
+        if said:
+            progress.note(f"the study goes on with a changed recipe: {'; '.join(said)}")
+            plan["decisions"].append({"at": now(), "recipe_changed": said})
         if changes:
-            told = "; ".join(str(change) for change in changes)
-            progress.note(f"the study goes on with a changed recipe: {told}")
-            plan["decisions"].append({"at": now(), "recipe_changed": [str(change) for change in changes]})
             plan["recipe"] = resolved
             write_atomically(self.folder.path / "recipe.yaml", self.recipe.text or to_json(resolved, indent=1))
             self.folder.write_plan(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -134,6 +135,26 @@ def test_a_lost_rank_is_tried_once_more(launcher: LocalLauncher, tmp_path: Path)
     assert "rank 1 was ended by SIGKILL" in note
     assert note.endswith("it is run once more")
     assert len(watcher.began) == 1
+
+
+def test_a_trial_that_may_not_start_is_left_out_and_the_others_run(launcher: LocalLauncher, tmp_path: Path) -> None:
+    refused = dataclasses.replace(request(tmp_path / "a", lr=0.02), may_start=lambda: False)
+    allowed = dataclasses.replace(request(tmp_path / "b"), may_start=lambda: True)
+    watcher = Watcher()
+    (record,) = launcher.run([refused, allowed], watcher)
+    assert record.trial_id == allowed.spec.trial_id
+    assert watcher.began == [allowed.spec.trial_id]
+    assert list(refused.folder.iterdir()) == []
+
+
+def test_a_lost_trial_that_may_not_start_again_keeps_the_record_of_its_first_attempt(
+    launcher: LocalLauncher, tmp_path: Path
+) -> None:
+    answers = iter([True, False])
+    lost = request(tmp_path, act="die", rank=1, once=str(tmp_path / "died"))
+    record = run_one(launcher, dataclasses.replace(lost, may_start=lambda: next(answers)))
+    assert record.status == "crashed"
+    assert record.retryable
 
 
 def test_a_rank_that_leaves_twice_without_a_result_is_a_crash(launcher: LocalLauncher, tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""What a plan says a study takes, against what the study then takes, in device time, examples and trials.
+
+    python benchmarks/plan_accuracy.py --recipe digits
+    python benchmarks/plan_accuracy.py --recipe byte-gpt --budget 10m
+
+Two short trials are measured first, as ``lrscale plan RECIPE --measure`` does; the plan is made, and the study is run.
+Their own time is in neither sum. Trials of a machine that does other work take longer: the ratio of their mean step to
+that of the measuring trials says by how much the machine itself has changed in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from lrscale.cli.run import launch_settings
+from lrscale.launch import LAUNCHERS
+from lrscale.launch.progress import AbstractProgress
+from lrscale.recipe import Recipe, load_recipe
+from lrscale.store import StudyFolder, StudyView, Trial
+from lrscale.study import PlannedExperiment, Study
+
+
+def device_seconds(trials: Iterable[Trial]) -> float:
+    """Return the time of trials on all of their devices."""
+    return sum(
+        trial.record.timing.get("total", 0.0) * (1 if trial.record.layout is None else trial.record.layout.world_size)
+        for trial in trials
+    )
+
+
+def by_experiment(folder: StudyFolder, view: StudyView) -> dict[str, list[Trial]]:
+    """Return the trials that each experiment asked for first."""
+    seen: set[str] = set()
+    found: dict[str, list[Trial]] = {}
+    for decision in folder.read_plan()["decisions"]:
+        ids = [one for one in decision.get("trials", ()) if one in view.trials and one not in seen]
+        seen |= set(ids)
+        found.setdefault(decision.get("experiment", "-"), []).extend(view.trials[one] for one in ids)
+    return found
+
+
+def measured(recipe: Recipe, folder: StudyFolder) -> tuple[PlannedExperiment, ...]:
+    """Run the two short trials, and return the plan that they make possible."""
+    with LAUNCHERS["local"](launch_settings(recipe)) as launcher:
+        Study(recipe, folder).measure(launcher, progress=AbstractProgress())
+    return Study(recipe, folder).plan(StudyView.of(folder))
+
+
+def main() -> None:
+    """Measure, plan, run, and print both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="digits")
+    parser.add_argument("--budget", help="as for lrscale run")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
+    overrides = [*options.set, *([f"cost.budget={options.budget}"] if options.budget else [])]
+    recipe = load_recipe(options.recipe, overrides)
+    with tempfile.TemporaryDirectory() as home:
+        folder = StudyFolder(Path(home) / "study")
+        load = os.getloadavg()[0]
+        planned = measured(recipe, folder)
+        before = set(StudyView.of(folder).trials)
+        began = time.monotonic()
+        with LAUNCHERS["local"](launch_settings(recipe)) as launcher:
+            Study(recipe, folder).run(launcher, progress=AbstractProgress())
+        wall = time.monotonic() - began
+        view = StudyView.of(folder)
+        took = by_experiment(folder, view)
+        print(f"{recipe.name}, load {load:.1f} before and {os.getloadavg()[0]:.1f} after")
+        print(f"{'experiment':12} {'trials':>13} {'examples':>21} {'device-seconds':>21} ratio")
+        kept = [entry for entry in planned if entry.verdict != "left out"]
+        for entry in kept:
+            own = took.get(entry.name, [])
+            _line(entry.name, [entry], own)
+        ran = [trial for trial_id, trial in view.trials.items() if trial_id not in before]
+        _line("all", kept, ran)
+        print(f"wall clock of the run {wall:.0f} s; planned {sum(entry.seconds or 0.0 for entry in kept):.0f} s")
+        print(f"machine: a step took {_drift(view, before):.2f} of what it took while measuring")
+
+
+def _line(name: str, entries: list[PlannedExperiment], trials: list[Trial]) -> None:
+    expected = sum(entry.device_seconds or 0.0 for entry in entries)
+    actual = device_seconds(trials)
+    count = f"{sum(entry.trials_expected for entry in entries)} / {len(trials)}"
+    examples = f"{sum(entry.examples for entry in entries):,} / {sum(trial.record.examples for trial in trials):,}"
+    ratio = f"{expected / actual:.2f}" if actual else "-"
+    print(f"{name:12} {count:>13} {examples:>21} {f'{expected:.0f} / {actual:.0f}':>21} {ratio:>5}")
+
+
+def _drift(view: StudyView, before: set[str]) -> float:
+    """Return the mean step of the run's trials over that of the measuring trials, at the same layouts."""
+    first = {
+        trial.record.layout: trial.record.timing["step_mean"]
+        for trial_id, trial in view.trials.items()
+        if trial_id in before and "step_mean" in trial.record.timing
+    }
+    ratios = [
+        trial.record.timing["step_mean"] / first[trial.record.layout]
+        for trial_id, trial in view.trials.items()
+        if trial_id not in before and trial.record.layout in first and "step_mean" in trial.record.timing
+    ]
+    return sum(ratios) / len(ratios) if ratios else float("nan")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,33 +10,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
-import tempfile
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import timedelta
 from functools import wraps
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
+from _training import TASKS, Task, on_ranks, step_trainer
 from pytorch_lightning.trainer import call
 
 from lrscale.training.flavour import Flavour
 from lrscale.training.instruments import make_instruments
-from lrscale.zoo import ByteGPT, Digits, DigitsMLP, PythonSource
 
-TASKS: dict[str, dict[str, Any]] = {
-    "digits": {"model": DigitsMLP, "data": Digits, "init": {}, "batch": 64, "steps": 1500},
-    "byte-gpt": {"model": ByteGPT, "data": PythonSource, "init": {"width": 64, "depth": 2}, "batch": 8, "steps": 500},
-}
+STEPS = {"digits": 1500, "byte-gpt": 500}
 HOOKS = (
     "on_train_batch_start",
     "on_before_backward",
@@ -98,50 +87,26 @@ class Steps(pl.Callback):
         self.idle = (fastest[8] - fastest[0]) / 8
 
 
-def run(task: dict[str, Any], names: list[str], ranks: int, rank: int, folder: str, answer: Connection) -> None:
-    """Train on one rank, and answer with the microseconds of each hook in a step."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
-    own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "benchmark"}
-    os.environ.update({**shared, **own})
-    if ranks > 1:
-        torch.distributed.init_process_group(
-            "gloo",
-            init_method=f"file://{Path(folder, 'rendezvous')}",
-            rank=rank,
-            world_size=ranks,
-            timeout=timedelta(minutes=5),
-        )
-    pl.seed_everything(0, verbose=False)
-    made = make_instruments({name: task["settings"].get(name, {}) for name in names}, Flavour("pytorch_lightning"))
-    running: dict[str, list[float]] = defaultdict(list)
-    for name, instrument in made.items():
-        for hook in HOOKS:
-            if callable(found := getattr(instrument, hook)):
-                # On the class, where what an instrument sets on itself still takes effect.
-                setattr(type(instrument), hook, timed(found.__func__, running[f"{name} {hook}"]))
-    steps = Steps(running)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=ranks,
-        strategy="ddp" if ranks > 1 else "auto",
-        max_steps=task["steps"],
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[steps, *made.values()],
-        default_root_dir=folder,
-    )
-    trainer.fit(task["model"](**task["init"]), datamodule=task["data"](batch_size=task["batch"] // ranks))
-    if rank == 0:
-        answer.send((steps.steps[WARM:], steps.step_seconds[WARM:], steps.idle))
-    if ranks > 1:
-        torch.distributed.destroy_process_group()
+def run(
+    task: Task, steps: int, ranks: int, asked: dict[str, dict[str, Any]]
+) -> tuple[list[dict[str, float]], list[float], float]:
+    """Train, and return the seconds of each hook by step, those of each step, and those of a call of a hook."""
+
+    def train(ranks: int, folder: str) -> tuple[list[dict[str, float]], list[float], float]:
+        made = make_instruments(asked, Flavour("pytorch_lightning"))
+        running: dict[str, list[float]] = defaultdict(list)
+        for name, instrument in made.items():
+            for hook in HOOKS:
+                if callable(found := getattr(type(instrument), hook)):
+                    # On the class, where what an instrument sets on itself still takes effect.
+                    setattr(type(instrument), hook, timed(found, running[f"{name} {hook}"]))
+        clock = Steps(running)
+        model, data = task.make(ranks)
+        step_trainer(folder, steps, ranks, callbacks=[clock, *made.values()]).fit(model, datamodule=data)
+        return clock.steps[WARM:], clock.step_seconds[WARM:], clock.idle
+
+    answer: tuple[list[dict[str, float]], list[float], float] = on_ranks(ranks, train)
+    return answer
 
 
 def main() -> int:
@@ -151,22 +116,9 @@ def main() -> int:
     parser.add_argument("--only", choices=["stability", "noise_scale"])
     parser.add_argument("--every-step", action="store_true", help="measure the noise scale at every step")
     arguments = parser.parse_args()
-    task = {**TASKS[arguments.task], "settings": {"noise_scale": {"budget": None}} if arguments.every_step else {}}
     names = [arguments.only] if arguments.only else ["noise_scale", "stability"]
-    context = multiprocessing.get_context("fork")
-    with tempfile.TemporaryDirectory(prefix="lrscale-benchmark-") as folder:
-        pipes = [context.Pipe(duplex=False) for _ in range(arguments.ranks)]
-        started = [
-            context.Process(target=run, args=(task, names, arguments.ranks, rank, folder, send))
-            for rank, (_, send) in enumerate(pipes)
-        ]
-        for process in started:
-            process.start()
-        for _, send in pipes:
-            send.close()
-        steps, seconds, idle = pipes[0][0].recv()
-        for process in started:
-            process.join()
+    asked = {name: {"budget": None} if name == "noise_scale" and arguments.every_step else {} for name in names}
+    steps, seconds, idle = run(TASKS[arguments.task], STEPS[arguments.task], arguments.ranks, asked)
     hooks = sorted({hook for step in steps for hook in step})
     table = 1e6 * np.array([[step.get(hook, 0.0) for hook in hooks] for step in steps])
     for hook, column in zip(hooks, table.T, strict=True):

@@ -15,12 +15,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import logging
 import os
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ os.environ["TQDM_DISABLE"] = "1"
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
+from _training import FloatArray, be_quiet, make_trainer
 from pytorch_lightning.tuner import Tuner
 
 from lrscale.laws import minimum_over_ten, valley
@@ -42,8 +40,6 @@ from lrscale.tune.live_data import LiveData
 from lrscale.tune.runs import LiveRuns
 from lrscale.tune.trainer_settings import read_settings
 from lrscale.zoo import ByteGPT, Digits, DigitsMLP, PythonSource
-
-FloatArray = NDArray[np.float64]
 
 EVALUATION_SEED = 1000
 """Added to a seed for the order of examples in the runs that decide."""
@@ -69,18 +65,6 @@ TASKS: dict[str, dict[str, Any]] = {
 METHODS = ("lrscale", "lightning", "valley", "minimum / 10")
 
 
-def trainer(folder: str) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
-
-
 def fastai_curve(lr: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Smooth and cut a raw ramp as fastai does: debiased mean of 0.98, to 4 x best, without a tenth and 5 points."""
     mean, smoothed = 0.0, []
@@ -101,7 +85,7 @@ def suggestions(task: dict[str, Any], seed: int, ramps: int, folder: str) -> dic
     result = range_test(
         model,
         data,
-        trainer=trainer(folder),
+        trainer=make_trainer(folder),
         seeds=range(ramps * seed, ramps * (seed + 1)),
         steps=POINTS,
         confirm_steps=task["horizon"],
@@ -112,7 +96,7 @@ def suggestions(task: dict[str, Any], seed: int, ramps: int, folder: str) -> dic
     curve = family.curves[0]
     cut = fastai_curve(np.array(curve.lr), np.array(curve.loss))
     pl.seed_everything(seed, verbose=False)
-    finder: Any = Tuner(trainer(folder)).lr_find(model, datamodule=data)
+    finder: Any = Tuner(make_trainer(folder)).lr_find(model, datamodule=data)
     answers = {
         "lrscale": found.lr if found.lr is not None else found.lowest_tested,
         "lightning": finder.suggestion(),
@@ -134,7 +118,7 @@ def evaluator(task: dict[str, Any], seed: int, folder: str) -> Callable[[float],
     pl.seed_everything(seed, verbose=False)
     model, data = task["model"](), task["data"]()
     flavour = flavour_of(type(model))
-    settings = read_settings(trainer(folder), flavour)
+    settings = read_settings(make_trainer(folder), flavour)
     live = LiveData(model, data, None, flavour)
     runs = LiveRuns(model, live, settings, flavour, Kept(model), optimizer=None, optimizer_states=[])
     runs.discover()
@@ -231,9 +215,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="digits alone over three seeds")
     parser.add_argument("--keep", type=Path, help="JSON lines of the seeds that are done; made and continued")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    for logger in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    be_quiet()
     torch.set_num_threads(1)
     names = ["digits"] if arguments.quick else arguments.task or sorted(TASKS)
     seeds = min(3, arguments.seeds) if arguments.quick else arguments.seeds

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -21,18 +22,18 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
+from _training import TASKS as PLAIN_TASKS
+from _training import Task, join_ranks, median_interval, rank_environment, step_trainer
 
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.store.files import to_json
 from lrscale.training import rank as trial_rank
-from lrscale.zoo import ByteGPT, Digits, DigitsMLP, PythonSource
+from lrscale.zoo import ByteGPT, DigitsMLP
 
 LIMIT = 1.05
 BLOCK = 50
@@ -88,53 +89,30 @@ class TimedGPT(Timed, ByteGPT):
     """`ByteGPT`, timed."""
 
 
-TASKS: dict[str, dict[str, Any]] = {
-    "digits": {"model": TimedMLP, "data": Digits, "init": {}, "batch": 64, "blocks": 20},
-    "byte-gpt": {"model": TimedGPT, "data": PythonSource, "init": {"width": 64, "depth": 2}, "batch": 8, "blocks": 6},
-}
+TIMED = {"digits": TimedMLP, "byte-gpt": TimedGPT}
+TASKS = {name: dataclasses.replace(task, model=TIMED[name]) for name, task in PLAIN_TASKS.items()}
+BLOCKS = {"digits": 20, "byte-gpt": 6}
 
 
-def run_plain(task: dict[str, Any], ranks: int, folder: Path) -> None:
+def run_plain(task: Task, blocks: int, ranks: int, folder: Path) -> None:
     """Fit with a Trainer as a user would switch off everything that costs time."""
-    if ranks > 1:
-        torch.distributed.init_process_group(
-            "gloo",
-            init_method=f"file://{folder / 'rendezvous'}",
-            rank=int(os.environ["RANK"]),
-            world_size=ranks,
-            timeout=timedelta(minutes=5),
-        )
+    join_ranks(ranks, folder)
     pl.seed_everything(0, verbose=False)
-    module, data = task["model"](**task["init"]), task["data"](batch_size=task["batch"] // ranks)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=ranks,
-        strategy="ddp" if ranks > 1 else "auto",
-        max_steps=BLOCK * task["blocks"],
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=str(folder),
-    )
-    trainer.fit(module, datamodule=data)
+    module, data = task.make(ranks)
+    step_trainer(folder, BLOCK * blocks, ranks).fit(module, datamodule=data)
 
 
-def run_trial(task: dict[str, Any], ranks: int, folder: Path) -> None:
+def run_trial(task: Task, blocks: int, ranks: int, folder: Path) -> None:
     """Run the same as a trial, by the job file that a launcher would write."""
-    name = "__main__" if __name__ == "__main__" else __name__
     spec = TrialSpec(
         task={
-            "model": {"class_path": f"{name}.{task['model'].__name__}", "init_args": task["init"]},
-            "data": {"class_path": f"{name}.{task['data'].__name__}", "init_args": {}},
+            "model": {"class_path": f"{task.model.__module__}.{task.model.__name__}", "init_args": task.init},
+            "data": {"class_path": f"{task.data.__module__}.{task.data.__name__}", "init_args": {}},
         },
         schedule=ScheduleSpec(name="cosine", warmup_steps=20),
         peak_lr=1e-3,
-        global_batch_size=task["batch"],
-        horizon=BLOCK * task["blocks"],
+        global_batch_size=task.batch,
+        horizon=BLOCK * blocks,
         seed=0,
         validate_every=None,
     )
@@ -144,7 +122,7 @@ def run_trial(task: dict[str, Any], ranks: int, folder: Path) -> None:
         "root": str(folder),
         "import_paths": ["."],
         "layout": {
-            "per_device_batch_size": task["batch"] // ranks,
+            "per_device_batch_size": task.batch // ranks,
             "accumulate": 1,
             "devices": ranks,
             "num_nodes": 1,
@@ -161,11 +139,11 @@ def run_trial(task: dict[str, Any], ranks: int, folder: Path) -> None:
         raise SystemExit(code)
 
 
-Kind = Callable[[dict[str, Any], int, Path], None]
+Kind = Callable[[Task, int, int, Path], None]
 KINDS: dict[str, Kind] = {"plain": run_plain, "trial": run_trial}
 
 
-def time_pairs(task: dict[str, Any], ranks: int) -> dict[str, list[float]]:
+def time_pairs(task: Task, blocks: int, ranks: int) -> dict[str, list[float]]:
     """Fork the ranks of both kinds, let them train in turns, and return the seconds of a step by block."""
     pipes = [os.pipe(), os.pipe()]
     folders = {name: Path(tempfile.mkdtemp(prefix="lrscale-benchmark-")) for name in KINDS}
@@ -174,7 +152,7 @@ def time_pairs(task: dict[str, Any], ranks: int) -> dict[str, list[float]]:
         for rank in range(ranks):
             child = os.fork()
             if child == 0:
-                _run_rank(kind, task, ranks, rank, folders[name], f"{wait},{give}")
+                _run_rank(kind, task, blocks, ranks, rank, folders[name], f"{wait},{give}")
             children[child] = name
     os.write(pipes[0][1], b".")
     try:
@@ -194,28 +172,23 @@ def time_pairs(task: dict[str, Any], ranks: int) -> dict[str, list[float]]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_rank(kind: Kind, task: dict[str, Any], ranks: int, rank: int, folder: Path, turn: str) -> None:
+def _run_rank(kind: Kind, task: Task, blocks: int, ranks: int, rank: int, folder: Path, turn: str) -> None:
     code = 1
     try:
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        shared = {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "0",
-            "WORLD_SIZE": str(ranks),
-            "LOCAL_WORLD_SIZE": str(ranks),
-            "GROUP_RANK": "0",
+        own = {
             "TORCHELASTIC_RUN_ID": folder.name,
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": "lo",
             TIMES: str(folder / "seconds"),
             TURN: turn,
         }
-        os.environ.update({**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        os.environ.update({**rank_environment(rank, ranks), **own})
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        kind(task, ranks, folder)
+        kind(task, blocks, ranks, folder)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         code = 0
@@ -226,24 +199,16 @@ def _run_rank(kind: Kind, task: dict[str, Any], ranks: int, rank: int, folder: P
         os._exit(code)
 
 
-def median_interval(ratios: list[float]) -> tuple[float, float]:
-    """Return the 2.5 and 97.5 percentiles of the median, by resampling."""
-    generator = np.random.default_rng(0)
-    drawn = np.median(generator.choice(ratios, size=(2000, len(ratios))), axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--task", choices=sorted(TASKS), default="digits")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    task = TASKS[arguments.task]
+    task, blocks = TASKS[arguments.task], BLOCKS[arguments.task]
     found: dict[str, list[float]] = {name: [] for name in KINDS}
     for _ in range(arguments.repeats):
-        times = time_pairs(task, arguments.ranks)
+        times = time_pairs(task, blocks, arguments.ranks)
         for name, seconds in times.items():
             found[name] += seconds
         told = ", ".join(f"{name} {1e3 * statistics.median(seconds):.3f}" for name, seconds in times.items())

@@ -51,6 +51,15 @@ class Cadence:
         self.exchanges = 0
         """How many those are."""
 
+    @property
+    def share(self) -> float:
+        """Share of the time of training that measuring took so far."""
+        return self._spent / self.trained if self.trained else 0.0
+
+    @property
+    def _spent(self) -> float:
+        return self.cost + self.standing + self.exchange
+
     def due(self, step: int) -> bool:
         """Whether a step is to be measured; the same on every rank."""
         return step % self.every == 0
@@ -90,8 +99,7 @@ class Cadence:
         if self._budget is None:
             return True
         one = self.cost / self.measured if self.measured else cost_in_batches * self.trained / max(1, self.batches)
-        spent = self.cost + self.standing + self.exchange
-        afforded = self.batches > 0 and spent + one <= self._budget * self.trained
+        afforded = self.batches > 0 and self._spent + one <= self._budget * self.trained
         self._refused += not afforded
         return afforded
 

@@ -114,6 +114,11 @@ class NoiseScaleInstrument(AbstractInstrument):
         """The measured steps, all parameters together; None where none was measured."""
         return self._tables[0].sums() if self._tables else None
 
+    @property
+    def share(self) -> float:
+        """Share of the time of training on this rank that measuring took so far, by the instrument's own clock."""
+        return self._fit.cadence.share
+
     @override
     def measurement(self) -> dict[str, Any]:
         sums = self.sums

@@ -37,7 +37,7 @@ class StabilityTurns(Turns):
 
 
 def time_blocks(task: Task, pairs: int) -> FloatArray:
-    """Return the seconds of a step, shape (pairs, without and with the instrument, wall clock and processor)."""
+    """Return the seconds of a step, as `Turns.pairs` does."""
     pl.seed_everything(0, verbose=False)
     turns = StabilityTurns(make_instruments({"stability": {}}, Flavour("pytorch_lightning"))["stability"], BLOCK)
     with tempfile.TemporaryDirectory(prefix="lrscale-benchmark-") as folder:

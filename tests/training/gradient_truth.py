@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 INPUTS = 10
@@ -41,8 +42,11 @@ QUADRATIC_SQUARE = float((CURVATURE * PLACE).square().sum())
 QUADRATIC_TRACE = float(SD.square().sum())
 
 
-def make_quadratic(flavour: str = "pytorch_lightning") -> Any:
-    """Return a module on a quadratic basin whose gradient carries the noise of its examples; its LR is 0."""
+def make_quadratic(flavour: str = "pytorch_lightning", checkpointed: bool = False) -> Any:
+    """Return a module on a quadratic basin whose gradient carries the noise of its examples; its LR is 0.
+
+    With `checkpointed` its loss is computed anew in a backward inside of the backward.
+    """
     package = importlib.import_module(flavour)
 
     class Quadratic(package.LightningModule):  # type: ignore[misc, name-defined]  # the base is chosen at run time
@@ -52,7 +56,15 @@ def make_quadratic(flavour: str = "pytorch_lightning") -> Any:
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             del batch_idx
-            return 0.5 * (CURVATURE * self.place.square()).sum() + (batch[0] @ (SD * self.place)).mean()
+            if not checkpointed:
+                return self.loss(batch[0], torch.zeros(()))
+            # Reentrant checkpointing begins its own backward only where an input requires a gradient.
+            found = checkpoint(self.loss, batch[0], torch.zeros((), requires_grad=True), use_reentrant=True)
+            assert isinstance(found, Tensor)
+            return found
+
+        def loss(self, noise: Tensor, nothing: Tensor) -> Tensor:
+            return nothing + 0.5 * (CURVATURE * self.place.square()).sum() + (noise @ (SD * self.place)).mean()
 
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD([self.place], lr=0.0)
@@ -60,14 +72,17 @@ def make_quadratic(flavour: str = "pytorch_lightning") -> Any:
     return Quadratic()
 
 
-def measure_quadratic(flavour: str, steps: int, batch: int, accumulate: int, seed: int) -> dict[str, Any]:
+def measure_quadratic(
+    flavour: str, steps: int, batch: int, accumulate: int, seed: int, checkpointed: bool = False
+) -> dict[str, Any]:
     """Fit the quadratic with the instrument and return its result; `batch` counts the whole step."""
     import lrscale
 
     instrument = lrscale.GradientNoiseScale(budget=None, split_every=1)
     run = trainer(flavour, instrument, accumulate_grad_batches=accumulate)
     noise = torch.randn(steps * batch, DIRECTIONS, generator=torch.Generator().manual_seed(seed))
-    run.fit(make_quadratic(flavour), DataLoader(TensorDataset(noise), batch_size=batch // accumulate // run.world_size))
+    data = DataLoader(TensorDataset(noise), batch_size=batch // accumulate // run.world_size)
+    run.fit(make_quadratic(flavour, checkpointed), data)
     return instrument.result().to_dict()
 
 

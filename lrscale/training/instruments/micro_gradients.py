@@ -10,6 +10,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from lrscale.training.instruments.backward_end import BackwardEnd
+
 HELD_BYTES = 64 * 2**20
 """Gradients that hooks see are held until this many bytes are together, then reduced to norms in one call. A held
 gradient is copied by autograd instead of handed over, so this bounds the extra memory of a backward."""
@@ -34,11 +36,10 @@ class Norms:
 class MicroGradients:
     """Reads the gradients of each backward of this rank.
 
-    There are two ways. With `direct`, ``grad`` holds nothing but this backward: a callback that is queued when the
-    backward begins runs when all gradients are there, and before DistributedDataParallel, whose own callback is queued
-    later, writes the average of the ranks over them. Otherwise a hook on every leaf sees the gradient of this backward
-    alone, summed over all uses of the leaf, before it is accumulated into ``grad`` and before it enters a bucket.
-    Neither returns anything, so autograd goes on with the same numbers.
+    There are two ways. With `direct`, ``grad`` holds nothing but this backward and is read at its end, before
+    DistributedDataParallel writes the average of the ranks over it (`BackwardEnd`). Otherwise a hook on every leaf sees
+    the gradient of this backward alone, summed over all uses of the leaf, before it is accumulated into ``grad`` and
+    before it enters a bucket. Neither returns anything, so autograd goes on with the same numbers.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ class MicroGradients:
         self._held_bytes = 0
         self._done: list[Norms] = []
         self._open = False
+        self._direct = False
+        self._end: BackwardEnd[Norms] = BackwardEnd(self.parameters, self._read)
         self._precondition = False
         self.pieces = 0
         """Gradients that came in several pieces within one backward, as reentrant checkpointing makes them."""
@@ -82,20 +85,30 @@ class MicroGradients:
             self._handles = []
             self._held.clear()
 
-    def open(self, loss: Tensor, *, direct: bool, precondition: bool) -> None:
-        """Take the gradients of the backward that begins at `loss`."""
+    def detach(self) -> None:
+        """Take all hooks off the leaves."""
+        self.listen(False)
+        self._end.remove()
+
+    def look(self) -> None:
+        """Find out anew which gradient comes last, where a step is one backward; a module may have changed its ways."""
+        self._end.remove()
+
+    def open(self, *, direct: bool, precondition: bool) -> None:
+        """Take the gradients of the backward that comes."""
+        self._precondition, self._direct = precondition, direct
+        if direct:
+            self._end.open()
+            return
         self._held.clear()
         self._held_bytes = 0
         self._done = []
-        self._precondition = precondition
-        if not direct:
-            self._open = True
-        elif loss.grad_fn is not None:
-            # Two thirds of the time of `Tensor.register_hook`, which comes to the same.
-            loss.grad_fn.register_prehook(self._queue)
+        self._open = True
 
     def close(self) -> Norms | None:
         """Return the norms of the backward that ended, None where no gradient came."""
+        if self._direct:
+            return self._end.take()
         self._open = False
         self._reduce()
         done, self._done = self._done, []
@@ -141,17 +154,11 @@ class MicroGradients:
         places = tuple(place for place in self._all if gradients[place] is not None)
         return self._norms(places, present, precondition) if present else None
 
-    def _queue(self, gradients: tuple[Tensor, ...]) -> None:
-        del gradients
-        # FullyShardedDataParallel uses the same function for what it does at the end of a backward.
-        torch.autograd.Variable._execution_engine.queue_callback(self._read)
-
-    def _read(self) -> None:
+    def _read(self) -> Norms | None:
         began = perf_counter()
         norms = self.norms([leaf.grad for leaf in self.parameters], precondition=self._precondition)
-        if norms is not None:
-            self._done.append(norms)
         self._seconds += perf_counter() - began
+        return norms
 
     def _hook(self, place: int) -> Callable[[Tensor], None]:
         leaf, held = self.parameters[place], self._held

@@ -36,8 +36,8 @@ FIRST_EXCHANGE = 8
 """Measured steps before the first one, which chooses the share of the steps that is measured."""
 LOGGED_STEPS = 500
 """Last measured steps that a logged noise scale stands on."""
-_MEASURING = ("on_before_backward", "on_before_optimizer_step")
-"""Hooks of every measured step."""
+_ON_LEAVES = ("on_before_backward", "on_after_backward")
+"""Hooks of a step whose backwards are told apart by hooks on the parameters."""
 
 
 @INSTRUMENTS.register("noise_scale")
@@ -131,7 +131,7 @@ class NoiseScaleInstrument(AbstractInstrument):
         self._take_off()
         self._fit = NoiseScaleFit(cadence=Cadence(self._budget, EXCHANGE_EVERY))
         self._tables = []
-        self.rest(*_MEASURING, "on_after_backward", "on_train_batch_end")
+        self.rest(*_ON_LEAVES, "on_before_optimizer_step", "on_train_batch_end")
         self._reason = refusal(trainer, pl_module)
         if self._reason is None:
             self._fit.world_size = int(trainer.world_size)
@@ -175,25 +175,30 @@ class NoiseScaleInstrument(AbstractInstrument):
         # Behind buckets that are views, `grad` is overwritten while the backward still runs.
         fit.direct = accumulate == 1 and not fit.bucket_view
         self._listen(fit.measuring and not fit.direct)
-        fit.cadence.stand(perf_counter() - began + CALL_SECONDS)
+        ready = perf_counter()
+        fit.cadence.stand(ready - began + CALL_SECONDS)
+        if fit.measuring and fit.direct:
+            fit.precondition = self._wants_preconditioned()
+            reader.open(direct=True, precondition=fit.precondition)
+            fit.cadence.spend(perf_counter() - ready + CALL_SECONDS)
         if alone and not fit.gave_up and self._splits(step):
             fit.split_at = step
             self._measure_parts(reader, trainer, pl_module, batch, batch_idx)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
-        """Take the gradients of this backward."""
-        del trainer, pl_module
+        """Take the gradients of this backward, where another one of this step may follow."""
+        del trainer, pl_module, loss
         fit, reader = self._fit, self._reader
         if reader is None or not fit.measuring:
             return
         began = perf_counter()
         if not fit.backwards:
             fit.precondition = self._wants_preconditioned()
-        reader.open(loss, direct=fit.direct, precondition=fit.precondition)
+        reader.open(direct=False, precondition=fit.precondition)
         fit.cadence.spend(perf_counter() - began + CALL_SECONDS)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
-        """Keep their norms, where another backward of this step may follow."""
+        """Keep their norms."""
         del trainer, pl_module
         if self._reader is None or not self._fit.measuring:
             return
@@ -253,6 +258,8 @@ class NoiseScaleInstrument(AbstractInstrument):
                 fit.cadence.exchanged(perf_counter() - began + CALL_SECONDS, whole=False)
                 return
         self.rest("on_train_batch_end")
+        if self._reader is not None:
+            self._reader.look()
         totals = ranks.land()
         if fit.listening:
             fit.cadence.settle(totals, int(trainer.accumulate_grad_batches))
@@ -309,6 +316,8 @@ class NoiseScaleInstrument(AbstractInstrument):
 
     def _take_off(self) -> None:
         self._listen(False)
+        if self._reader is not None:
+            self._reader.detach()
         self._reader = self._ranks = None
         self._fit.backwards = []
         for table in self._tables:
@@ -317,14 +326,14 @@ class NoiseScaleInstrument(AbstractInstrument):
     def _measure(self, on: bool) -> None:
         """Measure the step that begins, or pass it over: Lightning then calls no hook for nothing."""
         if on != self._fit.measuring:
-            (self.wake if on else self.rest)(*_MEASURING)
+            (self.wake if on else self.rest)("on_before_optimizer_step")
         self._fit.measuring = on
 
     def _listen(self, on: bool) -> None:
         """Let hooks on the parameters see the gradients of each backward, where ``grad`` does not hold it alone."""
         if self._reader is not None and on != self._fit.on_leaves:
             self._reader.listen(on)
-            (self.wake if on else self.rest)("on_after_backward")
+            (self.wake if on else self.rest)(*_ON_LEAVES)
             self._fit.on_leaves = on
 
     def _close(self, reader: MicroGradients) -> None:

@@ -185,7 +185,7 @@ def test_adams_preconditioner_divides_every_micro_gradient() -> None:
         reader.listen(not direct)
         denominators.refresh()
         root = loss(x)
-        reader.open(root, direct=direct, precondition=True)
+        reader.open(direct=direct, precondition=True)
         root.backward()
         norms = reader.close()
         assert norms is not None and norms.preconditioned is not None
@@ -197,7 +197,8 @@ def test_adams_preconditioner_divides_every_micro_gradient() -> None:
         for place, (plain, own) in found.items():
             assert plain == pytest.approx(float(gradients[place].norm()), rel=1e-6)
             assert own == pytest.approx(wanted[place], rel=1e-5)
-    reader.listen(False)
+    reader.detach()
+    assert all(not leaf._backward_hooks and not leaf._post_accumulate_grad_hooks for leaf in (shared, other, unused))
 
 
 def test_gradients_are_reduced_in_portions_when_they_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +207,7 @@ def test_gradients_are_reduced_in_portions_when_they_are_large(monkeypatch: pyte
     reader = MicroGradients(leaves)
     reader.listen(True)
     root = sum((leaf.square().sum() for leaf in leaves), torch.zeros(()))
-    reader.open(root, direct=False, precondition=False)
+    reader.open(direct=False, precondition=False)
     root.backward()
     norms = reader.close()
     assert norms is not None
@@ -279,6 +280,7 @@ def test_checkpoints_logs_and_the_module_are_left_alone(tmp_path: Path) -> None:
         kept = {key: saved[key] for key in ("global_step", "epoch", "callbacks", "optimizer_states")}
         seen.append((str(kept), dict(run.callback_metrics), module.calls, sorted(module.__dict__)))
         assert all(not leaf._backward_hooks for leaf in module.parameters())
+        assert all(not leaf._post_accumulate_grad_hooks for leaf in module.parameters())
     assert seen[0] == seen[1]
     assert seen[0][2] == 8
 

@@ -49,6 +49,14 @@ def test_a_noisy_quadratic_is_measured_without_bias(ranks: int, accumulate: int)
     assert found[0]["total"]["micro_gradients"] == (ranks * accumulate if ranks * accumulate > 1 else 8)
 
 
+def test_a_backward_inside_of_the_backward_is_measured_without_bias() -> None:
+    # DDP writes its averages when the inner backward ends, before the outer one does.
+    found = truth.run_ranks(2, truth.measure_quadratic, "pytorch_lightning", STEPS, BATCH, 1, 1, True)
+    assert all(one == found[0] for one in found)
+    assert_unbiased(found[0]["total"], truth.QUADRATIC_SQUARE, truth.QUADRATIC_TRACE)
+    assert found[0]["total"]["steps"] == STEPS
+
+
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.slow
 def test_four_ranks_measure_a_regression_without_bias(accumulate: int) -> None:

@@ -14,9 +14,8 @@ References
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -94,33 +93,33 @@ def draw_errors(law: AbstractScheduleLaw, params: FloatArray, left: Residuals) -
     width = np.array([(one.upper - one.lower) / np.sqrt(12) for one in law.parameters])
     precision = np.diag(np.where(np.isfinite(width), width**-2.0, _FLAT))
     table = np.column_stack([slopes, shares, levels, gap])
-    nodes: list[_Node] = []
+    # The grids are even in logarithms.
+    misfit, offset = (own.ravel() for own in np.meshgrid(_MISFITS, _OFFSETS, indexing="ij"))
+    log_prior = np.log(misfit / (1 + (misfit / TYPICAL_MISFIT) ** 2) * offset / (1 + offset**2))
+    parts: list[_Nodes] = []
+    noises: list[FloatArray] = []
     for correlation in _CORRELATIONS:
         white, log_size = _whitened(table, np.flatnonzero(np.diff(left.run, prepend=-1)), float(correlation))
         rest = white[:, -1] - white[:, :-1] @ np.linalg.lstsq(white[:, :-1], white[:, -1], rcond=1e-10)[0]
         variance = max(float(rest @ rest) / max(gap.size - table.shape[1] + 1, 3), floor**2)
-        constant = log_size - 0.5 * gap.size * math.log(variance)
         gram = white.T @ white / variance
-        for misfit, offset in itertools.product(_MISFITS.tolist(), _OFFSETS.tolist()):
-            sd = np.repeat([misfit, math.sqrt(variance) * offset], [schedules.size, runs.size])
-            node = _weighed(gram, sd, precision)
-            # The grids are even in logarithms.
-            prior = misfit / (1 + (misfit / TYPICAL_MISFIT) ** 2) * offset / (1 + offset**2)
-            noise = math.sqrt(variance) * math.hypot(1.0, offset)
-            log_mass = node.log_mass + constant + math.log(prior)
-            nodes.append(replace(node, log_mass=log_mass, misfit=misfit, noise=noise))
-    log_masses = np.array([node.log_mass for node in nodes])
+        point = math.sqrt(variance)
+        sd = np.repeat(np.column_stack([misfit, point * offset]), [schedules.size, runs.size], axis=1)
+        constant = log_size - 0.5 * gap.size * math.log(variance)
+        parts.append(_weighed(gram, sd, precision, log_prior + constant))
+        noises.append(point * np.hypot(1.0, offset))
+    log_masses = np.concatenate([part.log_mass for part in parts])
     mass = np.cumsum(np.exp(log_masses - log_masses.max()))
     p = params.size
     even = even_uniforms(DRAWS, p + 2)
-    chosen = [nodes[i] for i in np.searchsorted(mass / mass[-1], even[:, 0]).clip(max=mass.size - 1)]
-    root = np.linalg.cholesky(np.array([node.information for node in chosen]))
+    chosen = np.searchsorted(mass / mass[-1], even[:, 0]).clip(max=mass.size - 1)
+    root = np.linalg.cholesky(np.concatenate([part.information for part in parts])[chosen])
     step = np.linalg.solve(np.swapaxes(root, 1, 2), ndtri(even[:, 1 : p + 1])[..., None])[..., 0]
     return np.column_stack(
         [
-            np.array([node.shift for node in chosen]) + step,
-            [node.misfit for node in chosen],
-            [node.noise for node in chosen],
+            np.concatenate([part.shift for part in parts])[chosen] + step,
+            misfit[chosen % misfit.size],
+            np.concatenate(noises)[chosen],
             ndtri(even[:, -1]),
         ]
     )
@@ -128,17 +127,15 @@ def draw_errors(law: AbstractScheduleLaw, params: FloatArray, left: Residuals) -
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Node:
-    """The parameters at one choice of the variances."""
+class _Nodes:
+    """The parameters at m choices of the variances."""
 
-    log_mass: float
+    log_mass: FloatArray
+    """(m,)"""
     shift: FloatArray
-    """Their change from the fit, (p,)."""
+    """Their change from the fit, (m, p)."""
     information: FloatArray
-    """Inverse of their covariance, (p, p)."""
-    misfit: float = 0.0
-    noise: float = 0.0
-    """Standard deviation of a measurement of a new run."""
+    """Inverse of their covariance, (m, p, p)."""
 
 
 def _whitened(table: FloatArray, fresh: NDArray[np.intp], correlation: float) -> tuple[FloatArray, float]:
@@ -151,22 +148,22 @@ def _whitened(table: FloatArray, fresh: NDArray[np.intp], correlation: float) ->
     return white, -0.5 * (len(table) - fresh.size) * math.log1p(-(correlation**2))
 
 
-def _weighed(gram: FloatArray, sd: FloatArray, precision: FloatArray) -> _Node:
-    """Return the restricted likelihood and the parameters for standard deviations `sd` of the random effects.
+def _weighed(gram: FloatArray, sd: FloatArray, precision: FloatArray, log_prior: FloatArray) -> _Nodes:
+    """Return the restricted likelihood and the parameters for standard deviations `sd` of the random effects, (m, q).
 
     `gram` holds the products of the whitened slopes, random effects and residuals, over the variance of the noise; the
     inverse covariance follows by Woodbury's formula from the random effects alone.
     """
-    p = len(precision)
-    inner, outer = slice(p, p + sd.size), np.r_[:p, len(gram) - 1]
-    held = np.eye(sd.size) + sd[:, None] * gram[inner, inner] * sd
-    cross = sd[:, None] * gram[inner, outer]
-    less = gram[np.ix_(outer, outer)] - cross.T @ np.linalg.solve(held, cross)
-    information = less[:p, :p] + precision
-    shift = np.linalg.solve(information, less[:p, p])
-    square = less[p, p] - less[p, :p] @ shift
-    log_mass = -0.5 * (np.linalg.slogdet(held)[1] + np.linalg.slogdet(information)[1] + square)
-    return _Node(log_mass=float(log_mass), shift=shift, information=information)
+    p, q = len(precision), sd.shape[1]
+    inner, outer = slice(p, p + q), np.r_[:p, len(gram) - 1]
+    held = np.eye(q) + sd[:, :, None] * gram[inner, inner] * sd[:, None, :]
+    cross = sd[:, :, None] * gram[inner, outer]
+    less = gram[np.ix_(outer, outer)] - np.swapaxes(cross, 1, 2) @ np.linalg.solve(held, cross)
+    information = less[:, :p, :p] + precision
+    shift = np.linalg.solve(information, less[:, :p, p:])[..., 0]
+    square = less[:, p, p] - np.einsum("mp,mp->m", less[:, p, :p], shift)
+    volume = np.linalg.slogdet(held)[1] + np.linalg.slogdet(information)[1]
+    return _Nodes(log_mass=log_prior - 0.5 * (volume + square), shift=shift, information=information)
 
 
 def errors_of(draws: FloatArray, law: AbstractScheduleLaw, params: FloatArray, furthest: float) -> FloatArray:

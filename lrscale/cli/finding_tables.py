@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lrscale.cli.forecast import families_table, published_table
 from lrscale.cli.text import interval, number, seconds, table
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def table_lines(finding: Finding) -> list[str]:
     """Return the tables of a finding, line by line; none for an experiment whose answer is a sentence."""
-    make = {"throughput": _throughput, "memory": _memory}.get(finding.key)
+    make = {"throughput": _throughput, "memory": _memory, "forecast": _forecast}.get(finding.key)
     return [] if make is None else [line for text in make(finding) for line in ("", *text.splitlines())]
 
 
@@ -69,6 +70,13 @@ def _memory(finding: Finding) -> list[str]:
         for row in rows
     ]
     return [table(header, lines, right=[0, 1])]
+
+
+def _forecast(finding: Finding) -> list[str]:
+    families = finding.tables.get("families", ())
+    if not families:
+        return []
+    return [families_table(families), published_table(finding.tables.get("published", ()))]
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,12 @@ def text(answer: ForecastAnswer) -> str:
     if answer.forecast.loss is None:
         lines.append(wrapped(f"loss: {answer.forecast.loss_reason}", indent="  ", first=""))
     lines += [wrapped(f"note: {note}", indent="  ", first="") for note in answer.forecast.notes]
-    lines += ["", "by family of laws, and how far each missed the largest cell without seeing it:", _families(answer)]
-    lines += ["", "published laws, as comparisons only:", _published(answer)]
+    lines += [
+        "",
+        "by family of laws, and how far each missed the largest cell without seeing it:",
+        families_table(answer.families),
+    ]
+    lines += ["", "published laws, as comparisons only:", published_table(answer.published)]
     if answer.tokens_per_example is None:
         lines.append(
             wrapped("Tokens per example are not known: give --tokens-per-example to compare.", indent="  ", first="")
@@ -117,7 +121,8 @@ def text(answer: ForecastAnswer) -> str:
     return "\n".join(lines)
 
 
-def _families(answer: ForecastAnswer) -> str:
+def families_table(families: Iterable[Mapping[str, Any]]) -> str:
+    """Return the forecasts of the families of laws as a table, the chosen one marked."""
     rows = [
         [
             f"{row['family']}{' *' if row['chosen'] else ''}",
@@ -126,12 +131,13 @@ def _families(answer: ForecastAnswer) -> str:
             "-" if row["miss_lr"] is None else f"x {row['miss_lr']:.2f}",
             "-" if row["miss_regret"] is None else number(row["miss_regret"]),
         ]
-        for row in answer.families
+        for row in families
     ]
     return table(["family", "peak LR", "batch", "LR missed by", "which costs"], rows, right=[3, 4])
 
 
-def _published(answer: ForecastAnswer) -> str:
+def published_table(published: Iterable[Mapping[str, Any]]) -> str:
+    """Return what published laws say as a table."""
     rows = [
         [
             row["authors"],
@@ -139,7 +145,7 @@ def _published(answer: ForecastAnswer) -> str:
             "-" if row["batch"] is None else number(row["batch"]),
             row["outside"] or row["silent"] or "inside its range",
         ]
-        for row in answer.published
+        for row in published
     ]
     return table(["law", "peak LR", "batch", "note"], rows, right=[1, 2])
 

@@ -18,6 +18,7 @@ OPTIONS = {
     "range-test": ALONE_OPTIONS,
     "schedules": ALONE_OPTIONS,
     "scaling": ALONE_OPTIONS,
+    "forecast": ALONE_OPTIONS,
     "noise-scale": ALONE_OPTIONS,
     "throughput": ALONE_OPTIONS,
     "memory": ALONE_OPTIONS,

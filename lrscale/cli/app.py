@@ -297,6 +297,7 @@ def recommend(
                 horizon=horizon,
                 unit=unit,
                 tokens_per_example=tokens_per_example,
+                batch_size=batch_size,
                 format_name=format_,
             )
         )

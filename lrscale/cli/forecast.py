@@ -30,6 +30,7 @@ def print_forecast(
     horizon: str | None,
     unit: str | None,
     tokens_per_example: float | None,
+    batch_size: int | None,
     format_name: str,
 ) -> int:
     """Forecast for a target and print it; nothing is written.
@@ -46,6 +47,8 @@ def print_forecast(
         ``"examples"`` or ``"tokens"``; None: that of `horizon`.
     tokens_per_example : float or None
         None: what the batches of the task showed.
+    batch_size : int or None
+        Global batch size of the target; None: the best one, as far as the cells reach it.
     format_name : {"text", "yaml"}
 
     Returns
@@ -77,7 +80,12 @@ def print_forecast(
     if not chosen:
         raise LrscaleError(f"--horizon {horizon} has no unit", hint="add --unit tokens or --unit examples")
     answer = forecast_target(
-        open_study(path).findings(), params=size, horizon=length, unit=chosen, tokens_per_example=tokens_per_example
+        open_study(path).findings(),
+        params=size,
+        horizon=length,
+        unit=chosen,
+        tokens_per_example=tokens_per_example,
+        batch_size=batch_size,
     )
     if not isinstance(answer, ForecastAnswer):
         return print_answer(answer)

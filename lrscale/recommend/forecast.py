@@ -60,6 +60,7 @@ def forecast_target(
     horizon: float,
     unit: str = "examples",
     tokens_per_example: float | None = None,
+    batch_size: int | None = None,
 ) -> ForecastAnswer | Refusal:
     """Forecast the best LR, batch and loss for a target, in a study that ran the experiment `forecast`.
 
@@ -75,6 +76,8 @@ def forecast_target(
         Defaults to ``"examples"``.
     tokens_per_example : float or None, optional
         Default None: what the batches of the task showed.
+    batch_size : int or None, optional
+        Global batch size of the target. Default None: the best one, as far as the cells reach it.
 
     Returns
     -------
@@ -105,7 +108,13 @@ def forecast_target(
             needs="Give --tokens-per-example, or the horizon in examples.",
         )
     examples = horizon / tokens if unit == "tokens" and tokens else horizon
-    found = forecast(cells, params=params, horizon=examples, tolerance=float(finding.data["tolerance"]))
+    found = forecast(
+        cells,
+        params=params,
+        horizon=examples,
+        batch=None if batch_size is None else float(batch_size),
+        tolerance=float(finding.data["tolerance"]),
+    )
     if not found.ok:
         return Refusal(sentence=found.reason, needs=found.needs)
     return ForecastAnswer(

@@ -146,7 +146,8 @@ def test_without_a_target_the_cells_are_kept_and_the_remedy_named() -> None:
 def test_batch_sizes_that_do_not_reach_the_best_one_are_named() -> None:
     finding, _, _ = _run(_recipe(batch_sizes=[16, 32]))
     notes = [check.sentence for check in finding.checks if check.status == "INFO"]
-    assert "width 128, 6M examples: the lowest loss lies at the end of the batch sizes tried." in notes
+    assert any("the largest batch tried has the lowest loss" in note for note in notes)
+    assert "at batch 32" in finding.sentence
 
 
 def test_one_batch_size_over_horizons_is_forecast_at_that_batch_alone() -> None:

@@ -99,7 +99,8 @@ class Forecast:
     loss_reason: str = ""
     """Why there is no loss, or which law it is of."""
     fixed_batch: float | None = None
-    """Batch size of every run, where it was the same: the forecast holds at it alone."""
+    """Batch size at which the LR holds, where it is not the best batch: that of every run, one asked for, or the end of
+    those tried at which the best one lies."""
     families: tuple[FamilyAnswer, ...] = ()
     cells: tuple[CellOptimum, ...] = ()
     exponents: Mapping[str, Span] | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from lrscale.laws.base import FloatArray
 from lrscale.laws.forecast.answer import FamilyAnswer, Span
 from lrscale.laws.forecast.cells import CellTable
-from lrscale.laws.forecast.joint_basin import EXPONENT_SD, SHARED, batch_scatter, excess
+from lrscale.laws.forecast.joint_basin import EXPONENT_SD, SHARED, batch_scatter, excess, path
 from lrscale.laws.forecast.joint_fit import JointFit
 from lrscale.laws.scale import fit_optimum_scaling
 
@@ -37,32 +37,42 @@ class Place:
         return math.log(self.params) - table.centre[0], math.log(self.horizon) - table.centre[1]
 
 
-def surface_answer(family: str, fit: JointFit, place: Place, confidence: float) -> FamilyAnswer:
-    """Return what a surface says at a place; the interval counts how cells depart from the power law."""
+def surface_answer(
+    family: str, fit: JointFit, place: Place, confidence: float, at: float | None = None
+) -> FamilyAnswer:
+    """Return what a surface says at a place; the interval counts how cells depart from the power law.
+
+    With `at`, ln of a batch, the LR is the best one at that batch.
+    """
     size, length = place.offsets(fit.table)
     basis = np.array([1.0, size, length])
     # Its own stream, so that departures at the target are not those of the cells.
     rng = np.random.default_rng([7, len(fit.draws)])
+    shared = fit.draws[:, :SHARED].T
     lr = fit.draws[:, :3] @ basis + fit.scatter * rng.standard_normal(len(fit.draws))
     batch = fit.draws[:, 3:6] @ basis + batch_scatter(fit.scatter) * rng.standard_normal(len(fit.draws))
     named = float(fit.theta[:3] @ basis), float(fit.theta[3:6] @ basis)
     if fit.table.one_batch:
         batch = np.full_like(batch, named[1])
-    cost = excess(fit.draws[:, :SHARED].T, named[0] - lr, named[1] - batch)
+    away = np.zeros_like(batch) if at is None else at - batch
+    best = lr + path(shared, away)
+    if at is not None:
+        named = named[0] + float(path(fit.theta[:SHARED], np.array(at - named[1]))), at
+    cost = excess(shared, named[0] - lr, named[1] - batch) - excess(shared, best - lr, away)
     return FamilyAnswer(
         family=family,
         meaning=MEANINGS[family],
-        lr=span(named[0], lr, confidence),
-        batch=None if fit.table.one_batch else span(named[1], batch, confidence),
+        lr=span(named[0], best, confidence),
+        batch=None if fit.table.one_batch or at is not None else span(named[1], batch, confidence),
         expected_regret=float(np.mean(cost)),
         aicc=fit.aicc,
     )
 
 
-def power_answer(free: JointFit, place: Place, confidence: float) -> FamilyAnswer:
+def power_answer(free: JointFit, place: Place, confidence: float, at: float | None = None) -> FamilyAnswer:
     """Return what power laws through the optima of cells say, each optimum with the variance of its own runs."""
     table = free.table
-    lr, batch = free.optimum_draws()
+    lr, batch = free.lr_draws(at), free.optimum_draws()[1]
     variables = {
         "params": [cell.params for cell in table.cells],
         "horizon": [cell.horizon for cell in table.cells],
@@ -70,14 +80,14 @@ def power_answer(free: JointFit, place: Place, confidence: float) -> FamilyAnswe
     answer = FamilyAnswer(family="power", meaning=MEANINGS["power"], lr=None, batch=None)
     spans: list[Span] = []
     for quantity, draws in (("lr", lr), ("batch", batch)):
-        if quantity == "batch" and table.one_batch:
+        if quantity == "batch" and (table.one_batch or at is not None):
             continue
         fit = fit_optimum_scaling(
             np.exp(np.median(draws, axis=0)),
             variables,
             variance=np.var(draws, axis=0),
-            batch=np.exp(np.median(batch, axis=0)),
-            along_best_batch=True,
+            batch=np.exp(np.median(batch, axis=0)) if at is None else math.exp(at),
+            along_best_batch=at is None,
             quantity="lr" if quantity == "lr" else "batch",
             horizon="horizon",
             confidence=confidence,
@@ -105,13 +115,13 @@ def nearest(table: CellTable, place: Place) -> int:
     return int(np.argmin((table.size - size) ** 2 + (table.length - length) ** 2))
 
 
-def nearest_answer(free: JointFit, place: Place, confidence: float) -> FamilyAnswer:
+def nearest_answer(free: JointFit, place: Place, confidence: float, at: float | None = None) -> FamilyAnswer:
     """Return the optimum of the nearest cell, its interval widened by the prior of exponents over the distance."""
     table = free.table
     i = nearest(table, place)
     size, length = place.offsets(table)
     away = EXPONENT_SD * math.hypot(size - table.size[i], length - table.length[i])
-    lr, batch = free.optimum_draws()
+    lr, batch = free.lr_draws(at), free.optimum_draws()[1]
     step = np.random.default_rng([11, len(lr)]).standard_normal((2, len(lr)))
     spans = [
         span(float(np.median(draws[:, i])), draws[:, i] + away * own, confidence)
@@ -122,7 +132,7 @@ def nearest_answer(free: JointFit, place: Place, confidence: float) -> FamilyAns
         family="nearest",
         meaning=f"{MEANINGS['nearest']} ({cell})",
         lr=spans[0],
-        batch=None if table.one_batch else spans[1],
+        batch=None if table.one_batch or at is not None else spans[1],
     )
 
 

@@ -21,9 +21,10 @@ from lrscale.laws.forecast.families import (
     span,
     surface_answer,
 )
+from lrscale.laws.forecast.joint_basin import SHARED, slope_at
 from lrscale.laws.forecast.joint_fit import JointFit, fit_jointly, tolerance_of
 from lrscale.laws.forecast.losses import loss_at
-from lrscale.laws.forecast.words import cells_needed, edge_notes
+from lrscale.laws.forecast.words import batch_end, cells_needed, edge_notes
 
 MOST_RATIO = 10.0
 """An interval of the LR with a larger upper over lower end says nothing that a guess does not."""
@@ -38,6 +39,7 @@ def forecast(
     *,
     params: float,
     horizon: float,
+    batch: float | None = None,
     tolerance: float = 1e-3,
     confidence: float = 0.95,
     random_seed: int = 0,
@@ -52,6 +54,9 @@ def forecast(
         cell are enough.
     params, horizon : float
         The target, in the units of the cells.
+    batch : float or None, optional
+        Batch size of the target: the LR is then the best one at it. Default None: at the best batch; where that lies
+        at the same end of the batches tried in more than half of the cells, at that end.
     tolerance : float, optional
         Relative loss difference taken for the noise of a run. Defaults to 1e-3.
     confidence : float, optional
@@ -139,8 +144,10 @@ def forecast(
         )
     place = Place(params=params, horizon=horizon)
     fits = _fit(table, tolerance, random_seed)
-    answers = _answers(fits, place, confidence)
-    misses = _misses(table, fits, tolerance, confidence, random_seed) if hold_out and table.n_cells > 2 else {}
+    end = batch_end(table)
+    at = math.log(batch) if batch is not None and not table.one_batch else None if end is None else end.log_batch
+    answers = _answers(fits, place, confidence, at)
+    misses = _misses(table, fits, tolerance, confidence, random_seed, at) if hold_out and table.n_cells > 2 else {}
     answers = [replace(one, miss=misses.get(one.family)) for one in answers]
     chosen = _choice(answers, fits.surface.noise)
     loss, loss_reason = loss_at(
@@ -160,11 +167,11 @@ def forecast(
         batch=chosen.batch,
         loss=loss,
         loss_reason=loss_reason,
-        fixed_batch=float(np.exp(table.log_batch[0])) if table.one_batch else None,
+        fixed_batch=float(np.exp(table.log_batch[0])) if table.one_batch else None if at is None else math.exp(at),
         families=tuple(answers),
-        cells=_optima(fits, confidence),
-        exponents=_exponents(fits.surface, confidence),
-        notes=_notes(table, place, left),
+        cells=_optima(fits, confidence, at),
+        exponents=_exponents(fits.surface, confidence, at),
+        notes=(*_notes(table, place, left), *([] if end is None or batch is not None else [end.sentence])),
     )
     if chosen.lr is None or chosen.lr.ratio > MOST_RATIO:
         width = "" if chosen.lr is None else f"{chosen.lr.text()}, a factor of {chosen.lr.ratio:.3g}"
@@ -193,33 +200,36 @@ def _fit(table: CellTable, tolerance: float, random_seed: int) -> _Fits:
     )
 
 
-def _answers(fits: _Fits, place: Place, confidence: float) -> list[FamilyAnswer]:
+def _answers(fits: _Fits, place: Place, confidence: float, at: float | None) -> list[FamilyAnswer]:
     return [
-        surface_answer("surface", fits.surface, place, confidence),
-        surface_answer("constant", fits.constant, place, confidence),
-        power_answer(fits.free, place, confidence),
-        nearest_answer(fits.free, place, confidence),
+        surface_answer("surface", fits.surface, place, confidence, at),
+        surface_answer("constant", fits.constant, place, confidence, at),
+        power_answer(fits.free, place, confidence, at),
+        nearest_answer(fits.free, place, confidence, at),
     ]
 
 
-def _misses(table: CellTable, fits: _Fits, tolerance: float, confidence: float, random_seed: int) -> dict[str, Miss]:
+def _misses(
+    table: CellTable, fits: _Fits, tolerance: float, confidence: float, random_seed: int, at: float | None
+) -> dict[str, Miss]:
     """Return what each family says of the cell of the largest params x horizon, fitted without it."""
     i = int(np.argmax(table.size + table.length))
     cell = table.cells[i]
     place = Place(params=cell.params, horizon=cell.horizon)
-    lr, batch = (np.median(draws[:, i]) for draws in fits.free.optimum_draws())
+    lr = float(np.median(fits.free.lr_draws(at)[:, i]))
+    batch = float(np.median(fits.free.optimum_draws()[1][:, i])) if at is None else at
     rest = _fit(table.without(i), tolerance, random_seed)
     misses = {}
-    for one in _answers(rest, place, confidence):
+    for one in _answers(rest, place, confidence, at):
         if one.lr is None:
             continue
-        named = math.log(one.lr.value), float(batch) if one.batch is None else math.log(one.batch.value)
+        named = math.log(one.lr.value), batch if one.batch is None else math.log(one.batch.value)
         misses[one.family] = Miss(
             cell=cell.label,
-            lr_factor=math.exp(named[0] - float(lr)),
-            batch_factor=None if one.batch is None else math.exp(named[1] - float(batch)),
-            regret=fits.free.regret(i, *named),
-            inside=one.lr.lo <= math.exp(float(lr)) <= one.lr.hi,
+            lr_factor=math.exp(named[0] - lr),
+            batch_factor=None if one.batch is None else math.exp(named[1] - batch),
+            regret=fits.free.regret(i, *named) - (0.0 if at is None else fits.free.regret(i, lr, at)),
+            inside=one.lr.lo <= math.exp(lr) <= one.lr.hi,
         )
     return misses
 
@@ -237,7 +247,15 @@ def _choice(answers: Sequence[FamilyAnswer], noise: float) -> FamilyAnswer:
             del missed["constant"]
     least = min(missed.values(), default=0.0)
     able = [name for name in _TRUST if name in by_name and (not missed or missed.get(name, math.inf) <= least + noise)]
-    return by_name[able[0]]
+    first = by_name[able[0]]
+    if first.lr is not None and first.lr.ratio <= MOST_RATIO:
+        return first
+    # It says nothing; the next best that does is taken, provided that its interval held the cell left out.
+    for name in sorted(missed, key=lambda own: missed[own]):
+        one = by_name[name]
+        if one.lr is not None and one.lr.ratio <= MOST_RATIO and one.miss is not None and one.miss.inside:
+            return one
+    return first
 
 
 def _confounded(table: CellTable) -> str:
@@ -252,16 +270,18 @@ def _confounded(table: CellTable) -> str:
     )
 
 
-def _optima(fits: _Fits, confidence: float) -> tuple[CellOptimum, ...]:
+def _optima(fits: _Fits, confidence: float, at: float | None) -> tuple[CellOptimum, ...]:
     table = fits.free.table
-    lr, batch = fits.free.optimum_draws()
+    lr, batch = fits.free.lr_draws(at), fits.free.optimum_draws()[1]
     return tuple(
         CellOptimum(
             label=cell.label,
             params=cell.params,
             horizon=cell.horizon,
             lr=span(float(np.median(lr[:, i])), lr[:, i], confidence),
-            batch=None if table.one_batch else span(float(np.median(batch[:, i])), batch[:, i], confidence),
+            batch=None
+            if table.one_batch or at is not None
+            else span(float(np.median(batch[:, i])), batch[:, i], confidence),
             loss=float(fits.free.levels[i]),
             n_runs=len(cell.lr),
         )
@@ -269,15 +289,21 @@ def _optima(fits: _Fits, confidence: float) -> tuple[CellOptimum, ...]:
     )
 
 
-def _exponents(fit: JointFit, confidence: float) -> dict[str, Span]:
-    names = {"lr_params": 1, "lr_horizon": 2}
-    if not fit.table.one_batch:
-        names |= {"batch_params": 4, "batch_horizon": 5}
+def _exponents(fit: JointFit, confidence: float, at: float | None) -> dict[str, Span]:
+    """Return exponents of the best LR, at the best batch or at a given one, and of the best batch."""
+    both = np.vstack([fit.theta, fit.draws])
+    columns = {"lr_params": both[:, 1], "lr_horizon": both[:, 2]}
+    if at is not None:
+        # At a fixed batch the best batch moves away from it, and the best LR with that.
+        slope = slope_at(both[:, :SHARED].T, at - both[:, 3])
+        columns = {"lr_params": both[:, 1] - slope * both[:, 4], "lr_horizon": both[:, 2] - slope * both[:, 5]}
+    elif not fit.table.one_batch:
+        columns |= {"batch_params": both[:, 4], "batch_horizon": both[:, 5]}
     tail = 50 * (1 - confidence)
     found = {}
-    for name, column in names.items():
-        lo, hi = np.percentile(fit.draws[:, column], [tail, 100 - tail])
-        found[name] = Span(value=float(fit.theta[column]), lo=float(lo), hi=float(hi))
+    for name, values in columns.items():
+        lo, hi = np.percentile(values[1:], [tail, 100 - tail])
+        found[name] = Span(value=float(values[0]), lo=float(lo), hi=float(hi))
     return found
 
 

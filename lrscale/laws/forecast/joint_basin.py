@@ -18,6 +18,7 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from lrscale.laws.base import FloatArray
 from lrscale.laws.forecast.cells import CellTable
@@ -106,6 +107,19 @@ def optima(theta: FloatArray, table: CellTable) -> tuple[FloatArray, FloatArray]
     return lr, batch
 
 
+def path(shared: FloatArray, batch: FloatArray) -> FloatArray:
+    """Return ln of the best LR at a batch, less that at the best one; `batch` is ln batch less that of the best."""
+    slope, knee = shared[8], shared[9]
+    rise: FloatArray = -slope * (np.logaddexp(0.0, knee - batch) - np.logaddexp(0.0, knee))
+    return rise
+
+
+def slope_at(shared: FloatArray, batch: FloatArray) -> FloatArray:
+    """Return d ln(best LR) / d ln(batch) at a batch; `batch` as for `path`."""
+    slope: FloatArray = shared[8] * expit(shared[9] - batch)
+    return slope
+
+
 def excess(shared: FloatArray, lr: FloatArray, batch: FloatArray) -> FloatArray:
     """Return the loss above that of the optimum.
 
@@ -116,9 +130,8 @@ def excess(shared: FloatArray, lr: FloatArray, batch: FloatArray) -> FloatArray:
     lr, batch : arrays that broadcast with ``shared[0]``
         ln LR and ln batch, less those of the optimum.
     """
-    curve_lr, curve_batch, slope, knee, low, high = shared[6:SHARED]
-    path = -slope * (np.logaddexp(0.0, knee - batch) - np.logaddexp(0.0, knee))
-    along = np.exp(curve_lr) * basin(lr - path, np.exp(low), np.exp(high))
+    curve_lr, curve_batch, _, _, low, high = shared[6:SHARED]
+    along = np.exp(curve_lr) * basin(lr - path(shared, batch), np.exp(low), np.exp(high))
     across = np.exp(curve_batch) * basin(batch, _BATCH_LOW, _BATCH_HIGH)
     total: FloatArray = along + across
     return total

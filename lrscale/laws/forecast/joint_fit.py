@@ -11,10 +11,11 @@ from scipy.optimize import least_squares
 
 from lrscale.laws.base import FloatArray
 from lrscale.laws.forecast.cells import CellTable
-from lrscale.laws.forecast.joint_basin import SHARED, Prior, excess, optima, prior_of
+from lrscale.laws.forecast.joint_basin import SHARED, Prior, excess, optima, path, prior_of
 
-# Departures of a cell's best LR from the power law, in ln: from none to a factor of 1.6.
-SCATTERS = (0.03, 0.1, 0.22, 0.45)
+# Departures of the best LR of a cell from the power law, in ln: from next to none to a factor of 1.6. Public slices
+# depart by 0.17 (arXiv:2503.04715).
+SCATTERS = (0.06, 0.13, 0.25, 0.45)
 # The surface is wrong by this share of the excess: far from the optimum a run says little about where that lies.
 _MISFIT = 0.1
 # Residuals beyond this many standard deviations count less than their square.
@@ -48,6 +49,13 @@ class JointFit:
         """Return draws of ln best LR and ln best batch of each cell, shape (r, cells) each."""
         lr, batch = optima(self.draws.T, self.table)
         return lr.T, batch.T
+
+    def lr_draws(self, at: float | None) -> FloatArray:
+        """Return draws of ln best LR of each cell at a given ln batch, or at the best batch for None; (r, cells)."""
+        lr, batch = optima(self.draws.T, self.table)
+        if at is not None:
+            lr = lr + path(self.draws.T[:SHARED, None], at - batch)
+        return lr.T
 
     def regret(self, place: int, log_lr: float, log_batch: float) -> float:
         """Return the loss that a setting costs in a cell, by the surface fitted to its runs."""
@@ -92,7 +100,7 @@ def fit_jointly(
         Whether optima move with scale. Defaults to True.
     scatters : sequence of float, optional
         Scatters of cells about the power laws, in ln LR, that are weighed against each other; one large value leaves
-        every cell its own optimum. Defaults to 0.03 to 0.5.
+        every cell its own optimum. Defaults to 0.06 to 0.45.
     tolerance : float, optional
         Relative loss difference taken for the noise of a run. Where runs scatter more about the surface, intervals
         widen accordingly. Defaults to 1e-3.

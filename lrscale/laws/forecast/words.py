@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
@@ -31,13 +33,50 @@ def cells_needed(fit: JointFit, place: Place) -> str:
     return f"Add cells at {name} {wanted:.2g}, at two values of the other."
 
 
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchEnd:
+    """An end of the batches tried at or beyond which the best batch of most cells lies."""
+
+    log_batch: float
+    sentence: str
+
+
+def batch_end(table: CellTable) -> BatchEnd | None:
+    """Return the end of the batches tried at which more than half of the cells have their lowest loss, or None.
+
+    What lies beyond is not known; the LR at the end is, and that is where an LR can be named.
+    """
+    if table.one_batch:
+        return None
+    sides = []
+    for i, row in enumerate(table.best):
+        own = table.log_batch[table.cell == i]
+        low, high = float(own.min()), float(own.max())
+        if high > low:
+            sides.append((low, high, -1 if table.log_batch[row] == low else int(table.log_batch[row] == high)))
+    for side, word in ((-1, "smallest"), (1, "largest")):
+        ends = [(low if side < 0 else high) for low, high, own in sides if own == side]
+        if len(ends) * 2 > table.n_cells:
+            at = max(ends) if side < 0 else min(ends)
+            return BatchEnd(
+                log_batch=at,
+                sentence=(
+                    f"In {len(ends)} of {table.n_cells} cells the {word} batch tried has the lowest loss, so that the "
+                    f"best batch is not known: the LR is the best one at batch {math.exp(at):.6g}."
+                ),
+            )
+    return None
+
+
 def edge_notes(table: CellTable) -> list[str]:
     """Return which cells have their lowest loss at the end of what was tried."""
     notes = []
+    known = {"LRs": True, "batch sizes": batch_end(table) is None}
     for i, row in enumerate(table.best):
         own = table.cell == i
         for name, values in (("LRs", table.log_lr), ("batch sizes", table.log_batch)):
             inside = values[own].min() < values[row] < values[own].max()
-            if not inside and np.ptp(values[own]) > 0:
+            if known[name] and not inside and np.ptp(values[own]) > 0:
                 notes.append(f"{table.cells[i].label}: the lowest loss lies at the end of the {name} tried.")
     return notes

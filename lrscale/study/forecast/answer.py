@@ -77,7 +77,8 @@ def forecast_finding(
         return dataclasses.replace(finding, sentence=sentence, status="ok" if len(cells) > 1 else "cannot_tell")
     if not any(cell.finite.any() for cell in cells):
         return dataclasses.replace(finding, sentence="Every trial of every cell diverged or was lost.")
-    found = forecast(cells, params=place[0], horizon=place[1], tolerance=tolerance)
+    batch = None if target is None or target.batch_size is None else float(target.batch_size)
+    found = forecast(cells, params=place[0], horizon=place[1], batch=batch, tolerance=tolerance)
     rows = published_rows(found, tokens_per_example)
     return dataclasses.replace(
         finding,

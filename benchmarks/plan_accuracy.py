@@ -3,7 +3,7 @@
     python benchmarks/plan_accuracy.py --recipe digits
     python benchmarks/plan_accuracy.py --recipe byte-gpt --budget 10m
 
-Two short trials are measured first, as ``lrscale plan RECIPE --measure`` does; the plan is made, and the study is run.
+A few short trials are measured first, as ``lrscale plan RECIPE --measure`` does; the plan is made, and the study is run.
 Their own time is in neither sum. Trials of a machine that does other work take longer: the ratio of their mean step to
 that of the measuring trials says by how much the machine itself has changed in between.
 """
@@ -45,7 +45,7 @@ def by_experiment(folder: StudyFolder, view: StudyView) -> dict[str, list[Trial]
 
 
 def measured(recipe: Recipe, folder: StudyFolder) -> tuple[PlannedExperiment, ...]:
-    """Run the two short trials, and return the plan that they make possible."""
+    """Run the short trials, and return the plan that they make possible."""
     with LAUNCHERS["local"](launch_settings(recipe)) as launcher:
         Study(recipe, folder).measure(launcher, progress=AbstractProgress())
     return Study(recipe, folder).plan(StudyView.of(folder))

@@ -91,7 +91,7 @@ def plan(
         ),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="First run two short trials that tell the time of the others.")
+        bool, typer.Option("--measure", help="First run a few short trials that tell the time of the others.")
     ] = False,
     overrides: SetOption = None,
 ) -> None:

@@ -36,7 +36,7 @@ def show_plan(request: StudyRequest, *, measure: bool = False) -> int:
     ----------
     request : StudyRequest
     measure : bool, optional
-        Whether two short trials run first. Default False: nothing runs and nothing is written.
+        Whether a few short trials run first. Default False: nothing runs and nothing is written.
     """
     from lrscale.store import StudyView
     from lrscale.study import Study
@@ -77,7 +77,7 @@ def _remarks(
     yield f"Trials, examples and time are those that each question usually takes, on top of {stock} in {folder.path}."
     if any(entry.seconds is None for entry in planned):
         yield (
-            'The time is known once a trial has run: --measure runs two short ones, --throughput "N examples/s" states '
+            'The time is known once a trial has run: --measure runs a few short ones, --throughput "N examples/s" states '
             "it."
         )
     budget = recipe.cost.budget

@@ -1,7 +1,8 @@
-"""Two short trials that tell how long the others will take."""
+"""Short trials that tell how long the others will take."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, final
 
@@ -19,11 +20,14 @@ SAFE_LR = 1e-6
 """Small enough that no trial diverges; the time of a step does not depend on it."""
 STEPS = 23
 """Three that take longer, and twenty whose mean lies within a few per cent of that of many."""
+SECONDS = 3.0
+"""Where those take less, a second trial trains about this long: a moment of a machine is not its mean."""
 
 
 @final
 class Measuring(AbstractExperiment):
-    """A short trial at the smallest and one at the largest batch that the experiments train.
+    """A short trial at the smallest and one at the largest batch that the experiments train, and longer ones after very
+    short ones.
 
     They run as other trials do, with a validation at the end: on the same devices, split in the same way, with the same
     instruments. Between the two batches a step takes what lies on the line through them.
@@ -52,19 +56,16 @@ class Measuring(AbstractExperiment):
         sizes = {spec.global_batch_size for spec in usual if spec.layout is None} or {
             spec.global_batch_size for spec in usual
         }
-        return [
-            make_spec(
-                context.recipe,
-                peak_lr=SAFE_LR,
-                batch_size=size,
-                horizon=Duration(STEPS, "steps"),
-                schedule="constant",
-                settings={},
-                seed=0,
-                validations=1,
-            )
-            for size in sorted({min(sizes), max(sizes)})
-        ]
+        longest = max((spec.horizon for spec in usual if spec.layout is None), default=0)
+        wanted = []
+        for size in sorted({min(sizes), max(sizes)}):
+            wanted.append(_spec(context, size, STEPS))
+            trial = context.view.get(wanted[-1])
+            first = None if trial is None else timed(trial)
+            if first is not None and first.steps * first.step < SECONDS:
+                steps = min(longest, math.ceil(SECONDS / first.step))
+                wanted += [_spec(context, size, steps)] if steps > STEPS else []
+        return wanted
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
@@ -86,3 +87,16 @@ class Measuring(AbstractExperiment):
             sentence=f"As measured: {told}." if took else "No trial told its time.",
             trial_ids=tuple(trial.trial_id for trial in trials),
         )
+
+
+def _spec(context: Context, size: int, steps: int) -> TrialSpec:
+    return make_spec(
+        context.recipe,
+        peak_lr=SAFE_LR,
+        batch_size=size,
+        horizon=Duration(steps, "steps"),
+        schedule="constant",
+        settings={},
+        seed=0,
+        validations=1,
+    )

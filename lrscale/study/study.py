@@ -130,7 +130,7 @@ class Study:
         )
 
     def measure(self, launcher: AbstractLauncher, *, progress: AbstractProgress) -> None:
-        """Run two short trials that tell how long the others will take, as far as they are not there.
+        """Run a few short trials that tell how long the others will take, as far as they are not there.
 
         They are kept in the study like any other.
 
@@ -148,7 +148,7 @@ class Study:
         TaskError
             When the task cannot be built.
         TrialsFailedError
-            When both crash.
+            When they crash.
         """
         with self.folder.locked():
             plan = self._begin(progress)

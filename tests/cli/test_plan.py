@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,14 @@ def test_a_budget_that_cannot_be_read_is_refused(tmp_path: Path, lrscale: Lrscal
 
 
 @pytest.mark.slow
-def test_two_short_trials_measure_the_time_and_stay_in_the_study(tmp_path: Path, lrscale: Lrscale, tiny: str) -> None:
+def test_short_trials_measure_the_time_and_stay_in_the_study(tmp_path: Path, lrscale: Lrscale, tiny: str) -> None:
     (tmp_path / "tiny.yaml").write_text(tiny)
     ended = lrscale(tmp_path, "plan", "tiny.yaml", "--measure")
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"^scaling +6 +6 +7,680 .* measured$", ended.stdout, re.MULTILINE), ended.stdout
     records = list((tmp_path / "tiny-study" / "trials").glob("*/record.json"))
-    # The recipe trains one batch size.
-    assert len(records) == 1
+    # The recipe trains one batch size; its steps are so short that a longer trial follows the first.
+    assert len(records) == 2
     again = lrscale(tmp_path, "plan", "tiny.yaml", "--measure")
     assert again.returncode == 0
     assert list((tmp_path / "tiny-study" / "trials").glob("*/record.json")) == records
@@ -153,18 +154,23 @@ def test_a_budget_below_one_trial_is_refused_and_nothing_runs(tmp_path: Path, lr
 
 @pytest.mark.slow
 def test_killed_again_and_again_digits_keeps_its_budget_of_time(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "lrscale", "run", "digits", "--devices", "1", "--budget", "40s"]
-    for seconds in (14, 12):
+    command = [sys.executable, "-m", "lrscale", "run", "digits", "--devices", "1", "--budget", "60s"]
+    spent = partial(_spent, tmp_path / "digits-study" / "plan.json")
+    for seconds in (15.0, 30.0):
         with subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as run:
-            time.sleep(seconds)
+            while spent() < seconds:
+                assert run.poll() is None
+                time.sleep(0.2)
             os.kill(run.pid, signal.SIGKILL)
-    before = json.loads((tmp_path / "digits-study" / "plan.json").read_text())["spent"]["seconds"]
-    assert before > 8
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode in (0, 1), ended.stderr
-    assert "by the budget of 40s: " in ended.stdout
-    plan = json.loads((tmp_path / "digits-study" / "plan.json").read_text())
-    # Analyses at the end take their time; no trial has started that would have ended beyond the budget.
-    assert before < plan["spent"]["seconds"] < 60
+    assert "by the budget of 1m: " in ended.stdout
+    # No trial has started that was expected to end beyond the budget; analyses and the report come after it.
+    assert 30.0 < spent() < 75.0
+
+
+def _spent(plan: Path) -> float:
+    entry = json.loads(plan.read_text()).get("spent") if plan.exists() else None
+    return 0.0 if entry is None else float(entry["seconds"])

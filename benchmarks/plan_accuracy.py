@@ -3,7 +3,7 @@
     python benchmarks/plan_accuracy.py --recipe digits
     python benchmarks/plan_accuracy.py --recipe byte-gpt --budget 10m
 
-A few short trials are measured first, as ``lrscale plan RECIPE --measure`` does; the plan is made, and the study is run.
+A few short trials are measured first, as ``lrscale plan RECIPE --measure`` does; the plan is made, and the study runs.
 Their own time is in neither sum. Trials of a machine that does other work take longer: the ratio of their mean step to
 that of the measuring trials says by how much the machine itself has changed in between.
 """

@@ -77,8 +77,8 @@ def _remarks(
     yield f"Trials, examples and time are those that each question usually takes, on top of {stock} in {folder.path}."
     if any(entry.seconds is None for entry in planned):
         yield (
-            'The time is known once a trial has run: --measure runs a few short ones, --throughput "N examples/s" states '
-            "it."
+            "The time is known once a trial has run: --measure runs a few short ones, "
+            '--throughput "N examples/s" states it.'
         )
     budget = recipe.cost.budget
     if budget is None:

@@ -100,15 +100,17 @@ def _missing(study: OpenStudy, *, running: bool) -> list[str]:
     except LrscaleError as error:
         # A length in epochs, for one, is known only once the data have been looked at; the rest can be shown.
         return [f"what is missing cannot be told yet: {error.message}"]
-    left = [entry for entry in planned if entry.trials]
+    kept_out = [entry.name for entry in planned if entry.trials and entry.verdict == "left out"]
+    budget = [f"kept out by the budget of {study.recipe.cost.budget}: {', '.join(kept_out)}"] if kept_out else []
+    left = [entry for entry in planned if entry.trials and entry.verdict != "left out"]
     if not left:
-        return ["nothing is missing"]
+        return [*budget, "nothing else is missing" if budget else "nothing is missing"]
     parts = ", ".join(f"{entry.name} {entry.trials:,}" for entry in left)
     trials = count(sum(entry.trials for entry in left), "trial")
     times = [entry.seconds for entry in left if entry.seconds is not None]
     when = f"; about {seconds(sum(times))} of work" if len(times) == len(left) else ""
     word = "still to come" if running else "missing"
-    return [f"{trials} {word} ({parts}){when}"]
+    return [f"{trials} {word} ({parts}){when}", *budget]
 
 
 def _decisions(plan: dict[str, Any]) -> list[str]:

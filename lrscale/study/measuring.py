@@ -26,10 +26,9 @@ SECONDS = 3.0
 
 @final
 class Measuring(AbstractExperiment):
-    """A short trial at the smallest and one at the largest batch that the experiments train, and longer ones after very
-    short ones.
+    """A short trial at the smallest and one at the largest batch that the experiments train.
 
-    They run as other trials do, with a validation at the end: on the same devices, split in the same way, with the same
+    Where they take a moment only, a longer one follows each. They run as other trials do, with a validation at the end: on the same devices, split in the same way, with the same
     instruments. Between the two batches a step takes what lies on the line through them.
 
     Parameters

@@ -28,8 +28,9 @@ SECONDS = 3.0
 class Measuring(AbstractExperiment):
     """A short trial at the smallest and one at the largest batch that the experiments train.
 
-    Where they take a moment only, a longer one follows each. They run as other trials do, with a validation at the end: on the same devices, split in the same way, with the same
-    instruments. Between the two batches a step takes what lies on the line through them.
+    Where they take a moment only, a longer one follows each. They run as other trials do, with a validation at the end:
+    on the same devices, split in the same way, with the same instruments. Between the two batches a step takes what
+    lies on the line through them.
 
     Parameters
     ----------

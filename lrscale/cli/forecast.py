@@ -16,6 +16,8 @@ from lrscale.cli.text import number, table, wrapped
 from lrscale.errors import LrscaleError, did_you_mean
 
 if TYPE_CHECKING:
+    from lrscale.cli.study_access import OpenStudy
+    from lrscale.recommend import Refusal
     from lrscale.recommend.forecast import ForecastAnswer
 
 FORMATS = ("text", "yaml")
@@ -61,8 +63,7 @@ def print_forecast(
     LrscaleError
         For an unknown format, a number that cannot be read, or a folder that is no study.
     """
-    from lrscale.recommend.forecast import ForecastAnswer, forecast_target
-    from lrscale.recommend.plain import dump
+    from lrscale.recommend.forecast import forecast_target
 
     if format_name not in FORMATS:
         raise LrscaleError(f"--format {format_name} is unknown for a forecast", hint=did_you_mean(format_name, FORMATS))
@@ -87,6 +88,30 @@ def print_forecast(
         tokens_per_example=tokens_per_example,
         batch_size=batch_size,
     )
+    return _print(answer, format_name)
+
+
+def print_own_forecast(study: OpenStudy, *, batch_size: int | None, format_name: str) -> int | None:
+    """Print the forecast for the recipe's own target, and return 0 or 1; None where it names no size and length."""
+    from lrscale.recommend.forecast import forecast_target
+    from lrscale.study.forecast.answer import target_place
+
+    findings = study.findings()
+    finding = next((one for one in findings if one.key == "forecast"), None)
+    target = study.recipe.target
+    if finding is None or target is None or format_name not in FORMATS:
+        return None
+    place = target_place(target, None, finding.data.get("tokens_per_example"))
+    if place is None:
+        return None
+    size = batch_size or target.batch_size
+    return _print(forecast_target(findings, params=place[0], horizon=place[1], batch_size=size), format_name)
+
+
+def _print(answer: ForecastAnswer | Refusal, format_name: str) -> int:
+    from lrscale.recommend.forecast import ForecastAnswer
+    from lrscale.recommend.plain import dump
+
     if not isinstance(answer, ForecastAnswer):
         return print_answer(answer)
     typer.echo((dump(answer.to_dict()) if format_name == "yaml" else text(answer)).rstrip("\n"))

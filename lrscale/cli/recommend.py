@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lrscale.cli.forecast import print_own_forecast
 from lrscale.cli.guard import DONE
 from lrscale.cli.outputs import print_answer, summary
 from lrscale.cli.study_access import open_study
@@ -52,6 +53,12 @@ def print_recommendation(path: Path, *, batch_size: int | None, horizon: str | N
         raise LrscaleError(f"--format {format_name} is unknown", hint=did_you_mean(format_name, FORMATS))
     length = None if horizon is None else Duration.parse(horizon)
     study = open_study(path)
+    asked = study.recipe.experiments
+    if length is None and asked.forecast is not None and asked.scaling is None and asked.schedules is None:
+        # Cells of other models recommend nothing for the task as it stands; their target does have an answer.
+        forecast = print_own_forecast(study, batch_size=batch_size, format_name=format_name)
+        if forecast is not None:
+            return forecast
     answer = recommend(study.recipe, study.view, study.findings(), batch_size=batch_size, horizon=length)
     if not isinstance(answer, Recommendation):
         return print_answer(answer)

@@ -70,6 +70,23 @@ def test_examples_and_tokens_of_one_length_give_one_forecast(folder: Path) -> No
     assert {row["law"] for row in first["published"]} >= {"step_law", "deepseek", "minicpm", "bjorck", "power_lines"}
 
 
+def test_without_a_target_on_the_command_line_the_recipe_s_own_is_forecast(folder: Path) -> None:
+    own = _run(str(folder), "--format", "yaml")
+    same = _run(str(folder), "--params", "8e8", "--horizon", "20M examples", "--format", "yaml")
+    assert own.exit_code == 0, own.output
+    assert yaml.safe_load(own.output)["lr"] == yaml.safe_load(same.output)["lr"]
+
+
+def test_a_batch_that_is_given_has_its_own_lr(folder: Path) -> None:
+    at = _run(str(folder), "--params", "8e8", "--horizon", "20M examples", "--batch-size", "64", "--format", "yaml")
+    said = yaml.safe_load(at.output)
+    best = yaml.safe_load(_run(str(folder), "--format", "yaml").output)
+    assert said["fixed_batch_size"] == pytest.approx(64)
+    assert said["global_batch_size"] is None
+    # The best batch there is 215; below it the best LR falls.
+    assert said["lr"]["value"] < best["lr"]["value"]
+
+
 def test_a_useless_interval_is_refused_with_the_cells_that_are_needed(folder: Path) -> None:
     result = _run(str(folder), "--params", "1e15", "--horizon", "1e15", "--unit", "examples")
     assert result.exit_code == 1

@@ -4,8 +4,9 @@
     python benchmarks/plan_accuracy.py --recipe byte-gpt --budget 10m
 
 A few short trials are measured first, as ``lrscale plan RECIPE --measure`` does; the plan is made, and the study runs.
-Their own time is in neither sum. Trials of a machine that does other work take longer: the ratio of their mean step to
-that of the measuring trials says by how much the machine itself has changed in between.
+Their own time is in neither sum. On a machine that does other work the time of a step moves by itself: the last line
+says what steps took of what they were priced at. With a budget the study gives out what its first questions leave over,
+so that only the lines of single experiments compare.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lrscale.launch.progress import AbstractProgress
 from lrscale.recipe import Recipe, load_recipe
 from lrscale.store import StudyFolder, StudyView, Trial
 from lrscale.study import PlannedExperiment, Study
+from lrscale.study.cost import CostModel
 
 
 def device_seconds(trials: Iterable[Trial]) -> float:
@@ -80,7 +82,8 @@ def main() -> None:
         ran = [trial for trial_id, trial in view.trials.items() if trial_id not in before]
         _line("all", kept, ran)
         print(f"wall clock of the run {wall:.0f} s; planned {sum(entry.seconds or 0.0 for entry in kept):.0f} s")
-        print(f"machine: a step took {_drift(view, before):.2f} of what it took while measuring")
+        drift = _drift(recipe, folder, before)
+        print(f"steps took {drift:.2f} of what they were priced at; on an idle machine that is the price's own error")
 
 
 def _line(name: str, entries: list[PlannedExperiment], trials: list[Trial]) -> None:
@@ -92,19 +95,21 @@ def _line(name: str, entries: list[PlannedExperiment], trials: list[Trial]) -> N
     print(f"{name:12} {count:>13} {examples:>21} {f'{expected:.0f} / {actual:.0f}':>21} {ratio:>5}")
 
 
-def _drift(view: StudyView, before: set[str]) -> float:
-    """Return the mean step of the run's trials over that of the measuring trials, at the same layouts."""
-    first = {
-        trial.record.layout: trial.record.timing["step_mean"]
-        for trial_id, trial in view.trials.items()
-        if trial_id in before and "step_mean" in trial.record.timing
-    }
-    ratios = [
-        trial.record.timing["step_mean"] / first[trial.record.layout]
-        for trial_id, trial in view.trials.items()
-        if trial_id not in before and trial.record.layout in first and "step_mean" in trial.record.timing
-    ]
-    return sum(ratios) / len(ratios) if ratios else float("nan")
+def _drift(recipe: Recipe, folder: StudyFolder, before: set[str]) -> float:
+    """Return what the steps of the run took, over what they were priced at by the measuring trials."""
+    view = StudyView.of(folder)
+    first = StudyView({trial_id: view.trials[trial_id] for trial_id in before}, folder.trajectory)
+    prices = CostModel.of(recipe, first, folder.read_plan()["facts"])
+    took = priced = 0.0
+    for trial_id, trial in view.trials.items():
+        step = trial.record.timing.get("step_mean")
+        if trial_id in before or step is None or trial.record.layout is None:
+            continue
+        expected, _ = prices.step(trial.spec, trial.record.layout)
+        if expected is not None:
+            took += trial.record.steps * step
+            priced += trial.record.steps * expected
+    return took / priced if priced else float("nan")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class CostModel:
             When the recipe's devices cannot form its batch.
         """
         layout = trial_layout(self.recipe, spec, self.fits)
-        step, basis = self._step(spec, layout)
+        step, basis = self.step(spec, layout)
         seconds = None
         if step is not None:
             start = self._start(kind_of(spec), spec.layout is not None, layout.world_size)
@@ -102,7 +102,8 @@ class CostModel:
                 misses.append(math.log(max(trial.total - trial.validation, 1e-9) / max(priced, 1e-9)))
         return math.sqrt(sum(miss**2 for miss in misses) / len(misses)) if misses else None
 
-    def _step(self, spec: TrialSpec, layout: Layout) -> tuple[float | None, Basis]:
+    def step(self, spec: TrialSpec, layout: Layout) -> tuple[float | None, Basis]:
+        """Return the seconds of a step of a trial at a layout, or None where nothing tells them, and how."""
         task = task_of(spec)
         step, basis = self._step_times(task, kind_of(spec), spec.layout is not None).seconds(layout)
         if step is not None and self._of(task)[0].task != task:

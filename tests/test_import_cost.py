@@ -73,3 +73,15 @@ sys.exit(f"lrscale --help loads {{loaded}}" if loaded else 0)
     result = _run(code)
     assert result.returncode == 0, result.stderr
     assert "range-test" in result.stdout
+
+
+def test_planning_loads_none_of_the_large_parts_of_scipy() -> None:
+    # Each takes as long to load as a plan takes to make.
+    code = """
+import sys
+import lrscale.study
+large = [name for name in ("scipy.stats", "scipy.ndimage", "scipy.interpolate", "pandas") if name in sys.modules]
+sys.exit(f"import lrscale.study loads {large}" if large else 0)
+"""
+    result = _run(code)
+    assert result.returncode == 0, result.stderr

@@ -9,7 +9,6 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import fdtrc
-from scipy.stats import spearmanr
 
 from lrscale.laws.base import FloatArray, finite_or_none
 from lrscale.laws.runs import Runs, read_runs
@@ -121,6 +120,9 @@ def noise_floor(
             rows.append((float(value), float(np.sqrt(np.sum(own**2) / share)), int(own.size)))
     varies = False
     if parts.df >= 6 and sd:
+        # Loaded where it is used: its import would take as long as planning does.
+        from scipy.stats import spearmanr
+
         rank = spearmanr(np.abs(parts.residuals), parts.lr_means[place])
         varies = bool(rank.pvalue < 0.01)
     levels = parts.block_levels

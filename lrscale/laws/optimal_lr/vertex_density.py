@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 from scipy.special import log_ndtr
 
 from lrscale.laws.base import FloatArray
@@ -156,5 +155,8 @@ def _densities(own: BasinPosterior, edges: FloatArray) -> FloatArray:
 
 
 def _blurred(mass: FloatArray, cells: float) -> FloatArray:
+    # Loaded where it is used: its import would take as long as planning does.
+    from scipy.ndimage import gaussian_filter1d
+
     blurred: FloatArray = gaussian_filter1d(mass, cells, axis=0, mode="constant", truncate=5.0)
     return blurred

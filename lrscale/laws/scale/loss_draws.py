@@ -8,7 +8,6 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtri, stdtrit
-from scipy.stats import qmc
 
 from lrscale.laws.base import FloatArray
 from lrscale.laws.leverage import robust_sd, tangent
@@ -87,6 +86,9 @@ def _student(root: FloatArray, df: int, resamples: int, rng: np.random.Generator
     by one random shift (Cranley and Patterson 1976, SIAM Journal on Numerical Analysis 13) one of 0.45 %.
     """
     k = len(root)
+    # Loaded where it is used: its import would take as long as planning does.
+    from scipy.stats import qmc
+
     points = qmc.Sobol(k + 1, scramble=False).random_base2(max(resamples - 1, 1).bit_length())[:resamples]
     points = np.clip((points + rng.random(k + 1)) % 1, _EDGE, 1 - _EDGE)
     chi_square = 2 * gammaincinv(df / 2, points[:, k])

@@ -41,16 +41,18 @@ def show_plan(request: StudyRequest, *, measure: bool = False) -> int:
     from lrscale.store import StudyView
     from lrscale.study import Study
     from lrscale.study.budget.spent import spent_by_plan
+    from lrscale.study.cost import CostModel
 
     recipe, folder = request.load()
     if measure:
         _measure(recipe, folder)
     view = StudyView.of(folder)
     planned = Study(recipe, folder).plan(view)
-    gone = spent_by_plan(folder.read_plan() if folder.exists() else {}, view)
+    plan = folder.read_plan() if folder.exists() else {}
     typer.echo(plan_table(planned, recipe.cost.price, recipe.cost.budget))
     typer.echo("")
-    for line in _remarks(planned, recipe, folder, gone, len(view.trials)):
+    spread = CostModel.of(recipe, view, plan.get("facts", {})).spread()
+    for line in _remarks(planned, recipe, folder, spent_by_plan(plan, view), len(view.trials), spread):
         typer.echo(wrapped(line, indent="  ", first=""))
     return DONE
 
@@ -69,7 +71,12 @@ def _measure(recipe: Recipe, folder: StudyFolder) -> None:
 
 
 def _remarks(
-    planned: Sequence[PlannedExperiment], recipe: Recipe, folder: StudyFolder, gone: Spent, there: int
+    planned: Sequence[PlannedExperiment],
+    recipe: Recipe,
+    folder: StudyFolder,
+    gone: Spent,
+    there: int,
+    spread: float | None,
 ) -> Iterable[str]:
     from lrscale.study.budget.words import budget_lines
 
@@ -80,6 +87,8 @@ def _remarks(
             "The time is known once a trial has run: --measure runs a few short ones, "
             '--throughput "N examples/s" states it.'
         )
+    if spread is not None:
+        yield f"The trials that are there took what such trials are priced at now to within {100 * spread:.2g} %."
     budget = recipe.cost.budget
     if budget is None:
         return

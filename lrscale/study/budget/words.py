@@ -28,11 +28,16 @@ def change_text(change: str) -> str:
 
     Examples
     --------
-    >>> change_text("experiments.scaling.seeds: 3 -> 2")
-    'seeds 3 -> 2'
+    >>> change_text("experiments.scaling.seeds: 3 -> 2"), change_text("experiments.range_test.confirm: {...} -> None")
+    ('seeds 3 -> 2', 'confirm off')
+    >>> change_text("experiments.throughput.devices: None -> [2]")
+    'devices default -> [2]'
     """
     path, _, values = change.partition(": ")
-    return f"{'.'.join(path.split('.')[2:])} {values}"
+    name = ".".join(path.split(".")[2:])
+    if values.endswith(" -> None"):
+        return f"{name} off"
+    return f"{name} {values.replace('None -> ', 'default -> ')}"
 
 
 def changes(recipe: Recipe, key: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

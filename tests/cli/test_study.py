@@ -72,6 +72,25 @@ def test_the_report_of_an_experiment_alone_is_opened_or_its_place_is_said(
     assert f"no browser could be started here; open {page}" in ended.stderr
 
 
+@pytest.mark.slow
+def test_the_browser_that_the_user_names_gets_the_address_of_the_report(
+    finished: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    browser, asked = tmp_path / "browser", tmp_path / "asked"
+    browser.write_text(f'#!/bin/sh\necho "$@" >> "{asked}"\n')
+    browser.chmod(0o755)
+    ended = subprocess.run(
+        [sys.executable, "-m", "lrscale", "range-test", "tiny.yaml", "--open"],
+        cwd=finished,
+        env={**environment, "BROWSER": str(browser)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert asked.read_text().splitlines() == [(finished / "tiny-study" / "report.html").resolve().as_uri()]
+
+
 def test_an_experiment_that_is_off_is_refused(finished: Path, lrscale: Lrscale) -> None:
     ended = lrscale(finished, "throughput", "tiny.yaml")
     assert (ended.returncode, ended.stdout) == (2, "")

@@ -35,20 +35,10 @@ FAMILIES = ("chosen", "surface", "constant", "power", "nearest", "step_law")
 
 @dataclass(frozen=True)
 class Space:
-    """What a planner sees of a cell: the points of its grid."""
+    """What a planner sees of a cell."""
 
     points: FloatArray
-    context: dict[str, Any]
-
-    @property
-    def lrs(self) -> FloatArray:
-        """The LRs of the grid."""
-        return np.unique(self.points[:, 0])
-
-    @property
-    def batches(self) -> FloatArray:
-        """The batch sizes of the grid."""
-        return np.unique(self.points[:, 1])
+    """LR and batch of every point of its grid, (n, 2)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,7 @@ class Grid:
 
     def played(self, make: Callable[..., Any], runs: int, seed: int) -> ForecastCell:
         """Return the runs that a planner asks for."""
-        planner = make(Space(self.points, {}), runs, seed)
+        planner = make(Space(self.points), runs, seed)
         asked: list[int] = []
         for _ in range(runs):
             row = self.nearest(*planner.ask(), banned=tuple(asked))
@@ -90,47 +80,17 @@ class Grid:
         )
 
 
-class Descent:
-    """A planner that stands in where none is named: a cross around the middle, then steps around the best point."""
-
-    def __init__(self, space: Space, budget: int, seed: int) -> None:
-        del budget
-        log = np.log(space.points)
-        rng = np.random.default_rng(seed)
-        self._low, self._span = log.min(axis=0), np.ptp(log, axis=0)
-        self._middle = np.array([0.45, 0.45]) + rng.uniform(-0.05, 0.05, 2)
-        self._told: list[tuple[FloatArray, float]] = []
-
-    def ask(self) -> tuple[float, float]:
-        """Return the next point."""
-        steps = np.array([[0, 0], [0.2, 0], [-0.2, 0], [0, 0.2], [0, -0.2]])
-        turn = len(self._told)
-        if turn < len(steps):
-            centre = self._middle + steps[turn]
-        else:
-            best = min(self._told, key=lambda one: one[1])[0]
-            centre = best + np.array([[0.09, 0.09], [-0.09, -0.09], [0.09, -0.09], [-0.09, 0.09]])[turn % 4]
-        lr, batch = np.exp(self._low + np.clip(centre, 0, 1) * self._span)
-        return float(lr), float(batch)
-
-    def tell(self, lr: float, batch: float, loss: float) -> None:
-        """Take the loss of a point."""
-        self._told.append(((np.log([lr, batch]) - self._low) / self._span, loss))
-
-
 def main() -> None:
     """Play and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--planner", default="", metavar="package.module:make")
+    parser.add_argument("--planner", default="lrscale.study.planner:make", metavar="package.module:make")
     options = parser.parse_args()
     grids = simulated() if options.table is None else read(options.table)
-    make: Callable[..., Any] = Descent
-    if options.planner:
-        module, _, name = options.planner.partition(":")
-        make = getattr(importlib.import_module(module), name)
+    module, _, name = options.planner.partition(":")
+    make: Callable[..., Any] = getattr(importlib.import_module(module), name)
     sizes = sorted({grid.params for grid in grids})
     small = [grid for grid in grids if grid.params in sizes[:2]]
     large = [grid for grid in grids if grid.params == sizes[2]]

@@ -65,6 +65,9 @@ def _batch_sizes(experiments: Experiments) -> Iterator[tuple[EntryPath, int]]:
     if experiments.scaling is not None:
         for index, size in enumerate(experiments.scaling.batch_sizes):
             yield ("experiments", "scaling", "batch_sizes", index), size
+    if experiments.search is not None:
+        for index, size in enumerate(experiments.search.batch_sizes or ()):
+            yield ("experiments", "search", "batch_sizes", index), size
     if experiments.schedules is not None and experiments.schedules.batch_size is not None:
         yield ("experiments", "schedules", "batch_size"), experiments.schedules.batch_size
     if experiments.noise_scale is not None:
@@ -94,6 +97,10 @@ def _short_trials(experiments: Experiments) -> Iterator[Problem]:
         horizon = schedules.horizon or (scaling.horizon if scaling is not None else None)
         if horizon is not None:
             yield from _too_short(("experiments", "schedules", "batch_size"), schedules.batch_size, horizon)
+    search = experiments.search
+    if search is not None and search.horizon is not None:
+        for index, size in enumerate(search.batch_sizes or ()):
+            yield from _too_short(("experiments", "search", "batch_sizes", index), size, search.horizon)
     noise = experiments.noise_scale
     if noise is not None and noise.horizon is not None:
         for index, size in enumerate(noise.batch_sizes or ()):

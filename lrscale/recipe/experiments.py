@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from lrscale.companions import COMPANIONS
-from lrscale.errors import LrscaleError, did_you_mean
+from lrscale.errors import did_you_mean
+from lrscale.recipe.choices import (
+    OneSchedule,
+    ScheduleChoice,
+    listed,
+    listed_text,
+    long_comparison,
+    long_switch,
+)
 from lrscale.recipe.fields import (
-    Arguments,
     Count,
     LearningRate,
     Length,
@@ -25,86 +30,12 @@ from lrscale.recipe.fields import (
     shown,
 )
 from lrscale.recipe.forecast import Forecast
+from lrscale.recipe.search import Search
 from lrscale.recipe.task import Section
-from lrscale.schedules import SCHEDULES, build_schedule
 from lrscale.units import Duration
-
-MODULE = "module"
-"""Name that stands for the schedulers that the module makes itself."""
 
 NO_COMPANIONS = "none"
 """Policy under which nothing but the LR moves with the batch size."""
-
-_NOT_FOR_TRAINING = "ramp"
-
-
-class ScheduleChoice(Section):
-    """A schedule by name, with the settings that differ from its defaults."""
-
-    name: str
-    """A registered schedule, or ``module`` for the module's own."""
-    settings: Arguments = Field(default_factory=dict)
-    """The schedule's own fields, such as ``final_factor``."""
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        if self.name == MODULE:
-            if self.settings:
-                refuse("takes no settings: the module's own schedule has its own")
-            return self
-        known = [name for name in SCHEDULES if name != _NOT_FOR_TRAINING]
-        if self.name not in known:
-            refuse(f"names the unknown schedule {shown(self.name)}", hint=did_you_mean(self.name, [*known, MODULE]))
-        try:
-            schedule = build_schedule(self.name, self.settings)
-        except LrscaleError as error:
-            refuse(f"cannot be used: {error.message}", hint=error.hint)
-        # Two spellings of one schedule are one trial, so that a setting equal to its default is dropped.
-        defaults = {field.name: field.default for field in dataclasses.fields(schedule)}  # type: ignore[arg-type]  # members are dataclasses
-        for name in [name for name, value in self.settings.items() if value == defaults[name]]:
-            del self.settings[name]
-        return self
-
-    @property
-    def label(self) -> str:
-        """The name, and the settings that differ from the defaults."""
-        extra = ", ".join(f"{key}={value}" for key, value in sorted(self.settings.items()))
-        return f"{self.name} ({extra})" if extra else self.name
-
-
-def listed(value: Any) -> Any:
-    """Return ``[value]`` for the short form of a list with one entry, a text; anything else as it is."""
-    return [value] if isinstance(value, str) else value
-
-
-def listed_text(values: Sequence[str]) -> str:
-    """Return names one after the other.
-
-    Examples
-    --------
-    >>> listed_text(["none", "sde"])
-    'none and sde'
-    """
-    return " and ".join([", ".join(values[:-1]), values[-1]] if len(values) > 1 else values)
-
-
-def long_schedule(value: Any) -> Any:
-    """Return ``{"name": "cosine"}`` for its short form ``"cosine"``; anything else as it is."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-def long_comparison(value: Any) -> Any:
-    """Return ``{"schedules": [...]}`` for its short form, the list; anything else as it is."""
-    return {"schedules": value} if isinstance(value, list) else value
-
-
-def long_switch(value: Any) -> Any:
-    """Return None for ``false`` and an empty mapping, which means the defaults, for ``true``."""
-    return ({} if value else None) if isinstance(value, bool) else value
-
-
-OneSchedule = Annotated[ScheduleChoice, BeforeValidator(long_schedule)]
-
 
 VALIDATION = "validation"
 """Name that stands for the loss that trials are compared by."""
@@ -333,6 +264,8 @@ class Experiments(Section):
         ScheduleComparison | None, BeforeValidator(lambda value: long_comparison(long_switch(value)))
     ] = None
     """Comparison of schedules; a list of schedules is short for ``{schedules: [...]}``."""
+    search: Annotated[Search | None, BeforeValidator(long_switch)] = None
+    """The best LR and batch size from few trials, one planned after the other."""
     forecast: Annotated[Forecast | None, BeforeValidator(long_switch)] = None
     """LR and batch size over model sizes and horizons, carried to the target."""
     noise_scale: Annotated[NoiseScale | None, BeforeValidator(long_switch)] = None
@@ -355,10 +288,15 @@ class Experiments(Section):
             for name in ("batch_size", "horizon"):
                 if getattr(self.schedules, name) is None:
                     refuse(f"need schedules.{name} while scaling is off", hint=f"set experiments.schedules.{name}")
-        if self.forecast is not None and self.scaling is None:
-            for name in ("horizons", "batch_sizes"):
-                if getattr(self.forecast, name) is None:
-                    refuse(f"need forecast.{name} while scaling is off", hint=f"set experiments.forecast.{name}")
+        # What an experiment takes from `scaling` where it does not say itself.
+        taken = {"search": ("batch_sizes", "horizon"), "forecast": ("horizons", "batch_sizes")}
+        for experiment, names in taken.items():
+            section = getattr(self, experiment)
+            for name in names if section is not None and self.scaling is None else ():
+                if getattr(section, name) is None:
+                    refuse(
+                        f"need {experiment}.{name} while scaling is off", hint=f"set experiments.{experiment}.{name}"
+                    )
         return self
 
 

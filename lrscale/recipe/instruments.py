@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from lrscale.recipe.experiments import long_switch
+from lrscale.recipe.choices import long_switch
 from lrscale.recipe.fields import Count, Real
 from lrscale.recipe.task import Section
 

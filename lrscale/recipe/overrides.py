@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from lrscale.recipe.experiments import long_comparison, long_schedule, long_switch
+from lrscale.recipe.choices import long_comparison, long_schedule, long_switch
 from lrscale.recipe.lines import read_yaml
 from lrscale.recipe.problems import EntryPath, Problem, spelled
 
@@ -22,6 +22,9 @@ _LONG_FORMS: Mapping[EntryPath, Callable[[Any], Any]] = MappingProxyType(
         ("experiments", "range_test", "confirm"): long_switch,
         ("experiments", "scaling"): long_switch,
         ("experiments", "scaling", "schedule"): long_schedule,
+        ("experiments", "search"): long_switch,
+        ("experiments", "search", "confirm"): long_switch,
+        ("experiments", "search", "schedule"): long_schedule,
         ("experiments", "forecast"): long_switch,
         ("experiments", "throughput"): long_switch,
         ("experiments", "memory"): long_switch,

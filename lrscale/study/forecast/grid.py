@@ -11,7 +11,7 @@ from typing import Any, final
 from lrscale.errors import LrscaleError
 from lrscale.laws.forecast import ForecastCell
 from lrscale.recipe import Recipe
-from lrscale.recipe.experiments import ScheduleChoice
+from lrscale.recipe.choices import ScheduleChoice
 from lrscale.recipe.forecast import Forecast
 from lrscale.recipe.overrides import apply_overrides
 from lrscale.recipe.task import Task

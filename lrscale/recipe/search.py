@@ -1,0 +1,72 @@
+"""The best setting from few trials: the recipe's `experiments.search`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
+from typing_extensions import Self
+
+from lrscale.recipe.choices import OneSchedule, long_switch
+from lrscale.recipe.fields import Count, LearningRate, Length, Real, distinct, refuse
+from lrscale.recipe.task import Section
+
+
+class SearchConfirm(Section):
+    """The setting that a search names and its neighbours in LR, trained with seeds that it has not seen."""
+
+    seeds: Count = 2
+    """Fresh seeds of each of the three."""
+
+
+class Search(Section):
+    """LR and batch size of the lowest loss at equal examples, one trial planned after the other.
+
+    Examples
+    --------
+    >>> search = Search.model_validate({"batch_sizes": [16, 64], "horizon": "20k examples", "confirm": False})
+    >>> search.trials, search.confirm
+    (10, None)
+    """
+
+    batch_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Global batch sizes to choose from. Default: those of `scaling`."""
+    learning_rates: tuple[LearningRate, LearningRate] | None = None
+    """Lowest and highest peak LR that may be tried. Default: around what the range test found, else around the module's
+    own LR, and further where the best one lies at the end."""
+    horizon: Length | None = None
+    """Length of every trial, such as ``40k examples``. Default: that of `scaling`."""
+    schedule: OneSchedule | None = None
+    """Schedule of every trial, by name or as ``{name, settings}``. Default: that of `scaling`, else cosine."""
+    warmup_fraction: Annotated[Real, Field(ge=0, lt=1)] | None = None
+    """Share of the horizon spent in linear warm-up, in [0, 1). Default: that of `scaling`, else 0.05."""
+    validations: Count = 10
+    """Validations over the horizon."""
+    trials: Count = 10
+    """Most trials before the confirmation; fewer where more would not pay."""
+    tolerance: Annotated[Real, Field(ge=0, lt=1)] | None = None
+    """Relative difference of the loss that does not matter, in [0, 1): the search ends when naming its best now is
+    expected to cost less. Default: that of `target`, else 0.001."""
+    confirm: Annotated[SearchConfirm | None, BeforeValidator(long_switch)] = Field(default_factory=SearchConfirm)
+    """Fresh trials of the setting that is named and of its neighbours; ``false`` leaves it unconfirmed."""
+    at_once: Count = 1
+    """Trials that are planned together. With `layout.trials_at_once` they run side by side; each is planned knowing
+    less than if it waited for the others."""
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        distinct(self.batch_sizes or ())
+        if self.learning_rates is not None and self.learning_rates[0] > self.learning_rates[1]:
+            lo, hi = self.learning_rates
+            refuse(f"has learning_rates from {lo:g} down to {hi:g}", hint=f"write [{hi:g}, {lo:g}]")
+        if self.horizon is not None and self.horizon.unit == "tokens":
+            refuse(
+                f"has horizon {self.horizon}, and how many tokens an example has is the task's affair",
+                hint="use examples",
+            )
+        if self.horizon is not None and self.horizon.unit == "steps" and len(self.batch_sizes or (0, 0)) > 1:
+            refuse(
+                f"compares batch sizes over {self.horizon}, which are not the same data",
+                hint="state the horizon in examples",
+            )
+        return self

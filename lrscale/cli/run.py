@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 NEEDS = {
     "scaling": ("range_test",),
     "schedules": ("range_test", "scaling"),
+    "search": ("range_test",),
     "forecast": ("range_test",),
     "noise_scale": ("range_test",),
     "throughput": ("memory",),

@@ -19,6 +19,7 @@ OPTIONS = {
     "schedules": ALONE_OPTIONS,
     "scaling": ALONE_OPTIONS,
     "forecast": ALONE_OPTIONS,
+    "search": ALONE_OPTIONS,
     "noise-scale": ALONE_OPTIONS,
     "throughput": ALONE_OPTIONS,
     "memory": ALONE_OPTIONS,

@@ -8,6 +8,7 @@ from lrscale.study.experiments.memory import Memory as Memory
 from lrscale.study.experiments.range_test import RangeTest as RangeTest
 from lrscale.study.experiments.scaling import Scaling as Scaling
 from lrscale.study.experiments.schedule_comparison import ScheduleComparison as ScheduleComparison
+from lrscale.study.experiments.search import Search as Search
 
 # isort: split
 # Its searches begin where those above ended.

@@ -160,21 +160,29 @@ def start_lr(context: Context, batch_size: int, mean_factor: float) -> float:
     mean_factor : float
         Mean over the horizon of the schedule that is searched under, in (0, 1].
     """
+    confirmed = confirmed_lr(context, batch_size, mean_factor)
+    if confirmed is not None:
+        return confirmed
     range_test = context.findings.get("range_test")
-    data = range_test.data if range_test is not None else {}
-    confirmed = [
-        (member["batch_size"], member["confirmation"]["lr"])
-        for member in data.get("family", ())
-        if member["confirmation"] is not None and member["confirmation"]["lr"] is not None
-    ]
-    if confirmed:
-        near, lr = min(confirmed, key=lambda one: abs(math.log(one[0] / batch_size)))
-        return float(lr * math.sqrt(batch_size / near) / mean_factor)
-    if data.get("bracket") is not None:
-        lo, hi = data["bracket"]
-        return math.sqrt(lo * hi)
+    bracket = None if range_test is None else range_test.data.get("bracket")
+    if bracket is not None:
+        return math.sqrt(bracket[0] * bracket[1])
     own = context.facts.get("reference_lr")
     return float(own) if isinstance(own, (int, float)) and own > 0 else FALLBACK_START
+
+
+def confirmed_lr(context: Context, batch_size: int, mean_factor: float) -> float | None:
+    """Return the LR that the range test confirmed, carried as `start_lr` says, or None without one."""
+    range_test = context.findings.get("range_test")
+    confirmed = [
+        (member["batch_size"], member["confirmation"]["lr"])
+        for member in (range_test.data.get("family", ()) if range_test is not None else ())
+        if member["confirmation"] is not None and member["confirmation"]["lr"] is not None
+    ]
+    if not confirmed:
+        return None
+    near, lr = min(confirmed, key=lambda one: abs(math.log(one[0] / batch_size)))
+    return float(lr * math.sqrt(batch_size / near) / mean_factor)
 
 
 def _first_lr(context: Context, batch_size: int) -> float:

@@ -162,15 +162,17 @@ def range_test_batches(recipe: Recipe) -> tuple[int, ...]:
 
 
 def range_test_batch(recipe: Recipe) -> int:
-    """Return the global batch size of the range test: its own or the middle of its own, or that of the sweep."""
+    """Return the global batch size of the range test: its own, or that of the sweep or the search."""
     settings = recipe.experiments.range_test
     if settings is not None and settings.batch_sizes is not None:
         return middle(settings.batch_sizes)
     if settings is not None and settings.batch_size is not None:
         return settings.batch_size
-    scaling = recipe.experiments.scaling
+    scaling, search = recipe.experiments.scaling, recipe.experiments.search
     if scaling is not None:
         return middle(scaling.batch_sizes)
+    if search is not None and search.batch_sizes is not None:
+        return middle(search.batch_sizes)
     world = recipe.layout.devices * recipe.layout.num_nodes
     return max(FALLBACK_BATCH, world)
 

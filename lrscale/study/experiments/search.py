@@ -1,0 +1,81 @@
+"""Search: the LR and batch size of the lowest loss at equal examples, from few trials planned one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
+
+from typing_extensions import override
+
+from lrscale.recipe import Recipe
+from lrscale.store import TrialSpec
+from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
+from lrscale.study.finding import Finding
+from lrscale.study.search.answer import search_finding
+from lrscale.study.search.confirming import Conclusion, confirmation
+from lrscale.study.search.course import follow
+from lrscale.study.search.setup import Setup
+
+CONFIRMED = 3
+"""Settings of a confirmation: the named one and its neighbours; a fourth where the fresh seeds say so."""
+FEWER = (8, 6, 5)
+"""Trials that a small budget leaves."""
+
+
+@final
+class Search(AbstractExperiment):
+    """Trains what a planner asks for until its best is known well enough, then confirms that with fresh seeds.
+
+    Where `scaling` measures the best LR at every batch size and the law that links them, this only looks for the best
+    setting, with a fraction of the trials.
+    """
+
+    key: ClassVar[str] = "search"
+    title: ClassVar[str] = "Best setting from few trials"
+    question: ClassVar[str] = "Which learning rate and batch size give the lowest loss at equal examples?"
+    importance: ClassVar[int] = 25
+
+    @override
+    def is_asked(self, recipe: Recipe) -> bool:
+        return recipe.experiments.search is not None
+
+    @override
+    def plan(self, context: Context) -> list[TrialSpec]:
+        course = follow(context)
+        confirmed = confirmation(context, course)
+        fresh = [] if confirmed is None else list(confirmed.specs.values())
+        return [*course.wanted, *fresh]
+
+    @override
+    def survives_crashes(self, context: Context) -> bool:
+        # A round is often a single trial, and modules raise on values that are no longer numbers.
+        return any(trial.record.status != "crashed" for trial in context.finished(self.plan(context)))
+
+    @override
+    def at_most(self, context: Context) -> list[TrialSpec]:
+        setup = Setup.of(context.recipe)
+        return setup.sampled(context, setup.trials + (CONFIRMED + 1) * setup.fresh_seeds)
+
+    @override
+    def typical(self, context: Context) -> list[TrialSpec]:
+        setup = Setup.of(context.recipe)
+        return setup.sampled(context, setup.trials + CONFIRMED * setup.fresh_seeds)
+
+    @override
+    def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
+        settings = recipe.experiments.search
+        assert settings is not None
+        found: list[dict[str, Any]] = [{"trials": count} for count in FEWER if count < settings.trials]
+        fewest = min(settings.trials, FEWER[-1])
+        if settings.confirm is not None and settings.confirm.seeds > 1:
+            found.append({"trials": fewest, "confirm": {"seeds": 1}})
+        if settings.confirm is not None:
+            found.append({"trials": fewest, "confirm": False})
+        return found
+
+    @override
+    def analyse(self, context: Context) -> Finding:
+        return search_finding(self, Conclusion.of(context, follow(context)))
+
+
+EXPERIMENTS.register(Search.key)(Search())

@@ -1,0 +1,1 @@
+"""The search for the best setting: its learning rates, its course, its confirmation, its answer."""

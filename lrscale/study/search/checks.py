@@ -1,0 +1,177 @@
+"""Whether the answer of a search can be relied on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lrscale.study.finding import Check
+from lrscale.study.planner import Choice
+from lrscale.study.search.confirming import Conclusion, Confirmation
+from lrscale.study.search.course import Setting
+from lrscale.study.words import number
+
+
+def search_checks(conclusion: Conclusion, choice: Choice | None) -> Iterator[Check]:
+    """Yield the checks of a search, of which those on the setting need one."""
+    if choice is not None:
+        yield from _inside(conclusion, choice)
+        yield from _batch_end(conclusion, choice)
+        yield _enough(conclusion, choice)
+        yield _noise(conclusion, choice)
+    if conclusion.confirmed is not None:
+        yield _confirmed(conclusion, conclusion.confirmed)
+        yield from _predicted(conclusion.confirmed)
+    elif choice is not None:
+        yield Check(
+            name="search confirmed",
+            status="INFO",
+            sentence="No fresh seed has confirmed the setting.",
+            remedy="set experiments.search.confirm: {seeds: 2}"
+            if conclusion.course.setup.fresh_seeds == 0
+            else "run the study again, with a larger budget if it has one",
+        )
+    yield from _failed(conclusion)
+
+
+def _inside(conclusion: Conclusion, choice: Choice) -> Iterator[Check]:
+    ladder = conclusion.course.question.ladder
+    if len(ladder.lrs) == 1:
+        return
+    first, last = ladder.lrs[0], ladder.lrs[-1]
+    if not ladder.is_end(choice.lr):
+        sentence = f"LR {number(choice.lr)} lies inside of those searched, {number(first)} to {number(last)}."
+        yield Check(name="search inside", status="PASS", sentence=sentence)
+        return
+    sentence = f"LR {number(choice.lr)} is at the end of those searched, {number(first)} to {number(last)}."
+    remedy = "widen experiments.search.learning_rates" if ladder.bound else "raise experiments.search.trials"
+    yield Check(name="search inside", status="WARNING", sentence=sentence, remedy=remedy)
+
+
+def _batch_end(conclusion: Conclusion, choice: Choice) -> Iterator[Check]:
+    sizes = conclusion.course.setup.batch_sizes
+    if len(sizes) > 1 and choice.batch_size in (sizes[0], sizes[-1]):
+        which = "smallest" if choice.batch_size == sizes[0] else "largest"
+        yield Check(
+            name="search batch",
+            status="INFO",
+            sentence=f"Batch {int(choice.batch_size)} is the {which} of those searched; beyond it may be better.",
+            remedy="add one to experiments.search.batch_sizes",
+        )
+
+
+def _enough(conclusion: Conclusion, choice: Choice) -> Check:
+    setup = conclusion.course.setup
+    allowed = setup.tolerance * abs(choice.loss)
+    told = f"The named setting is expected to cost {number(choice.regret)}, and {number(allowed)} does not matter"
+    if choice.regret <= allowed:
+        return Check(name="search length", status="PASS", sentence=f"{told}.")
+    if conclusion.course.ended == "sure":
+        # The trials that were to end it early said less than the fresh seeds say now.
+        return Check(
+            name="search length",
+            status="INFO",
+            sentence=f"{told}; before the confirmation it looked like less, and the search ended early.",
+            remedy="lower experiments.search.tolerance",
+        )
+    return Check(
+        name="search length",
+        status="WARNING",
+        sentence=f"{told}: more trials would find a better one.",
+        remedy=f"raise experiments.search.trials above {len(conclusion.course.wanted)}",
+    )
+
+
+def _noise(conclusion: Conclusion, choice: Choice) -> Check:
+    allowed = conclusion.course.setup.tolerance * abs(choice.loss)
+    told = f"A run varies by {number(choice.sigma)} (standard deviation), as far as the runs tell"
+    if choice.smoothed:
+        return Check(
+            name="search noise",
+            status="WARNING",
+            sentence=f"{told}: the noise decides between settings, and the smoothed best is named.",
+            remedy="raise experiments.search.trials, or lengthen the horizon",
+        )
+    return Check(name="search noise", status="PASS" if choice.sigma <= allowed else "INFO", sentence=f"{told}.")
+
+
+def _confirmed(conclusion: Conclusion, confirmed: Confirmation) -> Check:
+    name = "search confirmed"
+    if not confirmed.is_complete:
+        return Check(
+            name=name,
+            status="WARNING",
+            sentence=f"{len(confirmed.trials)} of {len(confirmed.specs)} trials of the confirmation are there.",
+            remedy="run the study again, with a larger budget if it has one",
+        )
+    means = {one: mean for one in confirmed.settings if (mean := confirmed.mean(one)) is not None}
+    named, final = confirmed.named, conclusion.advice.named
+    if named not in means or not math.isfinite(means[named]):
+        return Check(
+            name=name,
+            status="FAIL",
+            sentence=f"{_text(named)} gave no loss under a fresh seed.",
+            remedy="take a lower LR, or look at the log of that trial",
+        )
+    if final not in means:
+        return Check(
+            name=name,
+            status="WARNING",
+            sentence=f"From all runs {_text(final)} is named in place of {_text(named)}; no fresh seed trained it.",
+            remedy="raise experiments.search.trials",
+        )
+    best = min(means, key=lambda one: means[one])
+    behind, allowed = means[final] - means[best], conclusion.course.setup.tolerance * abs(means[named])
+    if final == named and behind <= allowed:
+        return Check(
+            name=name,
+            status="PASS",
+            sentence=f"Under fresh seeds no neighbour of {_text(named)} is better by more than {number(allowed)}.",
+        )
+    if final != named:
+        sentence = (
+            f"The fresh seeds moved the name from {_text(named)} to {_text(final)}; under them it is better by "
+            f"{number(means[named] - means[final])}."
+        )
+        return Check(name=name, status="INFO", sentence=sentence)
+    return Check(
+        name=name,
+        status="WARNING",
+        sentence=f"Under fresh seeds {_text(best)} is better than {_text(named)} by {number(behind)}.",
+        remedy="the seeds before say otherwise: raise experiments.search.confirm.seeds",
+    )
+
+
+def _text(setting: Setting) -> str:
+    return f"LR {number(setting[0])} at batch {setting[1]}"
+
+
+def _predicted(confirmed: Confirmation) -> Iterator[Check]:
+    agrees, mean = confirmed.agrees(), confirmed.mean(confirmed.named)
+    if agrees is None or mean is None:
+        return
+    told = f"Predicted {number(confirmed.choice.loss, 4)}, and fresh seeds give {number(mean, 4)}"
+    if agrees:
+        sentence = f"{told}: within what the seeds let it vary."
+        yield Check(name="search prediction", status="PASS", sentence=sentence)
+    else:
+        yield Check(
+            name="search prediction",
+            status="WARNING",
+            sentence=f"{told}, further apart than the prediction and the seeds allow.",
+            remedy="raise experiments.search.confirm.seeds",
+        )
+
+
+def _failed(conclusion: Conclusion) -> Iterator[Check]:
+    failed = conclusion.course.failed
+    if failed:
+        record = failed[0].record
+        yield Check(
+            name="search trials ran",
+            status="WARNING",
+            sentence=(
+                f"{len(failed)} of {len(conclusion.course.trials)} trials ended as {record.status}: {record.reason}."
+            ),
+            remedy=f"see the log in trials/{record.trial_id}",
+        )

@@ -1,0 +1,219 @@
+"""The course of a search: the planner replayed over the trials that have ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, final
+
+import numpy as np
+
+from lrscale.store import Trial, TrialSpec
+from lrscale.study.experiments.base import Context
+from lrscale.study.outcomes import counts_as_diverged
+from lrscale.study.planner import Belief, Choice, Outlook, Planner, Space
+from lrscale.study.search.ladder import Ladder
+from lrscale.study.search.setup import Setup
+
+FEWEST = 5
+"""Trials with a loss below which nothing is named: two runs fit any basin."""
+FEWEST_TO_EXTEND = 3
+"""Trials before the ladder grows; the first ones lie where they were put."""
+
+Setting = tuple[float, int]
+"""LR and batch size."""
+Ended = Literal["open", "sure", "spent", "nothing left"]
+"""Why a search asks for no more trials; of an open one, trials are still to run."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the planner is told of a trial."""
+
+    lr: float
+    batch_size: int
+    seed: int
+    loss: float | None
+    """None where it diverged."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the planner may choose from, and what it believes."""
+
+    ladder: Ladder
+    batch_sizes: tuple[int, ...]
+    belief: Belief
+    seed: int
+    without: frozenset[Setting] = frozenset()
+    """Settings that cannot be trained."""
+
+    @property
+    def settings(self) -> list[Setting]:
+        """LR and batch size of each setting, the LRs of a batch size side by side."""
+        every = [(lr, size) for size in self.batch_sizes for lr in self.ladder.lrs]
+        return [one for one in every if one not in self.without]
+
+    def planner(self, runs: Sequence[Run]) -> Planner:
+        """Return a planner that has been told some runs."""
+        box = (self.ladder.box, (float(self.batch_sizes[0]), float(self.batch_sizes[-1])))
+        space = Space(np.array(self.settings, dtype=np.float64), box)
+        planner = Planner(space, seed=self.seed, belief=self.belief, replicates=True)
+        for run in runs:
+            planner.tell(run.lr, run.batch_size, run.loss)
+        return planner
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What the planner says after some runs."""
+
+    named: Setting
+    choice: Choice | None
+    asks: tuple[Setting, ...]
+    """LR and batch size of the trials to run next, side by side."""
+
+
+@lru_cache(maxsize=256)
+def advise(question: Question, runs: tuple[Run, ...], asks: int) -> Advice:
+    """Return what to name after some runs, and what to train next.
+
+    It follows from its arguments alone, so that a study that was killed goes on with the same trials.
+    """
+    planner = question.planner(runs)
+    lr, size = planner.recommend()
+    choice = planner.choice()
+    return Advice(
+        named=(lr, int(size)),
+        choice=choice,
+        asks=tuple((lr, int(size)) for lr, size in (planner.ask() for _ in range(asks))),
+    )
+
+
+@lru_cache(maxsize=8)
+def outlook(question: Question, runs: tuple[Run, ...]) -> Outlook | None:
+    """Return what is expected of every setting of a question."""
+    return Outlook.of(question.planner(runs))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a search has come to."""
+
+    setup: Setup
+    question: Question
+    """With the ladder as it has grown."""
+    wanted: tuple[TrialSpec, ...]
+    """In the order in which they were asked for."""
+    runs: tuple[Run, ...]
+    """Those that ended with a loss or diverged, in that order."""
+    trials: tuple[Trial, ...]
+    """All that ended, in that order."""
+    failed: tuple[Trial, ...]
+    """Those among them that say nothing about their setting."""
+    seeds: int
+    """Seeds used so far: the next one is fresh."""
+    ended: Ended
+
+    @property
+    def finite(self) -> list[Run]:
+        """The runs that have a loss."""
+        return [run for run in self.runs if run.loss is not None]
+
+    @property
+    def advice(self) -> Advice:
+        """What the planner names."""
+        return advise(self.question, self.runs, 0)
+
+    @property
+    def has_name(self) -> bool:
+        """Whether its trials name a setting: enough of them, whose losses differ, and no LR at an end that may move."""
+        if len(self.finite) < FEWEST or not self.question.settings:
+            return False
+        choice, ladder = self.advice.choice, self.question.ladder
+        return choice is not None and (ladder.bound or not ladder.is_end(choice.lr))
+
+
+def follow(context: Context) -> Course:
+    """Return the course of a search as far as its trials have ended.
+
+    The planner is told the trials in the order in which it asked for them, a round of them at a time; in which order
+    and where they ran changes nothing. A setting that is asked for again takes the next seed. One whose trial failed
+    for a reason of its own is passed over, with all batch sizes from that one on where memory was short.
+    """
+    setup = Setup.of(context.recipe)
+    question = Question(
+        ladder=setup.ladder(context),
+        batch_sizes=setup.batch_sizes,
+        belief=setup.belief(context),
+        seed=context.recipe.seed,
+    )
+    wanted: dict[tuple[float, int, int], TrialSpec] = {}
+    runs: list[Run] = []
+    trials: list[Trial] = []
+    failed: list[Trial] = []
+    ended: Ended = "open"
+    while True:
+        if not question.settings:
+            ended = "nothing left"
+            break
+        asks = min(setup.at_once, setup.trials - len(wanted))
+        if len(runs) >= FEWEST_TO_EXTEND:
+            longer = question.ladder.extended(advise(question, tuple(runs), asks).named[0])
+            question = question if longer is None else dataclasses.replace(question, ladder=longer)
+        advice = advise(question, tuple(runs), asks)
+        if is_sure(setup, question, runs, advice) or asks == 0:
+            ended = "sure" if is_sure(setup, question, runs, advice) else "spent"
+            break
+        new = []
+        for lr, size in advice.asks:
+            seed = sum(key[:2] == (lr, size) for key in wanted)
+            wanted[lr, size, seed] = setup.spec(context, lr, size, seed)
+            new.append((lr, size, seed))
+        found = {key: trial for key in new if (trial := context.view.get(wanted[key])) is not None}
+        trials += found.values()
+        for (lr, size, seed), trial in found.items():
+            diverged = counts_as_diverged(trial, trials)
+            if diverged or trial.record.final_loss is not None:
+                loss = None if diverged else trial.record.final_loss
+                runs.append(Run(lr=lr, batch_size=size, seed=seed, loss=loss))
+            else:
+                failed.append(trial)
+                question = _without(question, lr, size, trial, runs)
+        if len(found) < len(new):
+            break
+    return Course(
+        setup=setup,
+        question=question,
+        wanted=tuple(wanted.values()),
+        runs=tuple(runs),
+        trials=tuple(trials),
+        failed=tuple(failed),
+        seeds=1 + max((seed for _, _, seed in wanted), default=-1),
+        ended=ended,
+    )
+
+
+def is_sure(setup: Setup, question: Question, runs: Sequence[Run], advice: Advice) -> bool:
+    """Whether naming the best setting now is expected to cost less than the tolerance."""
+    choice = advice.choice
+    if choice is None or sum(run.loss is not None for run in runs) < FEWEST:
+        return False
+    if question.ladder.is_end(choice.lr) and not question.ladder.bound:
+        return False
+    return choice.regret < setup.tolerance * abs(choice.loss) and math.isfinite(choice.regret)
+
+
+def _without(question: Question, lr: float, size: int, trial: Trial, runs: Sequence[Run]) -> Question:
+    trained = {(run.lr, run.batch_size) for run in runs}
+    dropped = {(lr, size)}
+    if trial.record.status == "out_of_memory":
+        dropped |= {(lr, other) for lr, other in question.settings if other >= size}
+    return dataclasses.replace(question, without=question.without | (dropped - trained))

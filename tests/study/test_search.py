@@ -1,0 +1,300 @@
+"""A search finds the best setting of a known truth from few trials, whatever happens to them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrscale.launch import TrialRequest
+from lrscale.laws.lr_slice.lattice import lattice_index, lattice_lr
+from lrscale.recipe import Recipe
+from lrscale.store import StudyFolder, StudyView, TrialRecord
+from lrscale.study import Study, read_findings
+from lrscale.study.experiments import EXPERIMENTS, Context
+from lrscale.study.experiments.scaling import scaling_cells
+from lrscale.study.finding import Check, Finding
+from lrscale.study.progress import AbstractProgress, SilentProgress
+from lrscale.study.search.setup import Setup
+from lrscale.testing.synthetic import SyntheticStudy, Truth
+from lrscale.testing.synthetic_launcher import FACTS, SyntheticLauncher
+
+SIZES = [16, 64, 256, 1024]
+EXAMPLES = 40_000
+SEARCH = EXPERIMENTS["search"]
+
+
+def recipe(experiments: dict[str, Any] | None = None, **search: object) -> Recipe:
+    """Return a recipe that asks for a search over the synthetic task."""
+    return Recipe.model_validate(
+        {
+            "name": "synthetic",
+            "task": SyntheticStudy().task,
+            "layout": {"devices": 2, "max_per_device_batch_size": 64},
+            "experiments": {
+                "range_test": None,
+                "equivalence": None,
+                "search": {"batch_sizes": SIZES, "horizon": f"{EXAMPLES} examples", **search},
+                **(experiments or {}),
+            },
+        }
+    )
+
+
+def found(folder: Path, asked: Recipe, launcher: SyntheticLauncher | None = None) -> Finding:
+    """Run a study and return the finding of its search."""
+    study = Study(asked, StudyFolder(folder))
+    study.run(launcher or SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
+    return next(finding for finding in read_findings(StudyFolder(folder)) if finding.key == "search")
+
+
+def regret(finding: Finding, truth: Truth, sizes: Sequence[int] = SIZES) -> float:
+    """Return what the named setting truly costs against the best LR of the best batch size."""
+    lr, size = finding.numbers["best_lr"].value, finding.numbers["best_batch_size"].value
+    assert lr is not None
+    assert size is not None
+    best = min(truth.loss(batch, truth.best_lr(batch), EXAMPLES) for batch in sizes)
+    return truth.loss(size, lr, EXAMPLES) - best
+
+
+def check(finding: Finding, name: str) -> Check:
+    """Return a check of a finding by its name."""
+    return next(check for check in finding.checks if check.name == name)
+
+
+def context(asked: Recipe, folder: Path) -> Context:
+    """Return what an experiment may look at."""
+    study = StudyFolder(folder)
+    return Context(recipe=asked, view=StudyView.of(study), facts=FACTS, findings={})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that has ended."""
+    folder = tmp_path_factory.mktemp("search")
+    found(folder, recipe())
+    return folder
+
+
+def test_ten_trials_name_a_setting_whose_cost_is_below_the_noise_of_a_run(finished: Path) -> None:
+    (finding,) = read_findings(StudyFolder(finished))
+    assert finding.status == "ok"
+    assert regret(finding, Truth()) < Truth().noise_sd
+    searched = [row for row in finding.tables["trials"] if row["phase"] == "search"]
+    assert len(searched) <= 10
+
+
+def test_the_interval_of_the_lr_holds_the_best_one_of_that_batch_size(finished: Path) -> None:
+    (finding,) = read_findings(StudyFolder(finished))
+    lr, size = finding.numbers["best_lr"], finding.numbers["best_batch_size"].value
+    assert lr.lo is not None
+    assert lr.hi is not None
+    assert size is not None
+    assert lr.lo < Truth().best_lr(size) < lr.hi
+    assert lr.hi / lr.lo < 2
+
+
+def test_the_confirmation_has_seeds_of_its_own_and_the_same_for_each_of_its_settings(finished: Path) -> None:
+    (finding,) = read_findings(StudyFolder(finished))
+    rows = finding.tables["trials"]
+    searched = {row["seed"] for row in rows if row["phase"] == "search"}
+    fresh = [row for row in rows if row["phase"] == "confirmation"]
+    by_lr: dict[float, set[int]] = {}
+    for row in fresh:
+        by_lr.setdefault(row["lr"], set()).add(row["seed"])
+    assert len(by_lr) == 3
+    assert set(map(frozenset, by_lr.values())) == {frozenset({1, 2})}
+    assert not searched & {1, 2}
+    assert check(finding, "search confirmed").status in ("PASS", "INFO")
+    assert check(finding, "search prediction").status == "PASS"
+
+
+@pytest.mark.slow
+def test_a_seed_that_shifts_every_loss_moves_no_name(tmp_path: Path) -> None:
+    # Fresh seeds that are lucky or unlucky by much more than settings differ.
+    truth = Truth(noise_sd=0.001, seed_sd=0.3)
+    finding = found(tmp_path, recipe(), SyntheticLauncher(SyntheticStudy(truth=truth)))
+    assert finding.status == "ok"
+    assert regret(finding, truth) < 0.01
+
+
+class Interrupted(SyntheticLauncher):
+    """Ends after some trials, as Ctrl-C would."""
+
+    def __init__(self, study: SyntheticStudy, after: int) -> None:
+        super().__init__(study)
+        self.after = after
+
+    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
+        """Yield until it is enough."""
+        for record in super().run(requests, progress):
+            if len(self.ran) > self.after:
+                raise KeyboardInterrupt
+            yield record
+
+
+def test_a_search_killed_again_and_again_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
+    for after in (0, 2, 3, 1, 4):
+        with pytest.raises(KeyboardInterrupt):
+            found(tmp_path, recipe(), Interrupted(SyntheticStudy(), after))
+    found(tmp_path, recipe())
+    assert StudyFolder(tmp_path).records() == StudyFolder(finished).records()
+    assert json.loads((tmp_path / "findings.json").read_text()) == json.loads((finished / "findings.json").read_text())
+
+
+class Backwards(SyntheticLauncher):
+    """Ends the trials of a round in the opposite order."""
+
+    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
+        """Yield the last one first."""
+        yield from super().run(requests[::-1], progress)
+
+
+def test_the_order_in_which_trials_end_changes_nothing(tmp_path: Path) -> None:
+    asked = recipe(at_once=4, trials=12)
+    first = found(tmp_path / "a", asked)
+    second = found(tmp_path / "b", asked, Backwards(SyntheticStudy()))
+    assert first == second
+
+
+def test_a_plan_asked_twice_is_the_same_and_holds_what_has_run(finished: Path) -> None:
+    here = context(recipe(), finished)
+    plan = SEARCH.plan(here)
+    assert plan == SEARCH.plan(here)
+    assert {spec.trial_id for spec in plan} == set(here.view.trials)
+
+
+def test_several_at_once_are_different_settings_and_find_it_too(tmp_path: Path) -> None:
+    finding = found(tmp_path, recipe(at_once=4, trials=12))
+    rows = [row for row in finding.tables["trials"] if row["phase"] == "search"]
+    for start in range(0, len(rows), 4):
+        settings = {(row["lr"], row["batch_size"], row["seed"]) for row in rows[start : start + 4]}
+        assert len(settings) == len(rows[start : start + 4])
+    assert regret(finding, Truth()) < Truth().noise_sd
+
+
+@pytest.mark.parametrize("peak", [pytest.param(3e-5, marks=pytest.mark.slow), 30.0])
+def test_the_ladder_grows_until_the_best_lr_is_inside(tmp_path: Path, peak: float) -> None:
+    # The module's own LR, 1e-3, is a factor of 16 or 400 away from the best one, outside of the box about it.
+    truth = Truth(peak=peak)
+    finding = found(tmp_path, recipe(trials=14), SyntheticLauncher(SyntheticStudy(truth=truth)))
+    assert finding.status == "ok"
+    assert check(finding, "search inside").status == "PASS"
+    assert regret(finding, truth) < 3 * truth.noise_sd
+
+
+def test_a_confirmed_range_test_spares_trials(finished: Path, tmp_path: Path) -> None:
+    finding = found(tmp_path, recipe({"range_test": {"seeds": 2}}))
+    searched = [row for row in finding.tables["trials"] if row["phase"] == "search"]
+    (alone,) = read_findings(StudyFolder(finished))
+    assert len(searched) < len([row for row in alone.tables["trials"] if row["phase"] == "search"])
+    assert regret(finding, Truth()) < Truth().noise_sd
+
+
+def test_where_everything_diverges_it_says_how_far_down_it_looked(tmp_path: Path) -> None:
+    finding = found(tmp_path, recipe(), SyntheticLauncher(SyntheticStudy(all_diverge=True)))
+    assert finding.status == "cannot_tell"
+    assert "all 10 trials diverged" in finding.sentence
+    assert min(row["lr"] for row in finding.tables["trials"]) < 1e-6
+    assert not finding.numbers
+
+
+class Flat(SyntheticLauncher):
+    """Gives every trial the same loss."""
+
+    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
+        """Yield it."""
+        for record in super().run(requests, progress):
+            yield dataclasses.replace(record, final_loss=1.5, status="completed", reason=None)
+
+
+def test_a_flat_loss_is_said_and_nothing_named(tmp_path: Path) -> None:
+    finding = found(tmp_path, recipe(), Flat(SyntheticStudy()))
+    assert finding.status == "cannot_tell"
+    assert "the same loss, 1.5" in finding.sentence
+
+
+def test_fewer_trials_than_a_name_takes_say_so_and_are_not_confirmed(tmp_path: Path) -> None:
+    launcher = SyntheticLauncher(SyntheticStudy())
+    finding = found(tmp_path, recipe(trials=4), launcher)
+    assert finding.status == "cannot_tell"
+    assert "fewer than 5" in finding.sentence
+    assert len(launcher.ran) == 4
+
+
+def test_one_lr_and_one_batch_size_are_measured_with_their_noise(tmp_path: Path) -> None:
+    finding = found(tmp_path, recipe(batch_sizes=[64], learning_rates=[1.1e-3, 1.1e-3]))
+    assert finding.status == "ok"
+    assert finding.numbers["best_lr"].value == 1.1e-3
+    seeds = [row["seed"] for row in finding.tables["trials"]]
+    assert seeds == list(range(len(seeds)))
+
+
+def test_learning_rates_of_the_recipe_are_never_left_and_their_end_is_a_warning(tmp_path: Path) -> None:
+    finding = found(tmp_path, recipe(learning_rates=[1e-4, 1e-3], batch_sizes=[64, 256]))
+    assert finding.status == "ok"
+    assert all(1e-4 <= row["lr"] <= 1e-3 for row in finding.tables["trials"])
+    assert check(finding, "search inside").status == "WARNING"
+
+
+class Failing(SyntheticLauncher):
+    """Ends the trials of some batch sizes for a reason of their own."""
+
+    def __init__(self, study: SyntheticStudy, status: str, sizes: Sequence[int]) -> None:
+        super().__init__(study)
+        self.status = status
+        self.sizes = sizes
+
+    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
+        """Yield failures there."""
+        sizes = {request.spec.trial_id: request.spec.global_batch_size for request in requests}
+        for record in super().run(requests, progress):
+            if sizes[record.trial_id] in self.sizes:
+                yield dataclasses.replace(record, status=self.status, reason="no memory", final_loss=None)
+            else:
+                yield record
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_fit_takes_larger_ones_with_it(tmp_path: Path) -> None:
+    finding = found(tmp_path, recipe(), Failing(SyntheticStudy(), "out_of_memory", [256, 1024]))
+    rows = finding.tables["trials"]
+    assert sum(row["batch_size"] >= 256 for row in rows) == 1
+    assert regret(finding, Truth(), [16, 64]) < Truth().noise_sd
+    assert "out_of_memory" in check(finding, "search trials ran").sentence
+
+
+@pytest.mark.slow
+def test_noise_is_answered_with_replicates_and_a_smoothed_name(tmp_path: Path) -> None:
+    truth = Truth(noise_sd=0.05)
+    finding = found(tmp_path, recipe(trials=16), SyntheticLauncher(SyntheticStudy(truth=truth)))
+    rows = [row for row in finding.tables["trials"] if row["phase"] == "search"]
+    assert max(row["seed"] for row in rows) > 0
+    assert check(finding, "search noise").status == "WARNING"
+    assert 0.02 < (finding.numbers["noise_sd"].value or 0) < 0.12
+
+
+def test_a_smaller_budget_leaves_a_beginning_of_the_same_course(finished: Path) -> None:
+    asked = recipe()
+    whole = [spec.trial_id for spec in SEARCH.plan(context(asked, finished))]
+    for settings in SEARCH.reductions(asked):
+        fewer = recipe(**settings)
+        plan = [spec.trial_id for spec in SEARCH.plan(context(fewer, finished))]
+        count = int(settings["trials"])
+        assert plan[:count] == whole[:count]
+        assert len(SEARCH.at_most(context(fewer, finished))) < len(SEARCH.at_most(context(asked, finished)))
+
+
+def test_its_trials_are_those_of_the_sweep_at_every_second_lr(finished: Path) -> None:
+    asked = recipe({"scaling": {"batch_sizes": SIZES, "horizon": f"{EXAMPLES} examples"}})
+    here = context(asked, finished)
+    cell = scaling_cells(here)[64]
+    for lr in Setup.of(asked).ladder(here).lrs:
+        if lattice_lr(lattice_index(lr, cell.ratio), cell.ratio) == lr:
+            assert Setup.of(asked).spec(here, lr, 64, 1) == cell.spec(here, lr, 1)
+    doubled = {lattice_lr(index, cell.ratio) for index in range(-4, 5)}
+    assert doubled <= set(Setup.of(asked).ladder(here).lrs)

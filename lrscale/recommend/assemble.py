@@ -168,6 +168,7 @@ def checks(
 ) -> tuple[Check, ...]:
     """Return what a reader should look at before relying on the setting."""
     seeds = len({trial.spec.seed for trial in _trials(view, findings)})
+    source = "search" if any(finding.key == "search" for finding in findings) else "scaling"
     measured = batch_confidence == "measured"
     size = count(cell.batch_size)
     found = [
@@ -181,14 +182,14 @@ def checks(
             name="horizon calibrated",
             status="PASS" if horizon is None else "FAIL" if horizon.confidence == "cannot tell" else "WARNING",
             sentence="The trials were as long as the job." if horizon is None else horizon.reason,
-            remedy=None if horizon is None else "raise experiments.scaling.horizon towards the job's length",
+            remedy=None if horizon is None else f"raise experiments.{source}.horizon towards the job's length",
         ),
-        _width(cell, recipe),
+        _width(cell, recipe, source),
         Check(
             name="seeds",
             status="PASS" if seeds >= FEW_SEEDS else "WARNING",
             sentence=f"It stands on {seeds} seed{'s' if seeds != 1 else ''}.",
-            remedy=None if seeds >= FEW_SEEDS else f"--set experiments.scaling.seeds={FEW_SEEDS}",
+            remedy=None if seeds >= FEW_SEEDS else f"--set {_seeds_of(source)}={FEW_SEEDS}",
         ),
     ]
     margin = None if cell.diverged_above is None or not cell.lr.value else cell.diverged_above / cell.lr.value
@@ -204,15 +205,20 @@ def checks(
     return tuple(found)
 
 
-def _width(cell: Cell, recipe: Recipe) -> Check:
+def _seeds_of(source: str) -> str:
+    return "experiments.search.confirm.seeds" if source == "search" else f"experiments.{source}.seeds"
+
+
+def _width(cell: Cell, recipe: Recipe, source: str) -> Check:
     lo, hi = cell.lr.lo, cell.lr.hi
     ratio = hi / lo if lo and hi else float("inf")
     seeds = 5 if recipe.experiments.scaling is None else recipe.experiments.scaling.seeds + 2
+    more = f"--set experiments.scaling.seeds={seeds}" if source == "scaling" else "raise experiments.search.trials"
     return Check(
         name="LR interval",
         status="PASS" if ratio <= WIDE_RATIO else "WARNING",
         sentence=f"The interval of the LR spans a factor of {ratio:.2g}.",
-        remedy=None if ratio <= WIDE_RATIO else f"--set experiments.scaling.seeds={seeds}",
+        remedy=None if ratio <= WIDE_RATIO else more,
     )
 
 

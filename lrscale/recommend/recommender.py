@@ -58,7 +58,8 @@ def recommend(
     view : StudyView
         The finished trials.
     findings : sequence of Finding
-        What the experiments found; `scaling` or `schedules` is needed.
+        What the experiments found; `scaling`, `search` or `schedules` is needed. The first of them that located a best
+        LR decides.
     batch_size : int or None, optional
         Global batch size of the job. Default: the recipe's target, else the best measured one (`choose_batch`).
     horizon : Duration, str or None, optional
@@ -133,10 +134,14 @@ def _decide(
 ) -> _Setting | Refusal:
     scaling, comparison = find(findings, "scaling"), find(findings, "schedules")
     cells = () if scaling is None else scaling_cells(scaling)
+    searched = find(findings, "search")
+    if not cells and searched is not None and scaling_cells(searched):
+        # It names one batch size; what the sweep measures at each goes first.
+        scaling, cells = searched, scaling_cells(searched)
     if scaling is None or not cells:
         if comparison is not None and any(result.cell for result in schedule_results(comparison)):
             return _from_comparison(recipe, comparison, wanted)
-        return _nothing_located(recipe, scaling)
+        return _nothing_located(recipe, scaling or searched)
     reasons: list[str] = []
     confidence: Confidence = "measured"
     if wanted is None:
@@ -152,6 +157,11 @@ def _decide(
         known = {cell.batch_size: cell for cell in cells}
         if wanted in known:
             cell = known[wanted]
+        elif scaling is searched:
+            return Refusal(
+                sentence=f"A search named batch {count(cells[0].batch_size)}; nothing measured batch {count(wanted)}.",
+                needs=f"Search it alone: --set experiments.search.batch_sizes=[{wanted}], in a new study.",
+            )
         else:
             status = unlocated(scaling).get(wanted)
             moved = transfer_batch(cells, scaling.data.get("law"), wanted)
@@ -161,7 +171,7 @@ def _decide(
             reasons = [moved.reason]
             if status is not None:
                 reasons.append(f"Trials at batch {count(wanted)} did not locate its best LR ({status}).")
-    schedule = _scaling_schedule(recipe)
+    schedule = _own_schedule(recipe, scaling)
     found = choose_schedule(recipe, comparison, schedule, cell, scaling.data["horizon_examples"])
     if found.cell is not None:
         cell, schedule = found.cell, found.schedule
@@ -212,8 +222,8 @@ def _nothing_located(recipe: Recipe, finding: Finding | None) -> Refusal:
         )
     if finding is None:
         return Refusal(
-            sentence="Nothing measured the best LR: neither scaling nor schedules has a finding.",
-            needs="Run them: lrscale run, with experiments.scaling in the recipe.",
+            sentence="Nothing measured the best LR: none of scaling, search and schedules has a finding.",
+            needs="Run them: lrscale run, with experiments.scaling or experiments.search in the recipe.",
         )
     if KEPT_OUT in finding.data:
         needs = f"{BUDGET_REMEDY.capitalize()}."
@@ -235,9 +245,12 @@ def _measured_sentence(cell: Cell, confidence: Confidence, finding: Finding) -> 
     )
 
 
-def _scaling_schedule(recipe: Recipe) -> ScheduleChoice:
+def _own_schedule(recipe: Recipe, finding: Finding) -> ScheduleChoice:
+    search = recipe.experiments.search
     if recipe.task.schedule == MODULE:
         return ScheduleChoice(name=MODULE)
+    if finding.key == "search" and search is not None and search.schedule is not None:
+        return search.schedule
     return ScheduleChoice(name="cosine") if recipe.experiments.scaling is None else recipe.experiments.scaling.schedule
 
 
@@ -246,7 +259,7 @@ def _schedule(recipe: Recipe, setting: _Setting, steps: int, batch_size: int, vi
     trained = _trained(setting, view)
     if choice.name == MODULE or not SCHEDULES[choice.name].needs_warmup:
         share = 0.0
-    elif recipe.experiments.scaling is not None:
+    elif recipe.experiments.scaling is not None and find(setting.findings, "search") is None:
         share = recipe.experiments.scaling.warmup_fraction
     else:
         share = 0.0 if trained is None else trained.spec.schedule.warmup_steps / trained.spec.horizon
@@ -304,6 +317,8 @@ def _horizon_examples(horizon: Duration | str | None, setting: _Setting, view: S
 
 def _more_seeds(recipe: Recipe) -> str:
     scaling = recipe.experiments.scaling
+    if scaling is None and recipe.experiments.search is not None:
+        return f"More trials would tell: --set experiments.search.trials={recipe.experiments.search.trials + 10}."
     if scaling is None:
         return "More seeds, or a wider grid of LRs, would tell."
     return (

@@ -335,7 +335,7 @@ def test_no_optimum_anywhere_is_refused_with_every_status() -> None:
 
 
 def test_nothing_measured_is_refused() -> None:
-    assert "neither scaling nor schedules" in refused().sentence
+    assert "none of scaling, search and schedules" in refused().sentence
 
 
 def test_another_horizon_is_never_scaled_silently() -> None:
@@ -508,3 +508,26 @@ def test_a_synthetic_study_is_answered_near_its_truth(tmp_path: Path) -> None:
     assert answer.lr.lo <= settings.truth.best_lr(512) <= answer.lr.hi
     answer.save(tmp_path / "recommendation.yaml")
     assert Recommendation.load(tmp_path) == answer
+
+
+def searched() -> Finding:
+    """What a search found: one batch size, at its best LR."""
+    found = dataclasses.replace(scaling([row(64, 0.02, 1.0)]), key="search", title="Search")
+    return dataclasses.replace(found, data={**found.data, "law": None})
+
+
+def test_a_search_is_recommended_where_no_sweep_located_an_optimum() -> None:
+    one = made(searched())
+    assert (one.lr.value, one.global_batch_size) == (0.02, 64)
+    assert one.stands_on.experiments == ("search",)
+    assert one.confidence == "measured"
+
+
+def test_a_sweep_goes_before_a_search() -> None:
+    assert made(searched(), scaling([row(256, 0.04, 1.0)])).global_batch_size == 256
+
+
+def test_a_batch_that_a_search_did_not_name_is_refused_and_not_extrapolated() -> None:
+    answer = refused(searched(), batch_size=128)
+    assert "named batch 64" in answer.sentence
+    assert "experiments.search.batch_sizes=[128]" in answer.needs

@@ -9,14 +9,15 @@
 7. How near is the edge of stability? Divergence, spikes, margins
 8. How does the learning rate scale with the batch size? Optimal LR and the competing rules
 9. What else should move with the batch size? Companions
-10. Which schedule? Forest plot at each schedule's own best LR
-11. What will be best at the target's scale? Forecast from smaller models and shorter horizons
-12. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-13. How large a batch fits on a device? Memory
-14. How fast does each layout train? Throughput
-15. Every trial, failures included
-16. What was run, and where: recipe, versions, hardware, seeds
-17. Methods, with sources
+10. Which setting is best? The course of a search in few trials
+11. Which schedule? Forest plot at each schedule's own best LR
+12. What will be best at the target's scale? Forecast from smaller models and shorter horizons
+13. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+14. How large a batch fits on a device? Memory
+15. How fast does each layout train? Throughput
+16. Every trial, failures included
+17. What was run, and where: recipe, versions, hardware, seeds
+18. Methods, with sources
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lrscale.report.sections.optimal_lr import OptimalLRSection
 from lrscale.report.sections.provenance import ProvenanceSection
 from lrscale.report.sections.range_tests import RangeTestsSection
 from lrscale.report.sections.schedules import SchedulesSection
+from lrscale.report.sections.search import SearchSection
 from lrscale.report.sections.slices import SlicesSection
 from lrscale.report.sections.stability import StabilitySection
 from lrscale.report.sections.throughput import ThroughputSection
@@ -50,6 +52,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     StabilitySection(),
     OptimalLRSection(),
     CompanionsSection(),
+    SearchSection(),
     SchedulesSection(),
     ForecastSection(),
     NoiseScaleSection(),

@@ -190,9 +190,9 @@ def _numbers(conclusion: Conclusion, setting: Named) -> dict[str, Quantity]:
     confirmed = conclusion.confirmed
     if confirmed is not None:
         losses = [loss for loss in confirmed.losses(confirmed.named) if math.isfinite(loss)]
-        half = None
-        if len(losses) > 1:
-            half = float(stdtrit(len(losses) - 1, 0.975) * np.std(losses, ddof=1) / math.sqrt(len(losses)))
+        half, spread = None, confirmed.spread
+        if losses and spread is not None:
+            half = float(stdtrit(spread[1], 0.975)) * spread[0] / math.sqrt(len(losses))
         if losses:
             mean = float(np.mean(losses))
             numbers["predicted_loss"] = Quantity(

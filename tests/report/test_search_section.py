@@ -1,0 +1,62 @@
+"""The section of a search draws every setting that it trained, in order, and what it names."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrscale.report import ReportContext
+from lrscale.report.base import make_card
+from lrscale.report.render import render_report
+from lrscale.report.sections.search import SearchSection
+from lrscale.store import StudyFolder
+from lrscale.study.finding import Finding
+from lrscale.testing.synthetic import SyntheticStudy
+from lrscale.testing.synthetic_launcher import SyntheticLauncher
+from tests.study.test_search import found, recipe
+
+Contexts = Callable[[str], ReportContext]
+
+
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory: pytest.TempPathFactory) -> Finding:
+    """Of a search that ended and was confirmed."""
+    return found(tmp_path_factory.mktemp("search"), recipe(trials=7))
+
+
+def _card(context: ReportContext, finding: Finding) -> Any:
+    return make_card(SearchSection(), dataclasses.replace(context, findings=(finding,)))
+
+
+def test_the_map_has_every_trial_and_the_table_its_order(context_of: Contexts, finding: Finding) -> None:
+    card = _card(context_of("complete"), finding)
+    rows = finding.tables["trials"]
+    assert card.status == "ok"
+    assert card.finding == finding.sentence
+    assert card.figure("map").points["trials"] == [[row["lr"], row["batch_size"], row["loss"]] for row in rows]
+    assert [row["order"] for row in card.table("trials").rows] == list(range(1, len(rows) + 1))
+    assert sum("named" in row["setting"] for row in card.table("confirmation").rows) == 1
+    assert {fact.term for fact in card.facts} >= {"Predicted loss", "Confirmed loss", "Expected regret"}
+
+
+def test_a_page_with_a_search_is_drawn(studies: Callable[[str], StudyFolder], finding: Finding) -> None:
+    page = html.unescape(render_report(studies("complete"), findings=(finding,), recommendation=None))
+    assert page.count(SearchSection.title) >= 1
+    assert finding.sentence in page
+
+
+def test_a_search_that_cannot_tell_still_shows_what_it_tried(context_of: Contexts, tmp_path: Path) -> None:
+    made = found(tmp_path, recipe(trials=6), SyntheticLauncher(SyntheticStudy(all_diverge=True)))
+    card = _card(context_of("complete"), made)
+    assert card.status == "cannot_tell"
+    assert len(card.table("trials").rows) == 6
+
+
+def test_without_a_search_the_section_says_so(context_of: Contexts) -> None:
+    card = make_card(SearchSection(), context_of("complete"))
+    assert card.status == "absent"

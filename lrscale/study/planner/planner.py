@@ -16,10 +16,10 @@ from lrscale.study.planner.prior import BasinBank, Belief
 from lrscale.study.planner.space import FloatArray, HasPoints, Space
 
 MEMBERS = 3000
-STARTS = ((0.35, 0.35), (0.65, 0.65), (0.65, 0.35), (0.35, 0.65), (0.5, 0.5))
+STARTS = ((0.35, 0.35), (0.65, 0.65), (0.9, 0.5), (0.5, 0.1), (0.1, 0.5))
 """First settings, as shares of the box in ln LR and ln batch. Two runs must be there before anything is learned; the
 others are for runs side by side."""
-NOISY = 1.0
+NOISY = 1.5
 """Noise of a run, in units of the scale of the losses, from which on a smoothed choice is named. Below it the best
 measured setting is better than the best expected one; above it that is the luckiest run."""
 CAUTION = 0.2

@@ -39,7 +39,7 @@ WALLED = 0.6
 WALL = (1.0, 4.0)
 WALL_SOFTNESS = 0.25
 CEILING = (3.0, 300.0)
-CENTRED, CENTRED_SD = 0.6, 0.25
+CENTRED, CENTRED_SD = 0.5, 0.25
 """Share of members whose optimum lies about the middle of the box, and its standard deviation as a share of the box: a
 box is drawn around a guess."""
 BELIEVED = 0.8

@@ -84,7 +84,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks named after ``--``, or all; options follow their benchmark: ``-- coverage --only laws``."""
-    _install(session, "-e", ".[test]")
+    _install(session, "-e", ".[test,bench]")
     known = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_"))
     runs: list[list[str]] = []
     for word in session.posargs or known:

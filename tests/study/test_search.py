@@ -181,7 +181,7 @@ def test_several_at_once_are_different_settings_and_find_it_too(tmp_path: Path) 
 def test_the_ladder_grows_until_the_best_lr_is_inside(tmp_path: Path, peak: float) -> None:
     # The module's own LR, 1e-3, is a factor of 16 or 400 away from the best one, outside of the box about it.
     truth = Truth(peak=peak)
-    finding = found(tmp_path, recipe(trials=14), SyntheticLauncher(SyntheticStudy(truth=truth)))
+    finding = found(tmp_path, recipe(trials=18), SyntheticLauncher(SyntheticStudy(truth=truth)))
     assert finding.status == "ok"
     assert check(finding, "search inside").status == "PASS"
     assert regret(finding, truth) < 3 * truth.noise_sd

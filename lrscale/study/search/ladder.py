@@ -14,7 +14,8 @@ experiments that double it."""
 MARGIN = 2
 """Steps beyond either end of the box that may be tried as well."""
 EXTENSION = 4
-"""Steps by which a ladder grows where the best LR lies at its end: a factor of 4."""
+"""Steps by which a ladder grows where the best LR lies at its end, a factor of 4; twice as many the second time, and so
+on: a guess that was far off may be off by decades."""
 
 
 @final
@@ -36,6 +37,8 @@ class Ladder:
     box: tuple[float, float]
     bound: bool = False
     """Whether the recipe allows no other."""
+    grown: int = 0
+    """How often it has grown."""
 
     @classmethod
     def around(cls, lo: float, hi: float) -> Ladder:
@@ -65,14 +68,15 @@ class Ladder:
             return None
         first, last = lattice_index(self.lrs[0], RATIO), lattice_index(self.lrs[-1], RATIO)
         lo, hi = self.box
+        more = EXTENSION * (self.grown + 1)
         if lr == self.lrs[0]:
-            first = max(first - EXTENSION, math.ceil(lattice_place(LOWEST_LR, RATIO)))
+            first = max(first - more, math.ceil(lattice_place(LOWEST_LR, RATIO)))
             lo = min(lo, lattice_lr(first, RATIO))
         else:
-            last = min(last + EXTENSION, math.floor(lattice_place(HIGHEST_LR, RATIO)))
+            last = min(last + more, math.floor(lattice_place(HIGHEST_LR, RATIO)))
             hi = max(hi, lattice_lr(last, RATIO))
         rungs = _rungs(first, last)
-        return None if rungs == self.lrs else replace(self, lrs=rungs, box=(lo, hi))
+        return None if rungs == self.lrs else replace(self, lrs=rungs, box=(lo, hi), grown=self.grown + 1)
 
     def beside(self, lr: float, steps: int) -> tuple[float, ...]:
         """Return the LRs some steps below and above one, as far as there are any."""

@@ -1,0 +1,58 @@
+"""A real search on this machine names a setting that its surroundings do not beat."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lrscale.cli.app import app
+from lrscale.study.finding import Finding
+
+RECIPE = """
+name: searched
+task:
+  model: {class_path: lrscale.zoo.DigitsMLP, init_args: {width: 32}}
+  data: {class_path: lrscale.zoo.Digits}
+  monitor: val_loss
+instruments: {noise_scale: false}
+experiments:
+  range_test: false
+  equivalence: false
+  search: {batch_sizes: [32, 64, 128], horizon: 4096 examples}
+"""
+
+
+def _finding(folder: Path, key: str, *changes: str) -> Finding:
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    result = CliRunner().invoke(app, ["run", str(folder / "recipe.yaml"), "--study", str(folder / "study"), *changes])
+    assert result.exit_code == 0, result.output
+    assert "recommendation" in result.output
+    return Finding.from_dict(json.loads((folder / "study" / "findings.json").read_text())[key])
+
+
+@pytest.mark.slow
+def test_a_search_over_digits_names_an_lr_that_a_factor_of_four_either_way_does_not_beat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    finding = _finding(tmp_path / "search", "search")
+    lr, size = finding.numbers["best_lr"].value, finding.numbers["best_batch_size"].value
+    assert lr is not None
+    assert size is not None
+    searched = [row for row in finding.tables["trials"] if row["phase"] == "search"]
+    assert len(searched) <= 10
+    rates = [lr / 4, lr / 2, lr, 2 * lr, 4 * lr]
+    sweep = f"{{batch_sizes: [{int(size)}], learning_rates: {rates}, horizon: 4096 examples, seeds: 3}}"
+    grid = _finding(tmp_path / "grid", "scaling", "--set", f"experiments.scaling={sweep}")
+    fit = grid.data["cells"][0]["slice"]
+    losses = {rate: [loss for at, loss in zip(fit["lr"], fit["loss"], strict=True) if at == rate] for rate in rates}
+    mean = {rate: statistics.fmean(own) for rate, own in losses.items()}
+    assert [len(own) for own in losses.values()] == [3] * 5
+    # A factor of four costs far more than the noise of a run; over a factor of two digits is nearly flat.
+    assert mean[lr / 4] > 1.2 * mean[lr] < mean[4 * lr]
+    assert mean[lr] < 1.1 * min(mean.values())

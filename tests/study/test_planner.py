@@ -174,6 +174,18 @@ def test_several_open_asks_are_different_settings() -> None:
     assert valley(*planner.recommend()) - min(valley(*point) for point in LATTICE.points) < 0.003
 
 
+def test_where_nothing_is_left_to_try_it_asks_for_another_seed_of_the_best() -> None:
+    planner, asked = Planner(LATTICE, replicates=True), []
+    for _ in range(20):
+        asked.append(planner.ask())
+        planner.tell(*asked[-1], valley(*asked[-1]))
+    again = [point for place, point in enumerate(asked) if point in asked[:place]]
+    assert again
+    assert valley(*again[0]) == min(valley(*point) for point in asked)
+    # Nothing hopeless was tried on the way.
+    assert sorted(valley(*point) for point in asked[5:])[-1] < 0.3
+
+
 def test_a_belief_saves_runs_where_it_is_right_and_is_overruled_where_it_is_wrong() -> None:
     right = Planner(LATTICE, belief=Belief(lr=3e-3, batch_size=64, best_batch_factor=2))
     wrong = Planner(LATTICE, belief=Belief(lr=6e-2, batch_size=512, best_batch_factor=2))

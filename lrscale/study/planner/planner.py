@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -28,6 +29,10 @@ SPENT = 0.02
 """Expected improvement in z below which the basins have nothing left to try, and a wider doubt takes over."""
 WIDE_SD, WIDE_SHARE = 0.8, 0.45
 """Standard deviation in z and length scales, as shares of the box, of that doubt."""
+HOPELESS = 1e-3
+"""Expected improvement in z under that doubt below which another setting is not worth a run."""
+LEADING = 3
+"""Settings among which further seeds are spent."""
 DIVERGED = 3.0
 """Excess of a diverged run against the worst that ended."""
 BELIEVED_APART = 1.0
@@ -205,6 +210,8 @@ class Planner:
         )
         if gain[free].max() < SPENT and not noisy:
             gain = self._wide(_z(posterior.mean, posterior.scale) - _z(best, posterior.scale))
+            if self._replicates and gain[free].max() < HOPELESS:
+                return self._again(posterior)
         return int(np.argmax(np.where(free, gain, -np.inf)))
 
     def _wide(self, expected: FloatArray) -> FloatArray:
@@ -216,6 +223,12 @@ class Planner:
         known = np.linalg.solve(np.linalg.cholesky(covariance), kernel(done, self._logs, lengths))
         sd = WIDE_SD * np.sqrt(np.maximum(1 - (known**2).sum(axis=0), 1e-12))
         return _improvement(0.0, expected, sd)
+
+    def _again(self, posterior: Posterior) -> int:
+        # Nothing else is worth a run: another seed of a leading setting shows the noise, which single runs hide.
+        runs = Counter([*self._rows, *self._open])
+        leading = sorted(set(self._rows), key=lambda row: float(posterior.mean[row]))[:LEADING]
+        return min(leading, key=lambda row: runs[row])
 
     def _start(self, free: FloatArray) -> int:
         """Return a first setting: inside the box, where the belief points, and below what diverged."""

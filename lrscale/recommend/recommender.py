@@ -153,6 +153,9 @@ def _decide(
 
         choice = choose_batch(cells, target.objective, target.tolerance, seconds)
         cell, reasons = choice.cell, [choice.reason]
+        if scaling is searched:
+            tried = ", ".join(count(size) for size in scaling.data.get("batch_sizes", ()))
+            reasons = [f"The search over batch {tried} named it."] if tried else []
     else:
         known = {cell.batch_size: cell for cell in cells}
         if wanted in known:

@@ -13,6 +13,7 @@ import pytest
 from lrscale.report import ReportContext
 from lrscale.report.base import make_card
 from lrscale.report.render import render_report
+from lrscale.report.sections.headline import HeadlineSection
 from lrscale.report.sections.search import SearchSection
 from lrscale.store import StudyFolder
 from lrscale.study.finding import Finding
@@ -60,3 +61,9 @@ def test_a_search_that_cannot_tell_still_shows_what_it_tried(context_of: Context
 def test_without_a_search_the_section_says_so(context_of: Contexts) -> None:
     card = make_card(SearchSection(), context_of("complete"))
     assert card.status == "absent"
+
+
+def test_the_first_screen_has_the_map_where_no_slices_are(context_of: Contexts, finding: Finding) -> None:
+    context = dataclasses.replace(context_of("range tests alone"), findings=(finding,))
+    card = make_card(HeadlineSection(), context)
+    assert [figure.key for figure in card.figures] == ["map"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lrscale.launch import TrialRequest
@@ -19,6 +20,7 @@ from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.experiments.scaling import scaling_cells
 from lrscale.study.finding import Check, Finding
 from lrscale.study.progress import AbstractProgress, SilentProgress
+from lrscale.study.search.answer import _equal
 from lrscale.study.search.setup import Setup
 from lrscale.testing.synthetic import SyntheticStudy, Truth
 from lrscale.testing.synthetic_launcher import FACTS, SyntheticLauncher
@@ -298,3 +300,12 @@ def test_its_trials_are_those_of_the_sweep_at_every_second_lr(finished: Path) ->
             assert Setup.of(asked).spec(here, lr, 64, 1) == cell.spec(here, lr, 1)
     doubled = {lattice_lr(index, cell.ratio) for index in range(-4, 5)}
     assert doubled <= set(Setup.of(asked).ladder(here).lrs)
+
+
+def test_lrs_that_count_as_equal_are_those_whose_expected_loss_is_within_the_tolerance() -> None:
+    # A parabola in ln LR: an excess of 0.04 a step away, so that 0.01 is half a step.
+    lrs = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    excess = np.array([0.16, 0.04, 0.0, 0.04, 0.16])
+    assert _equal(lrs, excess, 4.0, 0.01) == pytest.approx(4.0 * 2**0.5)
+    assert _equal(lrs[::-1], excess[::-1], 4.0, 0.01) == pytest.approx(4.0 / 2**0.5)
+    assert _equal(lrs, excess, 4.0, 1.0) == 16.0

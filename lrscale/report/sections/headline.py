@@ -12,6 +12,7 @@ from typing_extensions import override
 from lrscale.report.base import AbstractSection, Card, Fact, Figure, Panel, Snippet
 from lrscale.report.context import ReportContext
 from lrscale.report.fits import pair
+from lrscale.report.sections.search import search_map
 from lrscale.report.sections.slices import scaling_slices
 from lrscale.report.slice_plot import SliceLimits, draw_slice
 from lrscale.report.words import (
@@ -237,7 +238,9 @@ def _figure(
     cells = finding.data.get("cells", ()) if finding else ()
     wanted = chosen.get("global_batch_size") or (finding.data.get("best_batch_size") if finding else None)
     if not slices:
-        return ()
+        searched = context.finding("search")
+        known = searched is not None and searched.status == "ok"
+        return (search_map(searched, wide=(520, 300)),) if known and searched is not None else ()
     index = min(
         range(len(cells)),
         key=lambda k: abs(math.log(cells[k]["batch_size"] / wanted)) if finite(wanted) else k,

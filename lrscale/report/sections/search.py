@@ -70,7 +70,7 @@ class SearchSection(AbstractSection):
             finding=finding.sentence,
             status="ok" if finding.status == "ok" else "cannot_tell",
             facts=tuple(_facts(finding)),
-            figures=(_figure(finding, rows),),
+            figures=(search_map(finding),),
             tables=tuple(tables),
             notes=tuple(check.sentence for check in finding.checks if check.status == "INFO"),
             checks=tuple(check for check in finding.checks if check.status in ("WARNING", "FAIL")),
@@ -108,8 +108,9 @@ def _ends(quantity: Quantity) -> str:
     return "" if quantity.lo is None or quantity.hi is None else f"95 % {loss(quantity.lo)} to {loss(quantity.hi)}"
 
 
-def _figure(finding: Finding, rows: Sequence[Mapping[str, Any]]) -> Figure:
-    data = finding.data
+def search_map(finding: Finding, wide: tuple[int, int] = (600, 330)) -> Figure:
+    """Return the map of a search that has trials."""
+    data, rows = finding.data, finding.tables["trials"]
     lrs = [row["lr"] for row in rows]
     legend = [
         LegendEntry(mark="dot", label="a trial, numbered in its order"),
@@ -126,7 +127,7 @@ def _figure(finding: Finding, rows: Sequence[Mapping[str, Any]]) -> Figure:
         legend.append(LegendEntry(mark="fit", label="named setting, 95 % interval of its LR"))
     return Figure.single(
         "map",
-        (Panel(draw=partial(_draw, data=data, rows=rows), wide=(600, 330), narrow=(330, 300)),),
+        (Panel(draw=partial(_draw, data=data, rows=rows), wide=wide, narrow=(330, 300)),),
         alt=finding.sentence,
         caption=caption,
         legend=tuple(legend),

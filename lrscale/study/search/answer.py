@@ -118,23 +118,31 @@ class Named:
         lo, hi = _ends(lrs[view.draws[:, here].argmin(axis=1)])
         batches = _ends(sizes[view.draws.argmin(axis=1)])
         within = conclusion.course.setup.tolerance * abs(choice.loss)
-        named = int(np.flatnonzero(lrs == choice.lr)[0])
-        # From the named LR outwards: what lies behind a worse one is no neighbour of it.
-        same = view.mean[here] <= view.mean[here][named] + within
-        first = last = named
-        while first > 0 and same[first - 1]:
-            first -= 1
-        while last < len(lrs) - 1 and same[last + 1]:
-            last += 1
+        excess = view.mean[here] - view.mean[here][int(np.flatnonzero(lrs == choice.lr)[0])]
         return cls(
             choice=choice,
             lr_lo=min(lo, choice.lr) / half,
             lr_hi=max(hi, choice.lr) * half,
-            equivalent_lo=float(lrs[first]),
-            equivalent_hi=float(lrs[last]),
+            equivalent_lo=_equal(lrs[::-1], excess[::-1], choice.lr, within),
+            equivalent_hi=_equal(lrs, excess, choice.lr, within),
             batch_lo=int(min(batches[0], choice.batch_size)),
             batch_hi=int(max(batches[1], choice.batch_size)),
         )
+
+
+def _equal(lrs: Any, excess: Any, named: float, within: float) -> float:
+    """Return the LR up to which the expected loss stays within some excess, from the named one outwards.
+
+    Between two LRs the loss rises as the square of the distance in ln LR, as it does about a minimum.
+    """
+    place = int(np.flatnonzero(lrs == named)[0])
+    while place < len(lrs) - 1 and excess[place + 1] <= within:
+        place += 1
+    if place == len(lrs) - 1:
+        return float(lrs[place])
+    low = max(float(excess[place]), 0.0)
+    share = math.sqrt((within - low) / (float(excess[place + 1]) - low))
+    return float(lrs[place] * (lrs[place + 1] / lrs[place]) ** share)
 
 
 def _ends(values: Any) -> tuple[float, float]:

@@ -78,9 +78,10 @@ def summary(recommendation: Recommendation) -> list[str]:
     time = "" if one.expected_seconds is None else f" in about {seconds(one.expected_seconds.value)}"
     nodes = f" x {one.num_nodes} nodes" if one.num_nodes > 1 else ""
     own = " (the module's own)" if schedule.name == "module" else ""
+    lowest, highest = (number(end) for end in one.equivalent_lr)
+    as_good = "" if lowest == highest else f"; LRs of {lowest} to {highest} are as good"
     return [
-        f"peak LR {rate}, {schedule.name} schedule{own}{warmup}; LRs of {number(one.equivalent_lr[0])} to "
-        f"{number(one.equivalent_lr[1])} are as good",
+        f"peak LR {rate}, {schedule.name} schedule{own}{warmup}{as_good}",
         f"global batch {one.global_batch_size} = {one.per_device_batch_size} per device x "
         f"{one.accumulate_grad_batches} accumulated x {count(one.devices, 'device')}{nodes}, for "
         f"{count(one.horizon_steps, 'step')} ({count(one.horizon_examples, 'example')})",

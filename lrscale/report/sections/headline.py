@@ -142,7 +142,8 @@ def _equivalence(context: ReportContext, chosen: Mapping[str, Any]) -> str:
     target = context.recipe.get("target")
     tolerance = target.get("tolerance") if isinstance(target, Mapping) else None
     parts = []
-    if lo is not None and hi is not None:
+    # One LR of a ladder is no range.
+    if lo is not None and hi is not None and lo < hi:
         cost = _margin(context, chosen.get("global_batch_size")) or (
             tolerance if finite(tolerance) else DEFAULT_TOLERANCE
         )

@@ -302,6 +302,19 @@ def test_its_trials_are_those_of_the_sweep_at_every_second_lr(finished: Path) ->
     assert doubled <= set(Setup.of(asked).ladder(here).lrs)
 
 
+def test_a_course_that_another_planner_took_still_names_its_setting(finished: Path) -> None:
+    # Without its first trial the replay stops at once, as where another version asked for another one.
+    here = context(recipe(), finished)
+    first = SEARCH.plan(here)[0].trial_id
+    view = StudyView({key: trial for key, trial in here.view.trials.items() if key != first}, here.view.load_trajectory)
+    without = dataclasses.replace(here, view=view)
+    assert [spec.trial_id for spec in SEARCH.plan(without)] == [first]
+    finding, whole = SEARCH.analyse(without), SEARCH.analyse(here)
+    assert finding.status == "ok"
+    assert abs(regret(finding, Truth())) < 2 * Truth().noise_sd
+    assert len(finding.tables["trials"]) == len([r for r in whole.tables["trials"] if r["phase"] == "search"]) - 1
+
+
 def test_lrs_that_count_as_equal_are_those_whose_expected_loss_is_within_the_tolerance() -> None:
     # A parabola in ln LR: an excess of 0.04 a step away, so that 0.01 is half a step.
     lrs = np.array([1.0, 2.0, 4.0, 8.0, 16.0])

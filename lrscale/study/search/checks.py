@@ -66,6 +66,13 @@ def _enough(conclusion: Conclusion, choice: Choice) -> Check:
     told = f"The named setting is expected to cost {number(choice.regret)}, and {number(allowed)} does not matter"
     if choice.regret <= allowed:
         return Check(name="search length", status="PASS", sentence=f"{told}.")
+    if conclusion.course.ended == "open":
+        return Check(
+            name="search length",
+            status="WARNING",
+            sentence=f"{told}; the search has not ended.",
+            remedy="run the study again, with a larger budget if it has one",
+        )
     if conclusion.course.ended == "sure":
         # The trials that were to end it early said less than the fresh seeds say now.
         return Check(

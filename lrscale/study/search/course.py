@@ -147,6 +147,9 @@ def follow(context: Context) -> Course:
     The planner is told the trials in the order in which it asked for them, a round of them at a time; in which order
     and where they ran changes nothing. A setting that is asked for again takes the next seed. One whose trial failed
     for a reason of its own is passed over, with all batch sizes from that one on where memory was short.
+
+    While trials are to run, others of the study with the search's first seed and settings inform the answer, though not
+    what is asked for: another version of the planner may have asked for them, or the sweep.
     """
     setup = Setup.of(context.recipe)
     question = Question(
@@ -188,6 +191,7 @@ def follow(context: Context) -> Course:
                 failed.append(trial)
                 question = _without(question, lr, size, trial, runs)
         if len(found) < len(new):
+            question = _told_besides(context, setup, question, runs, trials)
             break
     return Course(
         setup=setup,
@@ -199,6 +203,25 @@ def follow(context: Context) -> Course:
         seeds=1 + max((seed for _, _, seed in wanted), default=-1),
         ended=ended,
     )
+
+
+def _told_besides(context: Context, setup: Setup, question: Question, runs: list[Run], trials: list[Trial]) -> Question:
+    """Add the other trials of a study that a search could have asked for, and return the question that holds them."""
+    there = {trial.trial_id for trial in trials}
+    besides = []
+    for trial in context.own_trials:
+        spec, size = trial.spec, trial.spec.global_batch_size
+        first = spec.seed == context.recipe.seed and size in setup.batch_sizes and trial.trial_id not in there
+        if first and setup.spec(context, spec.peak_lr, size, 0) == spec:
+            besides.append(trial)
+    for trial in sorted(besides, key=lambda trial: (trial.spec.global_batch_size, trial.spec.peak_lr)):
+        lr, size = trial.spec.peak_lr, trial.spec.global_batch_size
+        question = dataclasses.replace(question, ladder=question.ladder.reaching(lr))
+        diverged = counts_as_diverged(trial, [*trials, *besides])
+        if (lr, size) in question.settings and (diverged or trial.record.final_loss is not None):
+            runs.append(Run(lr=lr, batch_size=size, seed=0, loss=None if diverged else trial.record.final_loss))
+            trials.append(trial)
+    return question
 
 
 def is_sure(setup: Setup, question: Question, runs: Sequence[Run], advice: Advice) -> bool:

@@ -78,6 +78,16 @@ class Ladder:
         rungs = _rungs(first, last)
         return None if rungs == self.lrs else replace(self, lrs=rungs, box=(lo, hi), grown=self.grown + 1)
 
+    def reaching(self, lr: float) -> Ladder:
+        """Return the ladder grown until an LR lies within its ends, as far as it may grow."""
+        ladder = self
+        while not ladder.lrs[0] <= lr <= ladder.lrs[-1]:
+            longer = ladder.extended(ladder.lrs[0] if lr < ladder.lrs[0] else ladder.lrs[-1])
+            if longer is None:
+                break
+            ladder = longer
+        return ladder
+
     def beside(self, lr: float, steps: int) -> tuple[float, ...]:
         """Return the LRs some steps below and above one, as far as there are any."""
         place = self.lrs.index(lr)

@@ -309,14 +309,25 @@ class Target(Section):
     """Length of the job. Default: the length that was calibrated."""
     params: Annotated[Real, Field(gt=0)] | None = None
     """Parameters of the job's model, counted like those of the task, for a forecast. Default: no forecast."""
+    loss: Real | None = None
+    """Loss that the job must reach. With it the objectives besides ``loss`` ask for the best way there; the trials of
+    `scaling` must then follow a constant schedule. Default: one that the trials reach."""
     objective: Objective = "loss"
-    """What is best: the lowest ``loss`` at equal examples, or the shortest ``time`` among losses within `tolerance`."""
+    """What is best: the lowest ``loss`` at equal examples; the shortest ``time`` to `loss`, or without one among losses
+    within `tolerance` at equal examples; the least ``cost`` to the loss in device-hours; or the least sum of the
+    examples to it and of its time at `time_price`."""
+    time_price: Annotated[Real, Field(gt=0)] | None = None
+    """Examples that a second of training is worth, for the objective ``time_price``."""
     tolerance: Annotated[Real, Field(ge=0, lt=1)] = 0.001
     """Relative difference of the loss that does not matter, in [0, 1)."""
 
     @model_validator(mode="after")
-    def _countable(self) -> Self:
+    def _consistent(self) -> Self:
         _require_countable("horizon", self.horizon)
+        if (self.objective == "time_price") != (self.time_price is not None):
+            if self.time_price is None:
+                refuse("has objective time_price and no time_price", hint="set time_price, in examples a second")
+            refuse(f"has a time_price and objective {self.objective}", hint="set objective: time_price")
         return self
 
 

@@ -189,4 +189,4 @@ Arguments = Annotated[dict[str, Any], EMPTY_IS_DEFAULT]
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 WhoseSchedule = Literal["ours", "module"]
-Objective = Literal["loss", "time"]
+Objective = Literal["loss", "time", "cost", "time_price"]

@@ -11,11 +11,11 @@ from lrscale.errors import LrscaleError
 from lrscale.recipe import Recipe, ScheduleChoice
 from lrscale.recipe.experiments import Target
 from lrscale.recommend.assemble import alternatives, checks, evidence, expected_seconds, layout_for, validity
-from lrscale.recommend.batch import choose_batch
 from lrscale.recommend.companions import recommended_companions
 from lrscale.recommend.measured import Cell, Speeds, find, scaling_cells, schedule_results, unlocated
 from lrscale.recommend.recommendation import MODULE, Confidence, Recommendation, RecommendedSchedule, Refusal
 from lrscale.recommend.schedule_choice import ScheduleVerdict, choose_schedule
+from lrscale.recommend.to_target import choose
 from lrscale.recommend.transfer import NoTransfer, judge_horizon, transfer_batch, useless_interval
 from lrscale.recommend.words import count, with_interval
 from lrscale.schedules import SCHEDULES
@@ -61,7 +61,7 @@ def recommend(
         What the experiments found; `scaling`, `search` or `schedules` is needed. The first of them that located a best
         LR decides.
     batch_size : int or None, optional
-        Global batch size of the job. Default: the recipe's target, else the best measured one (`choose_batch`).
+        Global batch size of the job. Default: the recipe's target, else the best one by its objective (`choose`).
     horizon : Duration, str or None, optional
         Length of the job. Default: the recipe's target, else the length that was calibrated.
 
@@ -79,7 +79,7 @@ def recommend(
     target = recipe.target or Target()
     wanted = batch_size if batch_size is not None else target.batch_size
     speeds = Speeds.of(findings, view)
-    setting = _decide(recipe, target, findings, wanted, speeds)
+    setting = _decide(recipe, findings, wanted, speeds)
     if isinstance(setting, Refusal):
         return setting
     useless = useless_interval(setting.cell.lr)
@@ -129,9 +129,7 @@ def recommend(
     )
 
 
-def _decide(
-    recipe: Recipe, target: Target, findings: Sequence[Finding], wanted: int | None, speeds: Speeds
-) -> _Setting | Refusal:
+def _decide(recipe: Recipe, findings: Sequence[Finding], wanted: int | None, speeds: Speeds) -> _Setting | Refusal:
     scaling, comparison = find(findings, "scaling"), find(findings, "schedules")
     cells = () if scaling is None else scaling_cells(scaling)
     searched = find(findings, "search")
@@ -145,14 +143,8 @@ def _decide(
     reasons: list[str] = []
     confidence: Confidence = "measured"
     if wanted is None:
-
-        def seconds(cell: Cell) -> float | None:
-            layout, _ = layout_for(recipe, cell.batch_size, speeds)
-            speed = speeds.examples_per_second(layout)
-            return None if speed is None else scaling.data["horizon_examples"] / speed
-
-        choice = choose_batch(cells, target.objective, target.tolerance, seconds)
-        cell, reasons = choice.cell, [choice.reason]
+        cell, said = choose(recipe, cells, scaling, speeds)
+        reasons = [*said]
         if scaling is searched:
             tried = ", ".join(count(size) for size in scaling.data.get("batch_sizes", ()))
             reasons = [f"The search over batch {tried} named it."] if tried else []

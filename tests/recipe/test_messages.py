@@ -158,7 +158,8 @@ def message(text: str, *overrides: str) -> str:
         ),
         (
             f"{BASE}target: {{objective: tiem}}\n",
-            "recipe.yaml line 4: target.objective must be one of loss, time, not 'tiem'; did you mean time?",
+            "recipe.yaml line 4: target.objective must be one of loss, time, cost, time_price, not 'tiem'; "
+            "did you mean time?",
         ),
         (
             f"{BASE}experiments:\n  schedules:\n  - cosine\n  - wsdd\n"

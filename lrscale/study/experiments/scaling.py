@@ -19,6 +19,7 @@ from lrscale.study.finding import Check, Finding
 from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch, law_rows, slice_rows
 from lrscale.study.range_test.ramps import middle
 from lrscale.study.specs import mean_factor
+from lrscale.study.target_loss import with_target_loss
 
 FALLBACK_START = 1e-3
 """Where a search begins when neither a range test nor the module's own LR says better."""
@@ -83,7 +84,7 @@ class Scaling(AbstractExperiment):
         by_batch = with_trials(whole)
         fits = {size: fit_cell(trials, tolerance=tolerance(context.recipe)) for size, trials in by_batch.items()}
         law = fit_optimal_lr(list(fits), list(fits.values()))
-        finding = _finding(self, context, whole, by_batch, fits, law)
+        finding = with_target_loss(_finding(self, context, whole, by_batch, fits, law), context, by_batch)
         others = self._trials_of_others(context, cells)
         return with_companions(finding, context, fits, others, tolerance(context.recipe))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, final
@@ -112,8 +112,10 @@ class Course:
     """With the ladder as it has grown."""
     wanted: tuple[TrialSpec, ...]
     """In the order in which they were asked for."""
-    runs: tuple[Run, ...]
+    measured: tuple[Run, ...]
     """Those that ended with a loss or diverged, in that order."""
+    runs: tuple[Run, ...]
+    """What the planner is told of them (`without_shifts`)."""
     trials: tuple[Trial, ...]
     """All that ended, in that order."""
     failed: tuple[Trial, ...]
@@ -145,7 +147,8 @@ def follow(context: Context) -> Course:
     """Return the course of a search as far as its trials have ended.
 
     The planner is told the trials in the order in which it asked for them, a round of them at a time; in which order
-    and where they ran changes nothing. A setting that is asked for again takes the next seed. One whose trial failed
+    and where they ran changes nothing. A setting that is asked for again takes the next seed, and so does the best of
+    the others where no setting has it: only against another one does a seed tell anything. A setting whose trial failed
     for a reason of its own is passed over, with all batch sizes from that one on where memory was short.
 
     While trials are to run, others of the study with the search's first seed and settings inform the answer, though not
@@ -159,7 +162,8 @@ def follow(context: Context) -> Course:
         seed=context.recipe.seed,
     )
     wanted: dict[tuple[float, int, int], TrialSpec] = {}
-    runs: list[Run] = []
+    measured: list[Run] = []
+    runs: tuple[Run, ...] = ()
     trials: list[Trial] = []
     failed: list[Trial] = []
     ended: Ended = "open"
@@ -167,37 +171,38 @@ def follow(context: Context) -> Course:
         if not question.settings:
             ended = "nothing left"
             break
-        asks = min(setup.at_once, setup.trials - len(wanted))
+        left = setup.trials - len(wanted)
+        asks = min(setup.at_once, left)
         if len(runs) >= FEWEST_TO_EXTEND:
-            longer = question.ladder.extended(advise(question, tuple(runs), asks).named[0])
+            longer = question.ladder.extended(advise(question, runs, asks).named[0])
             question = question if longer is None else dataclasses.replace(question, ladder=longer)
-        advice = advise(question, tuple(runs), asks)
+        advice = advise(question, runs, asks)
         if is_sure(setup, question, runs, advice) or asks == 0:
             ended = "sure" if is_sure(setup, question, runs, advice) else "spent"
             break
-        new = []
-        for lr, size in advice.asks:
-            seed = sum(key[:2] == (lr, size) for key in wanted)
-            wanted[lr, size, seed] = setup.spec(context, lr, size, seed)
-            new.append((lr, size, seed))
+        new = _round(question, runs, advice, wanted, left)
+        wanted |= {key: setup.spec(context, *key) for key in new}
         found = {key: trial for key in new if (trial := context.view.get(wanted[key])) is not None}
         trials += found.values()
         for (lr, size, seed), trial in found.items():
             diverged = counts_as_diverged(trial, trials)
             if diverged or trial.record.final_loss is not None:
                 loss = None if diverged else trial.record.final_loss
-                runs.append(Run(lr=lr, batch_size=size, seed=seed, loss=loss))
+                measured.append(Run(lr=lr, batch_size=size, seed=seed, loss=loss))
             else:
                 failed.append(trial)
-                question = _without(question, lr, size, trial, runs)
+                question = _without(question, lr, size, trial, measured)
         if len(found) < len(new):
-            question = _told_besides(context, setup, question, runs, trials)
+            question = _told_besides(context, setup, question, measured, trials)
+        runs = without_shifts(measured) if len(question.settings) > 1 else tuple(measured)
+        if len(found) < len(new):
             break
     return Course(
         setup=setup,
         question=question,
         wanted=tuple(wanted.values()),
-        runs=tuple(runs),
+        measured=tuple(measured),
+        runs=runs,
         trials=tuple(trials),
         failed=tuple(failed),
         seeds=1 + max((seed for _, _, seed in wanted), default=-1),
@@ -205,7 +210,63 @@ def follow(context: Context) -> Course:
     )
 
 
-def _told_besides(context: Context, setup: Setup, question: Question, runs: list[Run], trials: list[Trial]) -> Question:
+def without_shifts(measured: Sequence[Run]) -> tuple[Run, ...]:
+    """Return runs without what each seed but the first shifts all losses by.
+
+    The shift of a seed is the mean difference of its losses from those of earlier seeds at the same settings. A seed
+    with a single setting says nothing but its shift, and is left out.
+
+    Examples
+    --------
+    >>> def run(lr, seed, loss):
+    ...     return Run(lr=lr, batch_size=16, seed=seed, loss=loss)
+    >>> measured = [run(1.0, 0, 3.0), run(2.0, 0, 4.0), run(1.0, 1, 5.0), run(2.0, 1, 5.5), run(1.0, 2, 9.0)]
+    >>> [one.loss for one in without_shifts(measured)]
+    [3.0, 4.0, 3.25, 3.75]
+    """
+    known: dict[Setting, list[float]] = {}
+    shifts: dict[int, float] = {}
+    for seed in sorted({run.seed for run in measured}):
+        losses = {(run.lr, run.batch_size): run.loss for run in measured if run.seed == seed and run.loss is not None}
+        away = [loss - float(np.mean(known[one])) for one, loss in losses.items() if one in known]
+        if seed > 0 and len(away) < 2:
+            continue
+        shifts[seed] = float(np.mean(away)) if seed > 0 else 0.0
+        for one, loss in losses.items():
+            known.setdefault(one, []).append(loss - shifts[seed])
+    return tuple(
+        dataclasses.replace(run, loss=None if run.loss is None else run.loss - shifts.get(run.seed, 0.0))
+        for run in measured
+        if run.seed in shifts or run.loss is None
+    )
+
+
+def _round(
+    question: Question,
+    runs: tuple[Run, ...],
+    advice: Advice,
+    wanted: Mapping[tuple[float, int, int], TrialSpec],
+    left: int,
+) -> list[tuple[float, int, int]]:
+    """Return LR, batch size and seed of the next trials: those asked for, and what a new seed is compared at."""
+    new: list[tuple[float, int, int]] = []
+    for setting in advice.asks:
+        seed = sum(key[:2] == setting for key in [*wanted, *new])
+        new.append((*setting, seed))
+        if seed == 0 or any(key[2] == seed and key[:2] != setting for key in [*wanted, *new]):
+            continue
+        rivals = {(run.lr, run.batch_size) for run in runs if run.loss is not None} - {setting}
+        if rivals and len(new) + len(advice.asks) - advice.asks.index(setting) <= left:
+            view, places = outlook(question, runs), question.settings
+            assert view is not None
+            mean = view.mean
+            new.append((*min(rivals, key=lambda one: (mean[places.index(one)], one)), seed))
+    return new
+
+
+def _told_besides(
+    context: Context, setup: Setup, question: Question, measured: list[Run], trials: list[Trial]
+) -> Question:
     """Add the other trials of a study that a search could have asked for, and return the question that holds them."""
     there = {trial.trial_id for trial in trials}
     besides = []
@@ -219,7 +280,7 @@ def _told_besides(context: Context, setup: Setup, question: Question, runs: list
         question = dataclasses.replace(question, ladder=question.ladder.reaching(lr))
         diverged = counts_as_diverged(trial, [*trials, *besides])
         if (lr, size) in question.settings and (diverged or trial.record.final_loss is not None):
-            runs.append(Run(lr=lr, batch_size=size, seed=0, loss=None if diverged else trial.record.final_loss))
+            measured.append(Run(lr=lr, batch_size=size, seed=0, loss=None if diverged else trial.record.final_loss))
             trials.append(trial)
     return question
 

@@ -184,7 +184,7 @@ def to_target_sentence(way: WayToTarget, target: Target) -> str:
     return (
         f"To reach loss {way.target:.4g}, batch {count(way.batch_size)} {best}{of}{price}: {clock(value['seconds'])}"
         f"{known} for {count(round(value['steps']))} steps and {count(round(value['examples']))} examples; it is so in "
-        f"{way.share:.0%} of what the data allow.{edge}"
+        f"{100 * way.share:.0f} % of what the data allow.{edge}"
     )
 
 

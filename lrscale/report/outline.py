@@ -9,15 +9,16 @@
 7. How near is the edge of stability? Divergence, spikes, margins
 8. How does the learning rate scale with the batch size? Optimal LR and the competing rules
 9. What else should move with the batch size? Companions
-10. Which setting is best? The course of a search in few trials
-11. Which schedule? Forest plot at each schedule's own best LR
-12. What will be best at the target's scale? Forecast from smaller models and shorter horizons
-13. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-14. How large a batch fits on a device? Memory
-15. How fast does each layout train? Throughput
-16. Every trial, failures included
-17. What was run, and where: recipe, versions, hardware, seeds
-18. Methods, with sources
+10. Which batch size reaches a loss soonest? Steps against batch size, time against examples
+11. Which setting is best? The course of a search in few trials
+12. Which schedule? Forest plot at each schedule's own best LR
+13. What will be best at the target's scale? Forecast from smaller models and shorter horizons
+14. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+15. How large a batch fits on a device? Memory
+16. How fast does each layout train? Throughput
+17. Every trial, failures included
+18. What was run, and where: recipe, versions, hardware, seeds
+19. Methods, with sources
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from lrscale.report.sections.schedules import SchedulesSection
 from lrscale.report.sections.search import SearchSection
 from lrscale.report.sections.slices import SlicesSection
 from lrscale.report.sections.stability import StabilitySection
+from lrscale.report.sections.target_loss import TargetLossSection
 from lrscale.report.sections.throughput import ThroughputSection
 from lrscale.report.sections.trajectories import TrajectoriesSection
 from lrscale.report.sections.trials import TrialsSection
@@ -52,6 +54,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     StabilitySection(),
     OptimalLRSection(),
     CompanionsSection(),
+    TargetLossSection(),
     SearchSection(),
     SchedulesSection(),
     ForecastSection(),

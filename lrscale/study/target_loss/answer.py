@@ -105,7 +105,8 @@ def _answer(context: Context, by_batch: Mapping[int, Sequence[Trial]]) -> tuple[
     if target is None:
         return _refused(
             data,
-            f"no loss is reached by {FEWEST_BATCHES} batch sizes in the last {1 - EARLIEST:.0%} of their runs",
+            f"no loss is reached by {FEWEST_BATCHES} batch sizes in the last {100 * (1 - EARLIEST):.0f} % of "
+            "their runs",
             "bring experiments.scaling.batch_sizes nearer together, or lengthen the horizon",
         )
     runs = [run for some in curves.values() for run in soonest(some, target)]
@@ -171,8 +172,8 @@ def _warnings(curves: Mapping[int, Sequence[Curve]], runs: Sequence[Run], target
             Check(
                 name="target reached late enough",
                 status="WARNING",
-                sentence=f"Runs at batch {_sizes(early)} come to loss {target:.4g} within the first {EARLIEST:.0%} "
-                "of their length, where warm-up and the first validations decide the step.",
+                sentence=f"Runs at batch {_sizes(early)} come to loss {target:.4g} within the first "
+                f"{100 * EARLIEST:.0f} % of their length, where warm-up and the first validations decide the step.",
                 remedy="name a lower target.loss",
             )
         )
@@ -221,8 +222,8 @@ def _row(run: Run) -> dict[str, Any]:
 
 def _rule() -> str:
     return (
-        f"the lowest loss that every batch size counted on has reached by {LATEST:.0%} of its run and none before "
-        f"{EARLIEST:.0%}"
+        f"the lowest loss that every batch size counted on has reached by {100 * LATEST:.0f} % of its run and none "
+        f"before {100 * EARLIEST:.0f} %"
     )
 
 

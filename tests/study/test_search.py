@@ -14,6 +14,7 @@ import pytest
 from lrscale.launch import TrialRequest
 from lrscale.laws.lr_slice.lattice import lattice_index, lattice_lr
 from lrscale.recipe import Recipe
+from lrscale.recipe.schema import Cost
 from lrscale.store import StudyFolder, StudyView, TrialRecord
 from lrscale.study import Study, read_findings
 from lrscale.study.experiments import EXPERIMENTS, Context
@@ -296,6 +297,16 @@ def test_a_smaller_budget_leaves_a_beginning_of_the_same_course(finished: Path) 
         count = int(settings["trials"])
         assert plan[:count] == whole[:count]
         assert len(SEARCH.at_most(context(fewer, finished))) < len(SEARCH.at_most(context(asked, finished)))
+
+
+def test_a_budget_is_spent_on_the_form_that_fits_it_to_its_end(tmp_path: Path) -> None:
+    asked = recipe().model_copy(update={"cost": Cost.model_validate({"budget": "9 trials"})})
+    launcher = SyntheticLauncher(SyntheticStudy())
+    finding = found(tmp_path, asked, launcher)
+    assert finding.status == "ok"
+    # Five trials, and one fresh seed of three settings.
+    assert [row["phase"] for row in finding.tables["trials"]] == ["search"] * 5 + ["confirmation"] * 3
+    assert len(launcher.ran) == 8
 
 
 def test_its_trials_are_those_of_the_sweep_at_every_second_lr(finished: Path) -> None:

@@ -14,7 +14,6 @@ from lrscale.study.finding import Finding
 from lrscale.study.search.answer import search_finding
 from lrscale.study.search.confirming import Conclusion, confirmation
 from lrscale.study.search.course import follow
-from lrscale.study.search.setup import Setup
 
 CONFIRMED = 3
 """Settings of a confirmation: the named one and its neighbours; a fourth where the fresh seeds say so."""
@@ -53,13 +52,20 @@ class Search(AbstractExperiment):
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
-        setup = Setup.of(context.recipe)
-        return setup.sampled(context, setup.trials + (CONFIRMED + 1) * setup.fresh_seeds)
+        return self._to_come(context, CONFIRMED + 1)
 
     @override
     def typical(self, context: Context) -> list[TrialSpec]:
-        setup = Setup.of(context.recipe)
-        return setup.sampled(context, setup.trials + CONFIRMED * setup.fresh_seeds)
+        return self._to_come(context, CONFIRMED)
+
+    def _to_come(self, context: Context, confirmed: int) -> list[TrialSpec]:
+        # Those that are known already are of sizes that nobody could foresee.
+        wanted, course = self.plan(context), follow(context)
+        if course.ended != "open":
+            return wanted
+        setup = course.setup
+        more = setup.trials - len(course.wanted) + confirmed * setup.fresh_seeds
+        return [*wanted, *setup.sampled(context, max(more, 0))]
 
     @override
     def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:

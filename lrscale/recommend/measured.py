@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,11 @@ from typing import Any, final
 from lrscale.store import StudyView, Trial
 from lrscale.study.finding import Finding, Quantity
 from lrscale.units import Layout
+
+Z_95 = 1.96
+"""Half of a normal 95 % interval, in standard errors."""
+MEDIAN_ERROR = 1.25
+"""Standard error of a median over that of a mean, for normal values: sqrt(pi / 2)."""
 
 
 @final
@@ -140,11 +146,7 @@ class Speeds:
         for rows in (exact, same):
             if rows:
                 return max(float(row["examples_per_second"]) for row in rows)
-        seen = [
-            trial.record.timing["examples_per_second"]
-            for trial in self.trials
-            if trial.record.layout == layout and trial.record.timing.get("examples_per_second")
-        ]
+        seen = self._of_trials(layout)
         return statistics.median(seen) if seen else None
 
     def interval(self, layout: Layout) -> tuple[float, float] | None:
@@ -154,6 +156,21 @@ class Speeds:
             if exact and row.get("lo") and row.get("hi"):
                 return float(row["lo"]), float(row["hi"])
         return None
+
+    def log_error(self, layout: Layout) -> float:
+        """Return the standard error of the logarithm of a layout's speed; 0 where a single trial tells it."""
+        ends = self.interval(layout)
+        if ends is not None:
+            return math.log(ends[1] / ends[0]) / (2 * Z_95)
+        seen = [math.log(speed) for speed in self._of_trials(layout)]
+        return MEDIAN_ERROR * statistics.stdev(seen) / math.sqrt(len(seen)) if len(seen) > 1 else 0.0
+
+    def _of_trials(self, layout: Layout) -> list[float]:
+        return [
+            trial.record.timing["examples_per_second"]
+            for trial in self.trials
+            if trial.record.layout == layout and trial.record.timing.get("examples_per_second")
+        ]
 
     def fastest_split(self, layout: Layout, max_per_device_batch_size: int | None) -> tuple[Layout, float] | None:
         """Return the fastest measured way to form the layout's global batch on its devices, and its speed."""

@@ -37,7 +37,7 @@ class WayToTarget:
     batch_size: int
     """The best one."""
     share: float
-    """Fraction of the draws of the law in which it is the best one."""
+    """Fraction of the draws of steps and step times in which it is the best one."""
     weighed: tuple[float, ...]
     """What the objective makes smallest, for each point of `pareto`: seconds, device-seconds or examples."""
 
@@ -86,7 +86,7 @@ def way_to_target(
     if not fit.law.draws or fit.status is FitStatus.POOR_FIT:
         return str(data.get("reason"))
     known = set(fit.law.inputs["batch"])
-    sizes, seconds, devices = [], [], []
+    sizes, seconds, devices, errors = [], [], [], []
     for size in sorted(size for size in batch_sizes if float(size) in known):
         try:
             layout, _ = layout_for(recipe, size, speeds)
@@ -98,25 +98,29 @@ def way_to_target(
         sizes.append(size)
         seconds.append(layout.global_batch_size / speed)
         devices.append(layout.world_size)
+        errors.append(speeds.log_error(layout))
     if not sizes:
         return "Steps to the target loss are known at no batch size whose best LR was located."
     pareto = pareto_front(fit, sizes, seconds, devices=devices)
     objective = "time" if target.objective == "loss" else target.objective
     batch, each, ranks = (np.array(values, dtype=np.float64) for values in (sizes, seconds, devices))
 
-    def weigh(steps: FloatArray) -> FloatArray:
+    def weigh(steps: FloatArray, step_seconds: FloatArray) -> FloatArray:
         if objective == "time_price":
-            return np.asarray(steps * (batch + (target.time_price or 0.0) * each))
-        return np.asarray(steps * each * (ranks if objective == "cost" else 1.0))
+            return np.asarray(steps * (batch + (target.time_price or 0.0) * step_seconds))
+        return np.asarray(steps * step_seconds * (ranks if objective == "cost" else 1.0))
 
-    weighed = weigh(fit.predict(batch)[0])
+    weighed = weigh(fit.predict(batch)[0], each)
     best = int(np.argmin(weighed))
+    draws = fit.draws(batch)
+    # Near the best one batch sizes differ by less than a step is timed to, which the law's draws do not know.
+    timed = each * np.exp(np.array(errors) * np.random.default_rng(0).standard_normal(draws.shape))
     return WayToTarget(
         target=float(data["target"]),
         objective=objective,
         pareto=pareto,
         batch_size=sizes[best],
-        share=float(np.mean(np.argmin(weigh(fit.draws(batch)), axis=1) == best)),
+        share=float(np.mean(np.argmin(weigh(draws, timed), axis=1) == best)),
         weighed=tuple(weighed.tolist()),
     )
 

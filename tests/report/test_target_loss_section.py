@@ -47,7 +47,7 @@ def finding(**changes: object) -> Finding:
     )
 
 
-def throughput() -> Finding:
+def throughput(half: float | None = None) -> Finding:
     rows = [
         {
             "per_device_batch_size": size,
@@ -55,6 +55,8 @@ def throughput() -> Finding:
             "num_nodes": 1,
             "global_batch_size": size,
             "examples_per_second": size / (3e-3 + 4e-5 * size),
+            **({} if half is None else {"lo": size / (3e-3 + 4e-5 * size) / half}),
+            **({} if half is None else {"hi": size / (3e-3 + 4e-5 * size) * half}),
         }
         for size in SIZES
     ]
@@ -111,6 +113,18 @@ def test_a_price_of_time_moves_the_point_and_leaves_the_front() -> None:
     assert isinstance(way, WayToTarget)
     expected = [30 * (1 + 128 / size) * (size + 5000 * (3e-3 + 4e-5 * size)) for size in SIZES]
     assert way.weighed == pytest.approx(expected, rel=0.03)
+
+
+def test_the_share_of_the_best_one_knows_how_well_steps_were_timed() -> None:
+    recipe, data, view = Recipe.model_validate(PLAIN), finding().data["target_loss"], context(finding()).view
+    shares = []
+    for half in (1.0001, 1.1):
+        way = way_to_target(recipe, data, SIZES, Speeds.of([throughput(half)], view))
+        assert isinstance(way, WayToTarget) and way.batch_size == 128
+        shares.append(way.share)
+    # Batch 64 takes 90 x 5.56 / (60 x 8.12) = 1.027 times as long; the log of the ratio has an error of 0.069.
+    assert shares[0] > 0.9
+    assert 0.5 < shares[1] < 0.8
 
 
 def test_a_refusal_is_said_with_what_would_tell() -> None:

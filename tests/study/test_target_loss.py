@@ -146,9 +146,17 @@ def test_the_two_questions_are_answered_apart(folder: Path) -> None:
 def test_a_loss_that_too_few_batch_sizes_reach_is_refused_with_one_that_they_do(folder: Path) -> None:
     finding, found = answered(folder, objective="time", loss=0.6)
     data = finding.data["target_loss"]
-    assert data["fit"] is None and "0 of 5 batch sizes come down to loss 0.6" in data["reason"]
-    assert "or name a loss that more reach, such as 0.95" in data["needs"]
+    assert data["fit"] is None and "0 of 5 batch sizes are seen to come down to loss 0.6, and" in data["reason"]
+    assert "or name a higher target.loss, such as 0.95" in data["needs"]
     assert "The choice is by time at equal examples" in " ".join(found.reasons)
+
+
+def test_a_loss_that_runs_begin_below_asks_for_a_lower_one(folder: Path) -> None:
+    finding, _ = answered(folder, loss=2.0)
+    data = finding.data["target_loss"]
+    assert data["fit"] is None
+    assert "0 of 5 batch sizes are seen to come down to loss 2, 5 are there at their first validation" in data["reason"]
+    assert data["needs"].startswith("name a lower target.loss, such as 0.95")
 
 
 @pytest.fixture(scope="module")

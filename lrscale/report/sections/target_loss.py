@@ -106,12 +106,13 @@ class TargetLossSection(AbstractSection):
             tables=tuple(tables),
             notes=(way,) if isinstance(way, str) and way != reason else (),
             method=(
-                "Steps = S_min + E_min / batch on log steps (McCandlish et al. 2018, arXiv:1812.06162), the LR tuned "
-                "at each batch size (Shallue et al. 2018, arXiv:1811.03600). Steps are read where the smoothed "
-                "validation loss of a run under a constant LR comes down to the loss; runs that do not are one-sided "
-                "terms. A run that decays its LR would reach a lower loss in the same steps: compare batch sizes "
-                "here, not losses with other schedules. The time of a step is measured, and its error is left out. "
-                "This is another question than the lowest loss at equal examples."
+                "Steps = S_min + E_min / batch on log steps (McCandlish et al. 2018, arXiv:1812.06162), the LR "
+                "tuned at each batch size (Shallue et al. 2018, arXiv:1811.03600). Steps are read where the "
+                "smoothed validation loss of a run under a constant LR comes down to the loss; runs that do not are "
+                "one-sided terms. A run that decays its LR would reach a lower loss in the same steps: compare "
+                "batch sizes here, not losses with other schedules. Intervals are those of the steps; the error of "
+                "the step times counts in how often the best one is the best. This is another question than the "
+                "lowest loss at equal examples."
             ),
         )
 

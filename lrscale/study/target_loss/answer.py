@@ -113,13 +113,7 @@ def _answer(context: Context, by_batch: Mapping[int, Sequence[Trial]]) -> tuple[
     data |= {"target": target, "runs": [_row(run) for run in runs]}
     reached = {run.curve.batch_size for run in runs if run.reached}
     if len(reached) < FEWEST_BATCHES:
-        known = "" if common is None else f", or name a loss that more reach, such as {common:.4g}"
-        return _refused(
-            data,
-            f"{len(reached)} of {len(curves)} batch sizes come down to loss {target:.4g}, and the law takes "
-            f"{FEWEST_BATCHES}",
-            f"lengthen experiments.scaling.horizon{known}",
-        )
+        return _refused(data, *_too_few(runs, reached, target, common))
     fit = fit_steps_to_target(
         [run.curve.batch_size for run in runs],
         [run.crossing.step or math.nan for run in runs],
@@ -156,6 +150,20 @@ def _unanswerable(recipe: Recipe, by_batch: Mapping[int, Sequence[Trial]]) -> tu
             "add batch sizes to experiments.scaling.batch_sizes",
         )
     return None
+
+
+def _too_few(runs: Sequence[Run], reached: set[int], target: float, common: float | None) -> tuple[str, str]:
+    sizes = {run.curve.batch_size for run in runs}
+    begin = {run.curve.batch_size for run in runs if run.crossing.status is FitStatus.CENSORED_LOW} - reached
+    low = f", {len(begin)} are there at their first validation" if begin else ""
+    reason = (
+        f"{len(reached)} of {len(sizes)} batch sizes are seen to come down to loss {target:.4g}{low}, and the "
+        f"law takes {FEWEST_BATCHES}"
+    )
+    other = "" if common is None else f", such as {common:.4g}"
+    if begin:
+        return reason, f"name a lower target.loss{other}"
+    return reason, f"lengthen experiments.scaling.horizon, or name a higher target.loss{other}"
 
 
 def _refused(data: dict[str, Any], reason: str, needs: str) -> tuple[dict[str, Any], list[Check]]:

@@ -177,9 +177,9 @@ def to_target_sentence(way: WayToTarget, target: Target) -> str:
     best = {"time": "is the fastest", "cost": "costs least", "time_price": "is the best"}[way.objective]
     price = f" at {target.time_price:g} examples for a second" if way.objective == "time_price" else ""
     ends = point.seconds.interval
-    known = (
-        "" if ends is None or ends.lo is None or ends.hi is None else f" (95 % {clock(ends.lo)} to {clock(ends.hi)})"
-    )
+    known = ""
+    if ends is not None and ends.lo is not None and ends.hi is not None:
+        known = f" ({100 * ends.confidence:g} % {clock(ends.lo)} to {clock(ends.hi)})"
     value = {one: float(getattr(point, one).value) for one in ("steps", "seconds", "examples")}
     sizes = [one.batch_size for one in way.pareto.points]
     beyond = {sizes[0]: "smallest", sizes[-1]: "largest"}.get(point.batch_size) if len(sizes) > 1 else None
@@ -199,6 +199,6 @@ def _other_lr(cell: Cell, data: Mapping[str, Any]) -> tuple[str, ...]:
     if not outside:
         return ()
     return (
-        f"The loss was reached soonest at peak LR {rate(outside[0])}; the LR named is the best one at the end of the "
-        "runs.",
+        f"These steps are those of peak LR {rate(outside[0])}, which reached the loss soonest; the LR named is the "
+        "best one at the end of the runs. Train at the former to stop at the loss.",
     )

@@ -99,8 +99,8 @@ def way_to_target(
         seconds.append(layout.global_batch_size / speed)
         devices.append(layout.world_size)
         errors.append(speeds.log_error(layout))
-    if not sizes:
-        return "Steps to the target loss are known at no batch size whose best LR was located."
+    if len(sizes) < 2:
+        return f"Steps to a loss leave no choice: the best LR was located at {len(sizes)} of the batch sizes they know."
     pareto = pareto_front(fit, sizes, seconds, devices=devices)
     objective = "time" if target.objective == "loss" else target.objective
     batch, each, ranks = (np.array(values, dtype=np.float64) for values in (sizes, seconds, devices))

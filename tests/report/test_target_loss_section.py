@@ -127,6 +127,12 @@ def test_the_share_of_the_best_one_knows_how_well_steps_were_timed() -> None:
     assert 0.5 < shares[1] < 0.8
 
 
+def test_one_located_batch_size_leaves_no_choice() -> None:
+    recipe, data, view = Recipe.model_validate(PLAIN), finding().data["target_loss"], context(finding()).view
+    way = way_to_target(recipe, data, [64], Speeds.of([throughput()], view))
+    assert isinstance(way, str) and "leave no choice: the best LR was located at 1 of" in way
+
+
 def test_a_refusal_is_said_with_what_would_tell() -> None:
     refused = finding(fit=None, reason="Steps to a target loss cannot be told: annealed.", needs="train at constant LR")
     made = card(context(refused))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lrscale.launch.progress import AbstractProgress
 from lrscale.laws.steps import StepsFit
 from lrscale.recipe import Recipe
 from lrscale.recommend import Recommendation, recommend
-from lrscale.store import StudyFolder, StudyView, Trajectory, TrialRecord, TrialSpec
+from lrscale.store import StudyFolder, StudyView, Trajectory, Trial, TrialRecord, TrialSpec
 from lrscale.store.trajectory import PARQUET_NAME
 from lrscale.study import Study
 from lrscale.study.finding import Finding
@@ -157,6 +157,27 @@ def test_a_loss_that_runs_begin_below_asks_for_a_lower_one(folder: Path) -> None
     assert data["fit"] is None
     assert "0 of 5 batch sizes are seen to come down to loss 2, 5 are there at their first validation" in data["reason"]
     assert data["needs"].startswith("name a lower target.loss, such as 0.95")
+
+
+def refusal(folder: Path, change: Callable[[Trial], Trial], load: Callable[[str], Trajectory] | None = None) -> str:
+    asked, stored = recipe(), StudyView.of(StudyFolder(folder))
+    view = StudyView({name: change(one) for name, one in stored.trials.items()}, load or stored.load_trajectory)
+    (finding,) = Study(asked, StudyFolder(folder)).analyse(view)
+    assert finding.data["target_loss"]["fit"] is None
+    return str(finding.data["target_loss"]["reason"])
+
+
+def test_trials_without_validations_are_refused(folder: Path) -> None:
+    assert "a trial has 0 validations" in refusal(folder, lambda trial: trial, lambda _: Trajectory())
+
+
+def test_batch_sizes_none_of_whose_trials_completed_do_not_count(folder: Path) -> None:
+    def diverge(trial: Trial) -> Trial:
+        if trial.spec.global_batch_size == 16:
+            return trial
+        return Trial(trial.spec, dataclasses.replace(trial.record, status="diverged", final_loss=None))
+
+    assert "1 batch sizes have trials that completed" in refusal(folder, diverge)
 
 
 @pytest.fixture(scope="module")

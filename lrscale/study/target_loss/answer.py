@@ -89,11 +89,18 @@ def _answer(context: Context, by_batch: Mapping[int, Sequence[Trial]]) -> tuple[
         "fit": None,
         "runs": [],
     }
-    refusal = _unanswerable(recipe, by_batch)
+    refusal = _incomparable(recipe)
     if refusal is not None:
         return _refused(data, *refusal)
-    curves = {size: read_curves(trials, context.view.load_trajectory) for size, trials in by_batch.items()}
-    fewest = min((curve.steps.size for some in curves.values() for curve in some), default=0)
+    read = {size: read_curves(trials, context.view.load_trajectory) for size, trials in by_batch.items()}
+    curves = {size: some for size, some in read.items() if some}
+    if len(curves) < FEWEST_BATCHES:
+        return _refused(
+            data,
+            f"{len(curves)} batch sizes have trials that completed, and the law of the steps takes {FEWEST_BATCHES}",
+            "add batch sizes to experiments.scaling.batch_sizes, or see why their trials ended",
+        )
+    fewest = min(curve.steps.size for some in curves.values() for curve in some)
     if fewest < FEWEST_VALIDATIONS:
         return _refused(
             data,
@@ -133,7 +140,7 @@ def _answer(context: Context, by_batch: Mapping[int, Sequence[Trial]]) -> tuple[
     return data, [*checks, *_warnings(curves, runs, target)]
 
 
-def _unanswerable(recipe: Recipe, by_batch: Mapping[int, Sequence[Trial]]) -> tuple[str, str] | None:
+def _incomparable(recipe: Recipe) -> tuple[str, str] | None:
     settings = recipe.experiments.scaling
     assert settings is not None
     if not _is_comparable(recipe):
@@ -143,11 +150,6 @@ def _unanswerable(recipe: Recipe, by_batch: Mapping[int, Sequence[Trial]]) -> tu
             f"the trials follow {name}, built for their whole length: a loss on the way is not what a run that ends "
             "there would reach, so that steps to a loss cannot be read off them",
             "run scaling under a constant LR in a study of its own: --set experiments.scaling.schedule=constant",
-        )
-    if len(by_batch) < FEWEST_BATCHES:
-        return (
-            f"{len(by_batch)} batch sizes have trials, and the law of the steps takes {FEWEST_BATCHES}",
-            "add batch sizes to experiments.scaling.batch_sizes",
         )
     return None
 

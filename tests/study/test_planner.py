@@ -94,6 +94,20 @@ def test_the_smoothed_choice_is_better_than_the_luckiest_run() -> None:
     assert np.mean(smoothed) < 0.75 * np.mean(luckiest)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_only_a_setting_that_was_trained_is_named_even_where_noise_points_beyond(seed: int) -> None:
+    # Flat within the noise up to a wall: the smoothed loss may fall beyond the last run, and training diverges there.
+    def cliff(lr: float, batch: float) -> float:
+        return 4.0 if lr > 8e-3 else 0.002 * math.log(batch / 64) ** 2 - 0.004 * math.log(lr)
+
+    planner, rng = Planner(LATTICE, seed=seed), np.random.default_rng(seed)
+    runs = [(5e-4, 32), (1e-3, 128), (1.4e-3, 64), (2e-3, 32), (2.8e-3, 64), (4e-3, 128), (5.6e-3, 64), (4e-3, 256)]
+    for lr, batch in runs:
+        planner.tell(lr, batch, cliff(lr, batch) + 0.02 * rng.standard_normal())
+    lr, _ = planner.recommend()
+    assert lr < 8e-3
+
+
 def test_the_interval_of_the_best_lr_covers_it_and_the_regret_is_no_understatement() -> None:
     rng = np.random.default_rng(5)
     covered, expected, real = 0, [], []

@@ -170,7 +170,9 @@ class Planner:
         if not np.isfinite(losses).any():
             return int(np.argmin(self._logs[:, 0]))
         if posterior is not None and self._noisy(posterior):
-            return int(np.argmin(posterior.mean + CAUTION * posterior.sd))
+            # Only what was trained is named: beyond it a wall may stand that no run has met.
+            tried = sorted(set(self._rows))
+            return tried[int(np.argmin((posterior.mean + CAUTION * posterior.sd)[tried]))]
         # A setting with replicates counts with their mean: the luckiest of them is no measurement of it.
         rows = sorted(set(self._rows))
         means = [np.mean(losses[[place for place, row in enumerate(self._rows) if row == one]]) for one in rows]

@@ -165,6 +165,15 @@ def test_a_flat_loss_has_no_choice_and_no_error() -> None:
     assert planner.recommend()[1] in BATCHES
 
 
+def test_a_setting_that_diverged_under_one_seed_is_named_after_those_that_never_did() -> None:
+    planner = Planner(LATTICE, replicates=True)
+    planner.tell(3.2e-3, 64, 1.0)
+    planner.tell(3.2e-3, 64, None)
+    assert planner.recommend() == pytest.approx((3.2e-3, 64))
+    planner.tell(8e-4, 64, 1.2)
+    assert planner.recommend() == pytest.approx((8e-4, 64))
+
+
 def test_contradictory_losses_of_one_setting_are_noise() -> None:
     planner = Planner(LATTICE)
     for loss in (0.5, 0.9, 0.7, 0.45, 0.95):
@@ -221,3 +230,11 @@ def test_an_empty_or_negative_space_is_refused() -> None:
         Space(np.empty((0, 2)))
     with pytest.raises(LrscaleError, match="no setting"):
         Space(np.array([(-1e-3, 8.0)]))
+    with pytest.raises(LrscaleError, match="no setting"):
+        Planner(LATTICE).tell(0.0, 64, 1.0)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"lr_factor": 0.5}, {"batch_size": 0.0}, {"best_batch_factor": 0.0}])
+def test_a_belief_that_is_none_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(LrscaleError, match=next(iter(wrong))):
+        Belief(**wrong)

@@ -6,40 +6,42 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from scipy.special import ndtr
 
-from lrscale.study.planner.hypothesis import kernel
+from lrscale.study.planner.acquisition import expected_gain, wide_gain
+from lrscale.study.planner.outlook import Outlook
 from lrscale.study.planner.posterior import Posterior
 from lrscale.study.planner.prior import BasinBank, Belief
-from lrscale.study.planner.space import FloatArray, HasPoints, Space
+from lrscale.study.planner.space import BoolArray, FloatArray, HasPoints, Space
 
 MEMBERS = 3000
+"""Basins of the prior: as many as keep a run of 120 settings at some 20 ms."""
 STARTS = ((0.35, 0.35), (0.65, 0.65), (0.9, 0.5), (0.5, 0.1), (0.1, 0.5))
 """First settings, as shares of the box in ln LR and ln batch. Two runs must be there before anything is learned; the
-others are for runs side by side."""
+others are for runs side by side, and lie where an optimum at an edge is seen."""
 NOISY = 1.5
 """Noise of a run, in units of the scale of the losses, from which on a smoothed choice is named. Below it the best
-measured setting is better than the best expected one; above it that is the luckiest run."""
+measured setting is better than the best expected one; above it that is the luckiest run. Chosen by replaying published
+sweeps with and without added noise (docs/methods.md)."""
 CAUTION = 0.2
-"""Standard deviations of the expected loss that a smoothed choice adds to it."""
+"""Standard deviations of the expected loss that a smoothed choice adds to it; between 0 and 0.3 the replays agree."""
 SPENT = 0.02
-"""Expected improvement in z below which the basins have nothing left to try, and a wider doubt takes over."""
-WIDE_SD, WIDE_SHARE = 0.8, 0.45
-"""Standard deviation in z and length scales, as shares of the box, of that doubt."""
+"""Expected improvement in z below which the basins have nothing left to try, and a wider doubt takes over: 2 % of the
+difference of losses that counts."""
 HOPELESS = 1e-3
 """Expected improvement in z under that doubt below which another setting is not worth a run."""
 LEADING = 3
 """Settings among which further seeds are spent."""
 DIVERGED = 3.0
-"""Excess of a diverged run against the worst that ended."""
+"""Excess of a diverged run against the worst that ended. How bad it is tells nothing, so any factor above 1 will do."""
 BELIEVED_APART = 1.0
-"""Distance of the second start from the first, in ln, where a belief gives the first."""
-LEAST = 0.05
-"""Lowest ratio of losses whose logarithm is taken."""
+"""Distance of the second start from the first, in ln, where a belief gives the first: nearer ones say less."""
 DRAWS = 400
+"""Surfaces behind an interval: its ends are each the tenth from outside."""
+TAIL = 0.025
+"""Share of the draws beyond either end of a 95 % interval."""
 
 
 @final
@@ -61,7 +63,7 @@ class Choice:
     sigma: float
     """Standard deviation of a run at equal setting, as far as the runs tell."""
     smoothed: bool
-    """Whether the noise decided for the best expected setting in place of the best measured one."""
+    """Whether noise decided for the lowest expected loss of the trained settings, not for the lowest measured one."""
 
 
 @final
@@ -103,6 +105,8 @@ class Planner:
         self._rows: list[int] = []
         self._losses: list[float] = []
         self._open: list[int] = []
+        self._posterior: Posterior | None = None
+        """Of the runs that were told."""
 
     @property
     def told(self) -> int:
@@ -119,41 +123,65 @@ class Planner:
         """Take the loss of a run; of None, NaN or infinity it diverged.
 
         The setting need not be one that was asked for: the nearest of the space is taken.
+
+        Raises
+        ------
+        LrscaleError
+            For an LR or a batch size that is not positive.
         """
         row = self.space.nearest(lr, batch_size)
         if self._open:
             self._open.remove(row if row in self._open else self._open[0])
         self._rows.append(row)
         self._losses.append(math.nan if loss is None or not math.isfinite(loss) else float(loss))
+        self._posterior = None
 
     def recommend(self) -> tuple[float, float]:
         """Return (LR, batch size) to name now; before the first run that ended, the lowest LR of the space."""
-        row = self._named(self._posterior())
+        row = self._named(self._known())
         return float(self.space.points[row, 0]), float(self.space.points[row, 1])
+
+    def outlook(self) -> Outlook | None:
+        """Return what is expected of every setting, or None before two runs have ended with different losses.
+
+        Examples
+        --------
+        >>> planner = Planner(Space.lattice((1e-3, 4e-3), [16, 64]))
+        >>> planner.outlook() is None
+        True
+        >>> for lr, loss in ((1e-3, 2.0), (4e-3, 3.0)):
+        ...     planner.tell(lr, 16, loss)
+        >>> outlook = planner.outlook()
+        >>> outlook.mean.shape, outlook.draws.shape, bool(outlook.mean[0] < outlook.mean[4])
+        ((10,), (400, 10), True)
+        """
+        posterior = self._known()
+        if posterior is None:
+            return None
+        lowest = float(np.nanmin(self._losses))
+        draws = posterior.draw(DRAWS, np.random.default_rng([self._rng_seed, self.told]))
+        return Outlook(mean=lowest + posterior.mean, sd=posterior.sd, draws=lowest + draws)
 
     def choice(self) -> Choice | None:
         """Return the setting to name with its intervals, or None before two runs have ended with different losses."""
-        posterior = self._posterior()
-        if posterior is None:
+        posterior, outlook = self._known(), self.outlook()
+        if posterior is None or outlook is None:
             return None
         row = self._named(posterior)
-        drawn = posterior.draw(DRAWS, np.random.default_rng([self._rng_seed, self.told]))
-        best = drawn.argmin(axis=1)
-        lowest = float(np.nanmin(self._losses))
-        ends = np.quantile(self._logs[best, 0], [0.025, 0.975])
-        half = self._half_step()
-        lo, hi = np.quantile(drawn[:, row], [0.025, 0.975])
+        here, half = outlook.draws[:, row], self._half_step()
+        lr_lo, lr_hi = np.quantile(self._logs[outlook.draws.argmin(axis=1), 0], [TAIL, 1 - TAIL])
+        lo, hi = np.quantile(here, [TAIL, 1 - TAIL])
         return Choice(
             lr=float(self.space.points[row, 0]),
             batch_size=float(self.space.points[row, 1]),
-            loss=lowest + float(posterior.mean[row]),
-            loss_lo=lowest + float(lo),
-            loss_hi=lowest + float(hi),
-            lr_lo=math.exp(ends[0] - half),
-            lr_hi=math.exp(ends[1] + half),
-            regret=float(np.mean(drawn[:, row] - drawn.min(axis=1))),
+            loss=float(outlook.mean[row]),
+            loss_lo=float(lo),
+            loss_hi=float(hi),
+            lr_lo=math.exp(lr_lo - half),
+            lr_hi=math.exp(lr_hi + half),
+            regret=float(np.mean(here - outlook.draws.min(axis=1))),
             sigma=posterior.sigma,
-            smoothed=self._noisy(posterior),
+            smoothed=_is_noisy(posterior),
         )
 
     def _half_step(self) -> float:
@@ -161,70 +189,58 @@ class Planner:
         apart = np.diff(np.unique(self._logs[:, 0]))
         return float(np.median(apart)) / 2 if apart.size else 0.0
 
-    @staticmethod
-    def _noisy(posterior: Posterior) -> bool:
-        return posterior.sigma > NOISY * posterior.scale
-
     def _named(self, posterior: Posterior | None) -> int:
         losses = np.array(self._losses)
         if not np.isfinite(losses).any():
             return int(np.argmin(self._logs[:, 0]))
-        if posterior is not None and self._noisy(posterior):
-            # Only what was trained is named: beyond it a wall may stand that no run has met.
-            tried = sorted(set(self._rows))
+        # Only what was trained is named: beyond it a wall may stand that no run has met.
+        tried = sorted(set(self._rows))
+        if posterior is not None and _is_noisy(posterior):
             return tried[int(np.argmin((posterior.mean + CAUTION * posterior.sd)[tried]))]
         # A setting with replicates counts with their mean: the luckiest of them is no measurement of it.
-        rows = sorted(set(self._rows))
-        means = [np.mean(losses[[place for place, row in enumerate(self._rows) if row == one]]) for one in rows]
-        return rows[int(np.nanargmin(means))]
+        own = [losses[np.array(self._rows) == row] for row in tried]
+        mean = [float(np.nanmean(some)) if np.isfinite(some).any() else math.inf for some in own]
+        diverged = [int(np.isnan(some).sum()) for some in own]
+        return min(zip(diverged, mean, tried, strict=True))[-1]
 
-    def _posterior(self, beside: Sequence[int] = (), expected: FloatArray | None = None) -> Posterior | None:
+    def _known(self) -> Posterior | None:
+        if self._posterior is None:
+            self._posterior = self._after()
+        return self._posterior
+
+    def _after(self, beside: Sequence[int] = (), expected: FloatArray | None = None) -> Posterior | None:
+        """Return the posterior of the runs, as if others had ended with losses of that much above the lowest."""
         losses = np.array(self._losses)
         if np.isfinite(losses).sum() < 2 or np.nanmax(losses) <= np.nanmin(losses):
             return None
         excess = losses - np.nanmin(losses)
         excess = np.where(np.isnan(excess), DIVERGED * np.nanmax(excess), excess)
-        rows = np.array([*self._rows, *beside])
         if expected is not None:
             # A lower expectation than any run would move the zero of the others.
             excess = np.concatenate([excess, np.maximum(expected, 0)])
-        return Posterior(self._surfaces, self._logs, rows, excess)
+        return Posterior(self._surfaces, self._logs, np.array([*self._rows, *beside]), excess)
 
     def _next(self) -> int:
-        posterior = self._posterior()
+        posterior = self._known()
         free = np.ones(len(self._logs), dtype=bool)
         free[[*self._rows, *self._open]] = False
         if posterior is None:
             return self._start(free)
         if self._open:
             # Runs that are on their way count as ended where they are expected to end.
-            believed = self._posterior(self._open, posterior.mean[self._open])
-            posterior = believed if believed is not None else posterior
-        noisy = self._noisy(posterior)
+            posterior = self._after(self._open, posterior.mean[self._open]) or posterior
+        noisy = _is_noisy(posterior)
         if not free.any() or (self._replicates and noisy):
             free[:] = True
-        seen = posterior.mean[self._rows].min()
+        seen = float(posterior.mean[self._rows].min())
         best = seen if noisy else min(seen, 0.0)
-        gain = posterior.weights @ _improvement(
-            _z(best, posterior.scale),
-            _z(posterior.means, posterior.scale),
-            posterior.sds / np.maximum(posterior.scale + posterior.means, LEAST * posterior.scale),
-        )
+        gain = expected_gain(posterior, best)
         if gain[free].max() < SPENT and not noisy:
-            gain = self._wide(_z(posterior.mean, posterior.scale) - _z(best, posterior.scale))
+            done = self._logs[[*self._rows, *self._open]]
+            gain = wide_gain(posterior, best, self._logs, done, self.space.log_box)
             if self._replicates and gain[free].max() < HOPELESS:
                 return self._again(posterior)
-        return int(np.argmax(np.where(free, gain, -np.inf)))
-
-    def _wide(self, expected: FloatArray) -> FloatArray:
-        # The same surface under a process that knows no basins: what they rule out may still be there.
-        lo, hi = self.space.log_box
-        lengths = WIDE_SHARE * np.maximum(hi - lo, 1e-9)
-        done = self._logs[[*self._rows, *self._open]]
-        covariance = kernel(done, done, lengths) + 1e-4 * np.eye(len(done))
-        known = np.linalg.solve(np.linalg.cholesky(covariance), kernel(done, self._logs, lengths))
-        sd = WIDE_SD * np.sqrt(np.maximum(1 - (known**2).sum(axis=0), 1e-12))
-        return _improvement(0.0, expected, sd)
+        return _lowest(-gain, free)
 
     def _again(self, posterior: Posterior) -> int:
         # Nothing else is worth a run: another seed of a leading setting shows the noise, which single runs hide.
@@ -232,7 +248,7 @@ class Planner:
         leading = sorted(set(self._rows), key=lambda row: float(posterior.mean[row]))[:LEADING]
         return min(leading, key=lambda row: runs[row])
 
-    def _start(self, free: FloatArray) -> int:
+    def _start(self, free: BoolArray) -> int:
         """Return a first setting: inside the box, where the belief points, and below what diverged."""
         lo, hi = self.space.log_box
         share = np.array(STARTS[min(len(self._rows) + len(self._open), len(STARTS) - 1)])
@@ -241,27 +257,21 @@ class Planner:
         if diverged:
             lowest = self._logs[diverged, 0].min()
             wanted[0] = min(wanted[0], (lowest + self._logs[:, 0].min()) / 2)
-        elif self._belief.lr is not None or self._belief.best_batch_factor is not None:
+        elif self._belief.is_held:
             expected = np.log1p(self._surfaces).mean(axis=0)
-            for row in [*self._rows, *self._open]:
-                expected = expected + 1e3 * (np.abs(self._logs - self._logs[row]).max(axis=1) < BELIEVED_APART)
-            return int(np.argmin(np.where(free, expected, np.inf))) if free.any() else int(np.argmin(expected))
-        away = ((self._logs - wanted) ** 2).sum(axis=1)
-        return int(np.argmin(np.where(free, away, np.inf) if free.any() else away))
+            taken = self._logs[[*self._rows, *self._open]]
+            near = (np.abs(self._logs[:, None] - taken[None]).max(axis=2) < BELIEVED_APART).any(axis=1)
+            return _lowest(expected, free & ~near if (free & ~near).any() else free)
+        return _lowest(((self._logs - wanted) ** 2).sum(axis=1), free)
 
 
-def _z(excess: FloatArray | float, scale: float) -> FloatArray:
-    z: FloatArray = np.log(np.maximum(1 + np.asarray(excess) / scale, LEAST))
-    return z
+def _is_noisy(posterior: Posterior) -> bool:
+    return posterior.sigma > NOISY * posterior.scale
 
 
-def _improvement(best: FloatArray | float, mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """Return the expected improvement on `best` of a normal variable (Jones et al. 1998)."""
-    ahead = best - mean
-    score = ahead / np.maximum(sd, 1e-12)
-    density = np.exp(-(score**2) / 2) / math.sqrt(2 * math.pi)
-    gain: FloatArray = ahead * ndtr(score) + sd * density
-    return gain
+def _lowest(values: FloatArray, among: BoolArray) -> int:
+    """Return the row of the lowest value among some, or among all where there are none."""
+    return int(np.argmin(np.where(among, values, np.inf) if among.any() else values))
 
 
 def make(space: HasPoints, budget: int, seed: int) -> Planner:
@@ -277,5 +287,4 @@ def make(space: HasPoints, budget: int, seed: int) -> Planner:
         Makes it repeatable.
     """
     del budget
-    points: Any = space.points
-    return Planner(Space(np.asarray(points, dtype=np.float64)), seed=seed)
+    return Planner(Space(space.points), seed=seed)

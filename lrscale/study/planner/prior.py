@@ -9,16 +9,19 @@ Each member is a surface of excess loss with its minimum near 0, of shape only: 
 - on some members a wall, where training diverges a factor of 3 to 50 above the best LR,
 - a ceiling: how bad a hopeless run is.
 
-The spreads are wide on purpose. They are in natural logarithms of LR and batch size, so that units do not matter.
+The spreads are judgement, and wide on purpose. They are in natural logarithms of LR and batch size, so that units do
+not matter. Only the share about the middle of the box was chosen by replaying published sweeps (docs/methods.md).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
+from lrscale.errors import LrscaleError
 from lrscale.laws.lr_slice.basin import basin
 from lrscale.study.planner.space import FloatArray, Space
 
@@ -28,7 +31,8 @@ BATCH_SLACK = 2.0
 """How far outside the box the best batch size may lie: a factor of 7."""
 KNEE_SLACK = 1.5
 LOW_EXPONENT, HIGH_EXPONENT, EXPONENT_SD = 0.5, 1.0, 0.4
-"""Medians and log standard deviation of the slice's exponents below and above the best LR."""
+"""Medians and log standard deviation of the slice's exponents below and above the best LR. Both are 1 in the convex
+bound (Schaipp et al. 2025, arXiv:2501.18965), and the side towards divergence is the steeper one."""
 BATCH_WEIGHT, BATCH_WEIGHT_SD = 0.5, 1.0
 """Median and log standard deviation of the curvature along the batch size against that along the LR."""
 BATCH_EXPONENTS = (0.4, 0.5)
@@ -61,12 +65,32 @@ class Belief:
         Where `lr` was found; with `best_batch_factor` also the batch size expected to be best.
     best_batch_factor : float or None, optional
         One standard deviation of the best batch size, as a factor. Default None: nothing is believed of it.
+
+    Raises
+    ------
+    LrscaleError
+        For an LR or batch size that is not positive, or a factor below 1.
     """
 
     lr: float | None = None
     lr_factor: float = 2.0
     batch_size: float | None = None
     best_batch_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise LrscaleError(f"a belief has {name} {value}", hint="use a positive number")
+        for name in ("lr_factor", "best_batch_factor"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value < math.inf:
+                raise LrscaleError(f"a belief has {name} {value}", hint="use a factor of at least 1")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether anything is believed."""
+        return self.lr is not None or (self.batch_size is not None and self.best_batch_factor is not None)
 
 
 @final

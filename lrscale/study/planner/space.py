@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lrscale.errors import LrscaleError
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 class HasPoints(Protocol):
@@ -107,6 +108,14 @@ class Space:
         return box
 
     def nearest(self, lr: float, batch_size: float) -> int:
-        """Return the row of the point that is nearest in logarithms."""
+        """Return the row of the point that is nearest in logarithms.
+
+        Raises
+        ------
+        LrscaleError
+            For an LR or a batch size that is not positive.
+        """
+        if not (0 < lr < math.inf and 0 < batch_size < math.inf):
+            raise LrscaleError(f"LR {lr:g} at batch {batch_size:g} is no setting", hint="use positive numbers")
         away = self.logs - np.log([lr, batch_size])
         return int(np.argmin((away**2).sum(axis=1)))

@@ -99,7 +99,7 @@ def advise(question: Question, runs: tuple[Run, ...], asks: int) -> Advice:
 @lru_cache(maxsize=8)
 def outlook(question: Question, runs: tuple[Run, ...]) -> Outlook | None:
     """Return what is expected of every setting of a question."""
-    return Outlook.of(question.planner(runs))
+    return question.planner(runs).outlook()
 
 
 @final
@@ -177,8 +177,9 @@ def follow(context: Context) -> Course:
             longer = question.ladder.extended(advise(question, runs, asks).named[0])
             question = question if longer is None else dataclasses.replace(question, ladder=longer)
         advice = advise(question, runs, asks)
-        if is_sure(setup, question, runs, advice) or asks == 0:
-            ended = "sure" if is_sure(setup, question, runs, advice) else "spent"
+        sure = is_sure(setup, question, runs, advice)
+        if sure or asks == 0:
+            ended = "sure" if sure else "spent"
             break
         new = _round(question, runs, advice, wanted, left)
         wanted |= {key: setup.spec(context, *key) for key in new}

@@ -46,11 +46,6 @@ class WayToTarget:
         """The best one's point."""
         return next(point for point in self.pareto.points if point.batch_size == self.batch_size)
 
-    @property
-    def fastest(self) -> ParetoPoint:
-        """The point of the least time."""
-        return min(self.pareto.points, key=lambda point: point.seconds.value or 0.0)
-
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return {

@@ -92,11 +92,12 @@ def _sentence(cell: NoiseScaleCell, chosen: Mapping[int, NoiseScaleCell]) -> str
 
 def _apart(one: NoiseScale, other: NoiseScale) -> bool:
     """Whether the intervals of two numbers have nothing in common."""
-    ends = [(each.interval.lo, each.interval.hi) for each in (one, other) if each.interval is not None]
-    if len(ends) < 2 or any(end is None for pair in ends for end in pair):
+    first, second = one.interval, other.interval
+    if first is None or second is None:
         return False
-    (lo, hi), (other_lo, other_hi) = ends
-    return bool(hi < other_lo or other_hi < lo)  # type: ignore[operator]  # no end is None here
+    if first.lo is None or first.hi is None or second.lo is None or second.hi is None:
+        return False
+    return first.hi < second.lo or second.hi < first.lo
 
 
 def _said(one: NoiseScale, scope: str) -> str:

@@ -128,16 +128,14 @@ def _answer(context: Context, by_batch: Mapping[int, Sequence[Trial]]) -> tuple[
         seed=[run.curve.seed for run in runs],
     )
     data |= {"fit": fit.to_dict(), "reason": _sentence(fit, target, runs)}
-    status = "INFO" if fit.status in (FitStatus.OK, FitStatus.CENSORED_HIGH, FitStatus.CENSORED_LOW) else "WARNING"
-    checks = [
-        Check(
-            name="steps to a target loss",
-            status=status,  # type: ignore[arg-type]  # one of two statuses
-            sentence=data["reason"],
-            remedy=None if status == "INFO" else "add seeds, or batch sizes further apart",
-        )
-    ]
-    return data, [*checks, *_warnings(curves, runs, target)]
+    told = fit.status in (FitStatus.OK, FitStatus.CENSORED_HIGH, FitStatus.CENSORED_LOW)
+    check = Check(
+        name="steps to a target loss",
+        status="INFO" if told else "WARNING",
+        sentence=data["reason"],
+        remedy=None if told else "add seeds, or batch sizes further apart",
+    )
+    return data, [check, *_warnings(curves, runs, target)]
 
 
 def _incomparable(recipe: Recipe) -> tuple[str, str] | None:

@@ -38,12 +38,17 @@ class SyntheticLauncher(AbstractLauncher):
     ----------
     study : SyntheticStudy
         Its truth and noise; its own lists of trials are not used.
+    stop_after : int or None, optional
+        Trials whose records are handed on; the next one ends in a KeyboardInterrupt, as Ctrl-C would end it, its
+        trajectory written and its record not. Default None: all.
     """
 
-    def __init__(self, study: SyntheticStudy) -> None:
+    def __init__(self, study: SyntheticStudy, *, stop_after: int | None = None) -> None:
         super().__init__(LaunchSettings(root=Path()))
         self._study = study
+        self._stop_after = stop_after
         self.ran: list[str] = []
+        """Ids of the trials that have run, in their order."""
 
     @override
     def __enter__(self) -> SyntheticLauncher:
@@ -67,6 +72,8 @@ class SyntheticLauncher(AbstractLauncher):
             columns, status = _trajectory(self._study, request.spec, request.layout)
             pq.write_table(pa.table(columns), request.folder / PARQUET_NAME)
             self.ran.append(request.spec.trial_id)
+            if self._stop_after is not None and len(self.ran) > self._stop_after:
+                raise KeyboardInterrupt
             yield _record(self._study, request.spec, request.layout, columns, status)
 
     @override

@@ -106,27 +106,13 @@ def test_a_plan_is_a_pure_function_of_the_finished_trials(family: tuple[Path, Re
         assert again - set(kept), "something is missing, and it is asked for"
 
 
-class Interrupted(SyntheticLauncher):
-    """Ends after some trials, as Ctrl-C would."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__(SyntheticStudy())
-        self.after = after
-
-    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
-        for record in super().run(requests, progress):
-            if len(self.ran) > self.after:
-                raise KeyboardInterrupt
-            yield record
-
-
 def test_interrupted_within_its_rounds_it_ends_with_the_trials_of_an_undisturbed_one(
     family: tuple[Path, Recipe, Finding], tmp_path: Path
 ) -> None:
     folder, asked, finding = family
     for after in (0, 2, 5, 6, 11):
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, asked, Interrupted(after))
+            run(tmp_path, asked, SyntheticLauncher(SyntheticStudy(), stop_after=after))
     assert run(tmp_path, asked).to_dict() == finding.to_dict()
     assert StudyFolder(tmp_path).records() == StudyFolder(folder).records()
 

@@ -132,25 +132,10 @@ def test_seeds_that_shift_every_loss_change_neither_the_course_nor_the_name(tmp_
     assert named[0] == named[1]
 
 
-class Interrupted(SyntheticLauncher):
-    """Ends after some trials, as Ctrl-C would."""
-
-    def __init__(self, study: SyntheticStudy, after: int) -> None:
-        super().__init__(study)
-        self.after = after
-
-    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
-        """Yield until it is enough."""
-        for record in super().run(requests, progress):
-            if len(self.ran) > self.after:
-                raise KeyboardInterrupt
-            yield record
-
-
 def test_a_search_killed_again_and_again_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
     for after in (0, 2, 3, 1, 4):
         with pytest.raises(KeyboardInterrupt):
-            found(tmp_path, recipe(), Interrupted(SyntheticStudy(), after))
+            found(tmp_path, recipe(), SyntheticLauncher(SyntheticStudy(), stop_after=after))
     found(tmp_path, recipe())
     assert StudyFolder(tmp_path).records() == StudyFolder(finished).records()
     assert json.loads((tmp_path / "findings.json").read_text()) == json.loads((finished / "findings.json").read_text())

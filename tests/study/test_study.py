@@ -117,28 +117,13 @@ def test_a_second_run_runs_nothing_and_says_the_same(finished: tuple[Path, Synth
     assert (folder / "findings.json").read_text() == before
 
 
-class Interrupted(SyntheticLauncher):
-    """Ends after some trials, as Ctrl-C would."""
-
-    def __init__(self, study: SyntheticStudy, after: int) -> None:
-        super().__init__(study)
-        self.after = after
-
-    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
-        """Yield until it is enough."""
-        for record in super().run(requests, progress):
-            if len(self.ran) > self.after:
-                raise KeyboardInterrupt
-            yield record
-
-
 def test_a_study_interrupted_again_and_again_ends_with_the_records_of_an_undisturbed_one(
     finished: tuple[Path, SyntheticLauncher], tmp_path: Path
 ) -> None:
     asked = recipe()
     for after in (0, 3, 7, 20, 33):
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, asked, Interrupted(SyntheticStudy(), after))
+            run(tmp_path, asked, SyntheticLauncher(SyntheticStudy(), stop_after=after))
     run(tmp_path, asked, SyntheticLauncher(SyntheticStudy()))
     undisturbed = StudyFolder(finished[0]).records()
     assert StudyFolder(tmp_path).records() == undisturbed

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lrscale.errors import BudgetError
-from lrscale.launch import TrialRequest
 from lrscale.recipe import Recipe
-from lrscale.store import StudyFolder, StudyView, TrialRecord
+from lrscale.store import StudyFolder, StudyView
 from lrscale.study import Study, StudyOutcome
-from lrscale.study.progress import AbstractProgress, SilentProgress
+from lrscale.study.progress import SilentProgress
 from lrscale.testing.synthetic import SyntheticStudy
 from lrscale.testing.synthetic_launcher import SyntheticLauncher
 
@@ -96,25 +94,10 @@ def test_a_budget_in_examples_is_kept(tmp_path: Path) -> None:
     assert outcome.budget
 
 
-class Killed(SyntheticLauncher):
-    """Is gone after some trials, without a word."""
-
-    def __init__(self, study: SyntheticStudy, after: int) -> None:
-        super().__init__(study)
-        self.after = after
-
-    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
-        """Yield until it is enough."""
-        for record in super().run(requests, progress):
-            if len(self.ran) > self.after:
-                raise KeyboardInterrupt
-            yield record
-
-
 def test_killed_and_run_again_a_study_spends_its_budget_once(tmp_path: Path) -> None:
     for after in (3, 9, 14):
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, recipe("40 trials"), Killed(SyntheticStudy(), after))
+            run(tmp_path, recipe("40 trials"), SyntheticLauncher(SyntheticStudy(), stop_after=after))
     run(tmp_path, recipe("40 trials"))
     assert trials(tmp_path) <= 40
     again = run(tmp_path, recipe("40 trials"))

@@ -42,7 +42,7 @@ class ScheduleChoice(Section):
         except LrscaleError as error:
             refuse(f"cannot be used: {error.message}", hint=error.hint)
         # Two spellings of one schedule are one trial, so that a setting equal to its default is dropped.
-        defaults = {field.name: field.default for field in dataclasses.fields(schedule)}  # type: ignore[arg-type]  # members are dataclasses
+        defaults = {field.name: field.default for field in dataclasses.fields(schedule)}
         for name in [name for name, value in self.settings.items() if value == defaults[name]]:
             del self.settings[name]
         return self

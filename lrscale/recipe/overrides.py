@@ -32,7 +32,7 @@ _LONG_FORMS: Mapping[EntryPath, Callable[[Any], Any]] = MappingProxyType(
         ("experiments", "schedules", "schedules", "*"): long_schedule,
     }
 )
-_COMPARISON: EntryPath = ("experiments", "schedules")
+_COMPARISON = ("experiments", "schedules")
 
 
 def apply_overrides(value: Any, overrides: Sequence[str]) -> tuple[Any, dict[EntryPath, str], list[Problem]]:
@@ -99,7 +99,7 @@ def _set(value: Any, parts: Sequence[str], new: Any) -> EntryPath | Problem:
             key: str | int = index
         elif isinstance(node, dict):
             if path == _COMPARISON and part.isdigit() and isinstance(node.get("schedules"), list):
-                return _set(value, [*_COMPARISON, "schedules", *parts[place:]], new)  # type: ignore[list-item]  # names
+                return _set(value, [*_COMPARISON, "schedules", *parts[place:]], new)
             key = part
         else:
             return Problem(f"{spelled(path)} is a single value, and has no {part}", path=path)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 from lrscale.errors import LrscaleError
 from lrscale.registry import Registry
 
 
+@dataclass(frozen=True, slots=True)
 class AbstractSchedule(ABC):
     """A multiplier of the peak LR as a function of the step.
 
-    A schedule holds settings only. The same position and horizon give the same factor, on every rank and after every
-    restart.
+    A schedule is a frozen dataclass and holds settings only, as its fields. The same position and horizon give the same
+    factor, on every rank and after every restart.
     """
-
-    __slots__ = ()
 
     needs_warmup: ClassVar[bool] = True
     """Whether a warm-up is composed in front of it; False for schedules that bring their own rise."""

@@ -34,7 +34,7 @@ def build_schedule(name: str, settings: Mapping[str, Any] | None = None, *, warm
     0.5
     """
     kind = SCHEDULES[name]
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # members are dataclasses
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(kind)}
     known = list(kinds)
     for setting, value in (settings or {}).items():
         if setting not in known:

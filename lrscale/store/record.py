@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, final, get_args
+from typing import Any, Literal, final, get_args
 
 from lrscale.errors import StudyError
 from lrscale.units import Layout
@@ -98,7 +98,6 @@ class TrialRecord:
             )
         if values["status"] not in STATUSES:
             raise StudyError(f"trial {values['trial_id']} has the unknown status {values['status']}")
-        values["status"] = cast(Status, values["status"])
         values["layout"] = None if values["layout"] is None else Layout(**values["layout"])
         values["warnings"], values["log_tail"] = tuple(values["warnings"]), tuple(values["log_tail"])
         return cls(**values)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from lrscale.laws.stability import find_spikes
 from lrscale.schedules import build_schedule
 from lrscale.store import ScheduleSpec, StudyFolder, StudyView, TrialRecord, TrialSpec
+from lrscale.store.record import Status
 from lrscale.store.trajectory import LINES_NAME, PARQUET_NAME
 from lrscale.units import Layout, split_global_batch
 
@@ -283,7 +284,7 @@ def _final_loss(settings: SyntheticStudy, spec: TrialSpec) -> float:
     return mean + _seed_shift(settings, spec.seed) + truth.noise_sd * float(_random(spec).standard_normal())
 
 
-def _trajectory(settings: SyntheticStudy, spec: TrialSpec, layout: Layout) -> tuple[dict[str, FloatArray], str]:
+def _trajectory(settings: SyntheticStudy, spec: TrialSpec, layout: Layout) -> tuple[dict[str, FloatArray], Status]:
     truth, steps = settings.truth, spec.horizon
     step = np.arange(1, steps + 1, dtype=np.float64)
     schedule = build_schedule(spec.schedule.name, spec.schedule.settings, warmup_steps=spec.schedule.warmup_steps)
@@ -380,7 +381,7 @@ def _step_parts(layout: Layout) -> dict[str, Any]:
 
 
 def _record(
-    settings: SyntheticStudy, spec: TrialSpec, layout: Layout, columns: dict[str, FloatArray], status: str
+    settings: SyntheticStudy, spec: TrialSpec, layout: Layout, columns: dict[str, FloatArray], status: Status
 ) -> TrialRecord:
     validation = columns["val_loss"][np.isfinite(columns["val_loss"])]
     training = columns["train_loss"][np.isfinite(columns["train_loss"])]
@@ -394,7 +395,7 @@ def _record(
     }
     return TrialRecord(
         trial_id=spec.trial_id,
-        status=status,  # type: ignore[arg-type]  # one of the three statuses made here
+        status=status,
         reason=reasons.get(status),
         final_loss=final if status == "completed" else None,
         best_loss=float(watched.min()),

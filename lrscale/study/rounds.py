@@ -10,7 +10,7 @@ from typing import Any, final
 from lrscale.errors import LrscaleError, TrialsFailedError
 from lrscale.launch import AbstractLauncher, TrialRequest
 from lrscale.launch.progress import AbstractProgress
-from lrscale.store import StudyFolder, StudyView, Trial, TrialSpec
+from lrscale.store import StudyFolder, Trial, TrialSpec
 from lrscale.study.budget.keeper import Keeper
 from lrscale.study.experiments import AbstractExperiment, Context
 from lrscale.study.finding import Finding
@@ -36,8 +36,8 @@ class Rounds:
         Its lock is held.
     plan : dict
         The study's plan, to which decisions are appended.
-    view : StudyView
-        The finished trials; what runs is added to them.
+    trials : dict of str to Trial
+        The finished ones, by trial id; what runs is added to them, and so seen by every view of them.
     launcher : AbstractLauncher
         Where trials run.
     progress : AbstractProgress
@@ -50,15 +50,14 @@ class Rounds:
         self,
         folder: StudyFolder,
         plan: dict[str, Any],
-        view: StudyView,
+        trials: dict[str, Trial],
         launcher: AbstractLauncher,
         progress: AbstractProgress,
         keeper: Keeper,
     ) -> None:
         self._folder = folder
         self._plan = plan
-        self._view = view
-        self._trials: dict[str, Trial] = view.trials  # type: ignore[assignment]  # this run's own dict
+        self._trials = trials
         self._launcher = launcher
         self._progress = progress
         self._keeper = keeper

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -13,7 +13,7 @@ from lrscale.errors import LrscaleError, StudyError, did_you_mean
 from lrscale.launch import AbstractLauncher
 from lrscale.launch.progress import AbstractProgress
 from lrscale.recipe import Recipe, compare_recipes, with_settings
-from lrscale.store import ScheduleSpec, StudyFolder, StudyView, TrialSpec
+from lrscale.store import ScheduleSpec, StudyFolder, StudyView, Trial, TrialSpec
 from lrscale.store.files import read_json, to_json, write_atomically
 from lrscale.study.analysed import KEPT_OUT, analysed, usable
 from lrscale.study.budget.findings import left_out_finding, with_budget_checks
@@ -49,6 +49,21 @@ class StudyOutcome:
     """Trials that ended for a reason of their own: crashed, out of memory, timed out."""
     budget: tuple[str, ...] = ()
     """What the budget reduced and kept out, as sentences."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OpenRun:
+    """What a run of a study reads and adds to while it lasts."""
+
+    plan: dict[str, Any]
+    trials: dict[str, Trial]
+    """The finished ones, by trial id."""
+    view: StudyView
+    """Of the same trials, for those who only read."""
+    ledger: Ledger
+    facts: Mapping[str, Any]
+    """What inspecting the task found."""
 
 
 @final
@@ -94,33 +109,22 @@ class Study:
         TrialsFailedError
             When all trials of a round crashed.
         """
-        with self.folder.locked():
-            plan = self._begin(progress)
-            view = StudyView(dict(StudyView.of(self.folder).trials), self.folder.trajectory)
-            ledger = Ledger.open(plan, self.folder, view, self.recipe.layout.trials_at_once)
-            keeper = Keeper(self.recipe, ledger, plan, view, self._facts(plan, launcher))
-            asked = self._asked(experiments)
+        asked = self._asked(experiments)
+        findings: dict[str, Finding] = {}
+        # Trials asked for, each with the endings that its experiment takes for an answer.
+        wanted: dict[str, frozenset[str]] = {}
+        with self._opened(launcher, progress) as here:
+            keeper = Keeper(self.recipe, here.ledger, here.plan, here.view, here.facts)
             keeper.refuse_if_nothing_starts(asked)
-            findings: dict[str, Finding] = {}
-            # Trials asked for, each with the endings that its experiment takes for an answer.
-            wanted: dict[str, frozenset[str]] = {}
-            rounds = Rounds(self.folder, plan, view, launcher, progress, keeper)
-            try:
-                for place, experiment in enumerate(asked):
-                    context = rounds.run(experiment, asked[place + 1 :], usable(findings))
-                    wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in experiment.plan(context)}
-                    findings[experiment.key] = self._finding(experiment, context, plan)
-            except BaseException:
-                # The time is kept where it can be; what ended the run is what the user must read.
-                with contextlib.suppress(LrscaleError):
-                    ledger.close(self.folder, view)
-                    self.folder.write_plan(plan)
-                raise
-            ledger.close(self.folder, view)
-            self._write(plan, findings.values())
+            rounds = Rounds(self.folder, here.plan, here.trials, launcher, progress, keeper)
+            for place, experiment in enumerate(asked):
+                context = rounds.run(experiment, asked[place + 1 :], usable(findings))
+                wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in experiment.plan(context)}
+                findings[experiment.key] = self._finding(experiment, context, here.plan)
+            self._write(findings.values())
         progress.finished()
-        there = wanted.keys() & view.trials.keys()
-        bad = [trial_id for trial_id in there if view.trials[trial_id].record.status in LOST - wanted[trial_id]]
+        there = wanted.keys() & here.trials.keys()
+        bad = [trial_id for trial_id in there if here.trials[trial_id].record.status in LOST - wanted[trial_id]]
         return StudyOutcome(
             findings=tuple(findings.values()),
             ran=len(rounds.ran),
@@ -150,20 +154,13 @@ class Study:
         TrialsFailedError
             When they crash.
         """
-        with self.folder.locked():
-            plan = self._begin(progress)
-            view = StudyView(dict(StudyView.of(self.folder).trials), self.folder.trajectory)
-            ledger = Ledger.open(plan, self.folder, view, self.recipe.layout.trials_at_once)
-            kept = plan.get(BUDGET)
-            # Whatever the budget, these say what it can do.
-            recipe = self.recipe.model_copy(update={"cost": self.recipe.cost.model_copy(update={"budget": None})})
-            keeper = Keeper(recipe, ledger, plan, view, self._facts(plan, launcher))
-            if kept is not None:
-                plan[BUDGET] = kept
-            experiment = Measuring(self._asked(None))
-            Rounds(self.folder, plan, view, launcher, progress, keeper).run(experiment, (), {})
-            ledger.close(self.folder, view)
-            self.folder.write_plan(plan)
+        experiment = Measuring(self._asked(None))
+        # Whatever the budget, these say what it can do.
+        recipe = self.recipe.model_copy(update={"cost": self.recipe.cost.model_copy(update={"budget": None})})
+        with self._opened(launcher, progress) as here:
+            # What the last run did about a budget stays in the plan.
+            keeper = Keeper(recipe, here.ledger, dict(here.plan), here.view, here.facts)
+            Rounds(self.folder, here.plan, here.trials, launcher, progress, keeper).run(experiment, (), {})
 
     def plan(self, view: StudyView, *, experiments: Sequence[str] | None = None) -> tuple[PlannedExperiment, ...]:
         """Return what each experiment would still run, what it takes, and what the recipe's budget leaves of it."""
@@ -229,6 +226,26 @@ class Study:
             )
         return chosen
 
+    @contextlib.contextmanager
+    def _opened(self, launcher: AbstractLauncher, progress: AbstractProgress) -> Iterator[_OpenRun]:
+        """Open the study for a run, and keep the run's time in the plan however it ends."""
+        with self.folder.locked():
+            plan = self._begin(progress)
+            trials = dict(StudyView.of(self.folder).trials)
+            view = StudyView(trials, self.folder.trajectory)
+            ledger = Ledger.open(plan, self.folder, view, self.recipe.layout.trials_at_once)
+            here = _OpenRun(plan=plan, trials=trials, view=view, ledger=ledger, facts=self._facts(plan, launcher))
+            try:
+                yield here
+            except BaseException:
+                # The time is kept where it can be; what ended the run is what the user must read.
+                with contextlib.suppress(LrscaleError):
+                    ledger.close(self.folder, view)
+                    self.folder.write_plan(plan)
+                raise
+            ledger.close(self.folder, view)
+            self.folder.write_plan(plan)
+
     def _begin(self, progress: AbstractProgress) -> dict[str, Any]:
         resolved = {**self.recipe.dump(), "task": self.recipe.task.resolved(self.recipe.root)}
         if not self.folder.exists():
@@ -279,7 +296,7 @@ class Study:
         facts: Mapping[str, Any] = plan["facts"]
         return facts
 
-    def _write(self, plan: Mapping[str, Any], findings: Iterable[Finding]) -> None:
+    def _write(self, findings: Iterable[Finding]) -> None:
         found = {finding.key: finding.to_dict() for finding in findings}
         path = self.folder.path / "findings.json"
         earlier = {}
@@ -288,7 +305,6 @@ class Study:
         whole = {key: (found.get(key) or earlier.get(key)) for key in EXPERIMENTS if key in found or key in earlier}
         write_atomically(path, to_json(whole, indent=1))
         write_atomically(self.folder.path / "fits.json", to_json(_fits(whole), indent=1))
-        self.folder.write_plan(plan)
 
 
 def _left_out(experiment: AbstractExperiment, plan: Mapping[str, Any]) -> bool:

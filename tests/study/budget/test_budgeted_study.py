@@ -11,6 +11,7 @@ from lrscale.errors import BudgetError
 from lrscale.recipe import Recipe
 from lrscale.store import StudyFolder, StudyView
 from lrscale.study import Study, StudyOutcome
+from lrscale.study.budget.spent import SPENT
 from lrscale.study.progress import SilentProgress
 from lrscale.testing.synthetic import SyntheticStudy
 from lrscale.testing.synthetic_launcher import SyntheticLauncher
@@ -103,6 +104,18 @@ def test_killed_and_run_again_a_study_spends_its_budget_once(tmp_path: Path) -> 
     again = run(tmp_path, recipe("40 trials"))
     assert again.ran == 0
     assert again.budget
+
+
+def test_a_run_that_is_refused_and_a_measuring_one_that_is_interrupted_have_spent_their_time(tmp_path: Path) -> None:
+    asked = recipe("30s", throughput="1 examples/s")
+    with pytest.raises(BudgetError):
+        run(tmp_path, asked)
+    refused = StudyFolder(tmp_path).read_plan()[SPENT]["seconds"]
+    with pytest.raises(KeyboardInterrupt):
+        Study(asked, StudyFolder(tmp_path)).measure(
+            SyntheticLauncher(SyntheticStudy(), stop_after=0), progress=SilentProgress()
+        )
+    assert 0 < refused < StudyFolder(tmp_path).read_plan()[SPENT]["seconds"]
 
 
 def test_in_a_budget_of_time_no_trial_starts_that_is_expected_to_last_longer(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ class Played:
     """Runs from which on the named setting is good enough; the budget where it is not."""
     reached: bool
     step: float
-    """Median seconds of an ask and a tell."""
+    """Median seconds of an ask, a tell and a name."""
     covered: bool | None
     """Whether the interval of the LR holds that of the grid's best setting; None where the player gives none."""
 
@@ -187,8 +187,9 @@ def play(make: Callable[[Space, int, int], Any], grid: Grid, budget: int, seed: 
         seen.append(row)
         lr, batch = map(float, grid.points[row])
         player.tell(lr, batch, float(told[row]))
+        named = player.recommend()
         seconds.append(time.perf_counter() - begun)
-        regret = grid.mean[grid.nearest(player.recommend())] - best
+        regret = grid.mean[grid.nearest(named)] - best
         good.append(bool(regret <= SHARE * abs(best)))
     late = len(good) - next((place for place, one in enumerate(reversed(good)) if not one), len(good))
     covered = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from lrscale.errors import LrscaleError
 from lrscale.registry import Registry
@@ -59,22 +59,12 @@ class PublishedAnswer:
     silent: str
     """Why it does not give a number that it might; empty when it gives all it has."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {
-            "law": self.law,
-            "lr": self.lr,
-            "batch_tokens": self.batch_tokens,
-            "outside": list(self.outside),
-            "silent": self.silent,
-        }
-
 
 class AbstractPublishedLaw(ABC):
     """The best LR, the best batch size or both, as somebody published them.
 
     Every law here was fitted to language models trained with AdamW in tokens. For anything else it is a line to compare
-    with. A law says where it is out of its range, and is silent where its authors are.
+    with. A law overrides what it speaks of, says where it is out of its range, and is silent where its authors are.
     """
 
     name: ClassVar[str]
@@ -91,13 +81,15 @@ class AbstractPublishedLaw(ABC):
     tokens_range: ClassVar[tuple[float, float]]
     """Tokens that it was fitted on; `NOT_STATED` where the paper bounds something else."""
 
-    @abstractmethod
     def lr(self, scale: Scale) -> float | None:
-        """Return the best peak LR, or None where the law gives no value of its own."""
+        """Return the best peak LR. Default None: the law gives no value of its own."""
+        del scale
+        return None
 
-    @abstractmethod
     def batch_tokens(self, scale: Scale) -> float | None:
-        """Return the best global batch in tokens, or None where the law gives no value of its own."""
+        """Return the best global batch in tokens. Default None: the law gives no value of its own."""
+        del scale
+        return None
 
     def lr_ratio(self, near: Scale, far: Scale) -> float | None:
         """Return the best LR at `far` over that at `near`: what the law says of a setting measured elsewhere."""

@@ -37,14 +37,6 @@ class Bjorck(AbstractPublishedLaw):
     tokens_range: ClassVar[tuple[float, float]] = (2.5e10, 8e11)
 
     @override
-    def lr(self, scale: Scale) -> None:
-        return None
-
-    @override
-    def batch_tokens(self, scale: Scale) -> None:
-        return None
-
-    @override
     def lr_ratio(self, near: Scale, far: Scale) -> float:
         return float((far.params / near.params) ** -0.23 * (far.tokens / near.tokens) ** -0.32)
 

@@ -38,14 +38,6 @@ class PowerLines(AbstractPublishedLaw):
     tokens_range: ClassVar[tuple[float, float]] = (2e9, 1.5e11)
 
     @override
-    def lr(self, scale: Scale) -> None:
-        return None
-
-    @override
-    def batch_tokens(self, scale: Scale) -> None:
-        return None
-
-    @override
     def batch_ratio(self, near: Scale, far: Scale) -> float:
         return float((far.tokens / near.tokens) ** 0.383)
 

@@ -78,6 +78,12 @@ def test_a_law_carries_nothing_to_where_it_starts(law: AbstractPublishedLaw) -> 
         assert ratio is None or ratio == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("law", PUBLISHED_LAWS.values(), ids=list(PUBLISHED_LAWS))
+def test_every_law_speaks_of_the_lr_or_the_batch(law: AbstractPublishedLaw) -> None:
+    answer = law.answer(FAR, near=NEAR, measured={"lr": 2e-3, "batch_tokens": 262144.0})
+    assert answer.lr is not None or answer.batch_tokens is not None
+
+
 def test_a_scale_must_be_positive() -> None:
     with pytest.raises(LrscaleError, match="tokens must be a positive number, not 0"):
         Scale(params=1e9, tokens=0)

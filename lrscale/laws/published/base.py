@@ -12,7 +12,7 @@ from lrscale.errors import LrscaleError
 from lrscale.registry import Registry
 
 NOT_STATED = (0.0, math.inf)
-"""Range of what a paper does not bound."""
+"""Range of what a paper does not bound, or where its bounds are not known here: no scale is called outside of it."""
 # Attention and the rest aside: forward and backward of one weight for one token (Kaplan et al. 2020, arXiv:2001.08361).
 _FLOPS_PER_PARAMETER = 6.0
 
@@ -63,8 +63,9 @@ class PublishedAnswer:
 class AbstractPublishedLaw(ABC):
     """The best LR, the best batch size or both, as somebody published them.
 
-    Every law here was fitted to language models trained with AdamW in tokens. For anything else it is a line to compare
-    with. A law overrides what it speaks of, says where it is out of its range, and is silent where its authors are.
+    Every law here was fitted to language models, whose data are counted in tokens. For anything else it is a line to
+    compare with. A law overrides what it speaks of, says where it is out of its range, and is silent where its authors
+    are.
     """
 
     name: ClassVar[str]
@@ -79,7 +80,7 @@ class AbstractPublishedLaw(ABC):
     params_range: ClassVar[tuple[float, float]]
     """Model sizes that it was fitted on."""
     tokens_range: ClassVar[tuple[float, float]]
-    """Tokens that it was fitted on; `NOT_STATED` where the paper bounds something else."""
+    """Tokens that it was fitted on; `NOT_STATED` where the paper bounds something else, 0 for an end not known here."""
 
     def lr(self, scale: Scale) -> float | None:
         """Return the best peak LR. Default None: the law gives no value of its own."""
@@ -111,7 +112,7 @@ class AbstractPublishedLaw(ABC):
         --------
         >>> from lrscale.laws.published import PUBLISHED_LAWS
         >>> PUBLISHED_LAWS["step_law"].outside(Scale(params=1e6, tokens=1e10))
-        ('params 1e+06 below 6e+07',)
+        ('params 1e+06 below 2.1e+08',)
         """
         found = []
         for name, value, (low, high) in (

@@ -13,8 +13,9 @@ from lrscale.laws.published.base import AbstractPublishedLaw, Scale
 class Bjorck(AbstractPublishedLaw):
     """``lr ~ N^-0.23 D^-0.32`` at a fixed batch of half a million tokens.
 
-    Exponents only: the law carries a measured LR to another scale. The exponent of D is larger below 760M parameters
-    (0.38 at 350M, 0.65 at 125M, 0.70 at 50M).
+    Exponents only: the law carries a measured LR to another scale. They are of one fit to models of 760M to 2.7B; of D
+    alone the exponent is 0.32 at 760M and 1.3B, and larger elsewhere (0.42 at 2.7B, 0.38 at 350M, 0.65 at 125M, 0.70 at
+    50M). The longest horizon is 800B tokens; the shortest is not known here and left open.
 
     References
     ----------
@@ -32,9 +33,9 @@ class Bjorck(AbstractPublishedLaw):
     arxiv: ClassVar[str] = "2409.19913"
     formula: ClassVar[str] = "lr ~ N^-0.23 D^-0.32 at a fixed batch"
     counts: ClassVar[str] = "N as the models are named; batch of 0.5M tokens"
-    conventions: ClassVar[str] = "at a fixed batch; AdamW, cosine, warm-up of fixed length"
+    conventions: ClassVar[str] = "at a fixed batch; cosine"
     params_range: ClassVar[tuple[float, float]] = (7.6e8, 2.7e9)
-    tokens_range: ClassVar[tuple[float, float]] = (2.5e10, 8e11)
+    tokens_range: ClassVar[tuple[float, float]] = (0.0, 8e11)
 
     @override
     def lr_ratio(self, near: Scale, far: Scale) -> float:

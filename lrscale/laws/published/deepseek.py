@@ -36,7 +36,8 @@ class DeepSeek(AbstractPublishedLaw):
     params_range: ClassVar[tuple[float, float]] = NOT_STATED
     tokens_range: ClassVar[tuple[float, float]] = NOT_STATED
     compute_range: ClassVar[tuple[float, float]] = (1e17, 2e19)
-    """FLOPs of the sweeps; the authors carried it to 3e23 for their 7B and 67B models."""
+    """FLOPs of the sweeps. The authors checked it at 1e20, and trained their 7B and 67B models, 8.5e22 and 9.9e23 by
+    the count above, within 3 % of the LR and 10 % of the batch that it gives."""
 
     @override
     def lr(self, scale: Scale) -> float:

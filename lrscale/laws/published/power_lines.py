@@ -6,7 +6,7 @@ from typing import ClassVar, final
 
 from typing_extensions import override
 
-from lrscale.laws.published.base import AbstractPublishedLaw, Scale
+from lrscale.laws.published.base import NOT_STATED, AbstractPublishedLaw, Scale
 
 
 @final
@@ -14,7 +14,8 @@ class PowerLines(AbstractPublishedLaw):
     """``B ~ D^0.383``, whatever the model size.
 
     The exponent only: the law carries a measured batch to another number of tokens. It leaves the LR to muP, and moves
-    the weight decay instead.
+    the weight decay instead. Models had 20 to 1280 tokens per parameter; which of them the batch was swept on is not
+    known here, and no range of tokens is held.
 
     References
     ----------
@@ -33,9 +34,9 @@ class PowerLines(AbstractPublishedLaw):
     arxiv: ClassVar[str] = "2505.13738"
     formula: ClassVar[str] = "B ~ D^0.383"
     counts: ClassVar[str] = "any N; B and D in the same unit"
-    conventions: ClassVar[str] = "muP; AdamW, LR linear to zero, weight decay by tokens per parameter"
+    conventions: ClassVar[str] = "muP; AdamW, weight decay by tokens per parameter"
     params_range: ClassVar[tuple[float, float]] = (1.1e8, 3.3e9)
-    tokens_range: ClassVar[tuple[float, float]] = (2e9, 1.5e11)
+    tokens_range: ClassVar[tuple[float, float]] = NOT_STATED
 
     @override
     def batch_ratio(self, near: Scale, far: Scale) -> float:

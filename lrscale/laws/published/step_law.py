@@ -14,7 +14,7 @@ class StepLaw(AbstractPublishedLaw):
     """``lr = 1.79 N^-0.713 D^0.307`` and ``B = 0.58 D^0.571`` tokens.
 
     The exponent of D is that of the best LR along the best batch. At a fixed batch of 32 sequences the best LR of the
-    same grid falls as D^-0.29.
+    same grid falls as D^-0.29. The range is that of the dense runs that the authors published.
 
     References
     ----------
@@ -32,9 +32,9 @@ class StepLaw(AbstractPublishedLaw):
     arxiv: ClassVar[str] = "2503.04715"
     formula: ClassVar[str] = "lr = 1.79 N^-0.713 D^0.307; B = 0.58 D^0.571"
     counts: ClassVar[str] = "N without embeddings; B in tokens"
-    conventions: ClassVar[str] = "along the best batch; AdamW, warm-up of 2000 steps, cosine to the absolute LR 1e-5"
-    params_range: ClassVar[tuple[float, float]] = (6e7, 1.1e9)
-    tokens_range: ClassVar[tuple[float, float]] = (2e9, 1e11)
+    conventions: ClassVar[str] = "along the best batch; AdamW, cosine to the absolute LR 1e-5"
+    params_range: ClassVar[tuple[float, float]] = (2.1e8, 1.1e9)
+    tokens_range: ClassVar[tuple[float, float]] = (4e9, 1e11)
 
     @override
     def lr(self, scale: Scale) -> float:

@@ -84,7 +84,8 @@ def read_runs(
         counted from 0).
     """
     lrs = np.atleast_1d(np.asarray(lr, dtype=np.float64))
-    losses = np.array([_number(value) for value in np.atleast_1d(np.asarray(loss, dtype=object))], dtype=np.float64)
+    # numpy reads None as NaN.
+    losses = np.atleast_1d(np.asarray(loss, dtype=np.float64))
     if lrs.ndim != 1 or lrs.shape != losses.shape:
         raise LrscaleError(
             f"lr has shape {lrs.shape} and loss has shape {losses.shape}", hint="give one loss for each LR"
@@ -111,10 +112,6 @@ def read_runs(
             raise LrscaleError(f"seed has {len(given)} entries, lr has {lrs.size}", hint="give one seed for each run")
         labels = tuple(_label(value) for value in given)
     return Runs(lr=lrs, loss=np.where(gone, np.nan, losses), diverged=gone, seeds=labels)
-
-
-def _number(value: object) -> float:
-    return math.nan if value is None else float(value)  # type: ignore[arg-type]  # a non-number raises, as it should
 
 
 def _label(value: object) -> SeedLabel:

@@ -66,7 +66,7 @@ def equivalent_lrs(core: BasinFit, margin: float, distinct: FloatArray) -> tuple
     p, q = core.exponents
 
     def spare(u: float) -> float:
-        return core.curvature * float(basin(np.float64(u), p, q)) - margin  # type: ignore[arg-type]  # a 0-d array
+        return core.curvature * float(basin(np.array(u), p, q)) - margin
 
     ends = []
     for edge in (float(distinct[0]) - core.vertex, float(distinct[-1]) - core.vertex):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +102,36 @@ def rank_environment(rank: int, ranks: int) -> dict[str, str]:
     }
 
 
+def run_together(processes: Sequence[ForkProcess]) -> None:
+    """Start processes and wait for all of them; when one fails the others, which would wait for it, are ended.
+
+    Raises
+    ------
+    RuntimeError
+        When one of them fails, with its name.
+    """
+    try:
+        for process in processes:
+            process.start()
+        running = list(processes)
+        while running:
+            wait([process.sentinel for process in running])
+            for process in list(running):
+                if process.exitcode is not None:
+                    running.remove(process)
+                if process.exitcode:
+                    raise RuntimeError(f"{process.name} ended with {process.exitcode}")
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
 def on_ranks(ranks: int, function: Callable[[int, str], Any]) -> Any:
     """Call ``function(ranks, folder)`` on forked ranks of one thread each, and return what it returns on the first."""
-    context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory(prefix="lrscale-benchmark-") as folder:
-        receiving, sending = context.Pipe(duplex=False)
+        answer = Path(folder, "answer")
 
         def run(rank: int) -> None:
             be_quiet()
@@ -111,20 +139,15 @@ def on_ranks(ranks: int, function: Callable[[int, str], Any]) -> Any:
             os.environ.update(rank_environment(rank, ranks))
             join_ranks(ranks, folder)
             pl.seed_everything(0, verbose=False)
-            answer = function(ranks, folder)
+            found = function(ranks, folder)
             if rank == 0:
-                sending.send(answer)
+                answer.write_bytes(pickle.dumps(found))
             if ranks > 1:
                 torch.distributed.destroy_process_group()
 
-        started = [context.Process(target=run, args=(rank,)) for rank in range(ranks)]
-        for process in started:
-            process.start()
-        sending.close()
-        answer = receiving.recv()
-        for process in started:
-            process.join()
-    return answer
+        fork = multiprocessing.get_context("fork").Process
+        run_together([fork(target=run, args=(rank,), name=f"rank {rank}") for rank in range(ranks)])
+        return pickle.loads(answer.read_bytes())
 
 
 class Turns(pl.Callback):

@@ -10,16 +10,15 @@ JSON; the exit code is 1 when the ratio is above what the project allows itself.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from _training import TASKS as PLAIN_TASKS
-from _training import Task, join_ranks, median_interval, rank_environment, step_trainer
+from _training import Task, join_ranks, median_interval, rank_environment, run_together, step_trainer
 
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.store.files import to_json
@@ -145,58 +144,52 @@ KINDS: dict[str, Kind] = {"plain": run_plain, "trial": run_trial}
 
 def time_pairs(task: Task, blocks: int, ranks: int) -> dict[str, list[float]]:
     """Fork the ranks of both kinds, let them train in turns, and return the seconds of a step by block."""
+    fork = multiprocessing.get_context("fork").Process
     pipes = [os.pipe(), os.pipe()]
     folders = {name: Path(tempfile.mkdtemp(prefix="lrscale-benchmark-")) for name in KINDS}
-    children = {}
-    for (name, kind), ((wait, _), (_, give)) in zip(KINDS.items(), (pipes, pipes[::-1]), strict=True):
-        for rank in range(ranks):
-            child = os.fork()
-            if child == 0:
-                _run_rank(kind, task, blocks, ranks, rank, folders[name], f"{wait},{give}")
-            children[child] = name
+    processes = [
+        fork(target=_run_rank, args=(kind, task, blocks, ranks, rank, folders[name], turn), name=f"{name}, rank {rank}")
+        for (name, kind), turn in zip(KINDS.items(), _turns(*pipes), strict=True)
+        for rank in range(ranks)
+    ]
     os.write(pipes[0][1], b".")
     try:
-        for child, name in children.items():
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            if code:
-                # The other kind would wait for its turn for ever.
-                for number in (end for pipe in pipes for end in pipe):
-                    os.close(number)
-                raise RuntimeError(f"{name} ended with {code}: {(folders[name] / 'log').read_text()[-2000:]}")
+        run_together(processes)
         return {name: json.loads((folder / "seconds").read_text()) for name, folder in folders.items()}
+    except RuntimeError:
+        for name, folder in folders.items():
+            print(f"{name}: {(folder / 'log').read_text()[-2000:]}", file=sys.stderr)
+        raise
     finally:
         for number in (end for pipe in pipes for end in pipe):
-            with contextlib.suppress(OSError):
-                os.close(number)
+            os.close(number)
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _turns(first: tuple[int, int], second: tuple[int, int]) -> tuple[str, str]:
+    """Return for each kind where it waits for its turn, and where it passes it on."""
+    return f"{first[0]},{second[1]}", f"{second[0]},{first[1]}"
+
+
 def _run_rank(kind: Kind, task: Task, blocks: int, ranks: int, rank: int, folder: Path, turn: str) -> None:
-    code = 1
-    try:
-        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        own = {
-            "TORCHELASTIC_RUN_ID": folder.name,
-            "OMP_NUM_THREADS": "1",
-            "GLOO_SOCKET_IFNAME": "lo",
-            TIMES: str(folder / "seconds"),
-            TURN: turn,
-        }
-        os.environ.update({**rank_environment(rank, ranks), **own})
-        torch.set_num_threads(1)
-        warnings.simplefilter("ignore")
-        kind(task, blocks, ranks, folder)
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        code = 0
-    except BaseException:  # what went wrong is told by the log; the parent must not go on as a second copy of itself
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    # What goes wrong is told by the log.
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    own = {
+        "TORCHELASTIC_RUN_ID": folder.name,
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        TIMES: str(folder / "seconds"),
+        TURN: turn,
+    }
+    os.environ.update({**rank_environment(rank, ranks), **own})
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    kind(task, blocks, ranks, folder)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def main() -> int:

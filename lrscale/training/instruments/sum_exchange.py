@@ -72,7 +72,8 @@ class SumExchange:
             table.extend(steps, whole[at:end].reshape(len(steps), table.columns))
             at = end
         totals: list[float] = whole[: self._count].tolist()
-        self.drop()
+        self._work = self._whole = self._local = None
+        self._steps = []
         return totals
 
     def finish(self) -> None:
@@ -82,8 +83,3 @@ class SumExchange:
         if any(len(table) for table in self._tables):
             self.launch(())
             self.land()
-
-    def drop(self) -> None:
-        """Leave what is under way to itself: the other ranks may have ended, and cannot be waited for."""
-        self._work = self._whole = self._local = None
-        self._steps = []

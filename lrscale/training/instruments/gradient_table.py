@@ -15,7 +15,8 @@ from lrscale.laws.noise_scale.gradient_sums import GradientSums
 FloatArray = NDArray[np.float64]
 
 HELD = 4096
-"""Norms of single tensors that lie on the device one by one before they are put together in one call."""
+"""Norms of single tensors that lie on the device one by one before they are put together in one call; on a GPU each of
+them takes up to 512 bytes, so that all stay within 2 MiB."""
 
 
 class MeasuredStep(NamedTuple):

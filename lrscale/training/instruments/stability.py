@@ -13,12 +13,10 @@ from typing_extensions import override
 from lrscale.laws.stability import find_spikes
 from lrscale.training.instruments.base import INSTRUMENTS, AbstractInstrument
 from lrscale.training.instruments.gradient_norms import GradientNorms
+from lrscale.training.instruments.gradient_table import HELD
 from lrscale.training.instruments.layout_refusal import holds_whole_gradient
 from lrscale.training.instruments.loss_scale import loss_scale
 from lrscale.training.stop import TrialStopped
-
-HELD = 4096
-"""Norms of single tensors that lie on the device one by one before those of each step are put together."""
 
 
 @final

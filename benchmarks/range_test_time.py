@@ -45,10 +45,10 @@ def ours(model: Any, data: Any, folder: str, seeds: int) -> int:
 
 
 def theirs(model: Any, data: Any, folder: str) -> int:
-    finder = Tuner(make_trainer(folder)).lr_find(
+    finder: Any = Tuner(make_trainer(folder)).lr_find(
         model, datamodule=data, min_lr=1e-7, max_lr=1e-2, num_training=POINTS, early_stop_threshold=None
     )
-    return len(finder.results["loss"])  # type: ignore[union-attr]  # None only with fast_dev_run
+    return len(finder.results["loss"])
 
 
 def timed(call: Any, *arguments: Any) -> tuple[float, float]:

@@ -248,11 +248,11 @@ class DataControl:
         if batches is None:
             return loader
         whole_set = isinstance(batches.sampler, (RandomSampler, DistributedSampler))
-        indices = range(len(loader.dataset)) if whole_set else list(batches.sampler)  # type: ignore[arg-type]  # map-style
+        indices = range(_length(loader)) if whole_set else list(batches.sampler)
         return with_batches(loader, FixedBatches(indices, size))
 
     def _left_out(self, loader: DataLoader[Any]) -> frozenset[int]:
-        size = len(loader.dataset)  # type: ignore[arg-type]  # a map-style set has a length
+        size = _length(loader)
         count = max(1, round(HELD_BACK * size))
         chosen = np.random.default_rng(HELD_BACK_SEED).permutation(size)[:count]
         return frozenset(int(index) for index in chosen)
@@ -273,6 +273,12 @@ class DataControl:
 def _size_of(loader: DataLoader[Any]) -> int | None:
     batches = plain_batches(loader)
     return loader.batch_size if batches is None else batches.batch_size
+
+
+def _length(loader: DataLoader[Any]) -> int:
+    # Only asked of loaders that draw by index, from a map-style set: it has a length, or its sampler had none.
+    assert isinstance(loader.dataset, Sized)
+    return len(loader.dataset)
 
 
 def _nothing() -> None:

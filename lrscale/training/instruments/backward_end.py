@@ -59,17 +59,14 @@ class BackwardEnd(Generic[Reading]):
         if last is None:
             return None
         self.remove()
-        hook_on = self._leaves[last[0]].register_post_accumulate_grad_hook
-        self._handles = [hook_on(self._arrived)]  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._handles = [_hook(self._leaves[last[0]], self._arrived)]
         return readings.get(last[1])
 
     def look(self) -> None:
         """Find out anew which gradient comes last, in the next backward."""
         self.remove()
         self._looking = True
-        for place, leaf in enumerate(self._leaves):
-            handle = leaf.register_post_accumulate_grad_hook(partial(self._seen, place))  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            self._handles.append(handle)
+        self._handles = [_hook(leaf, partial(self._seen, place)) for place, leaf in enumerate(self._leaves)]
 
     def remove(self) -> None:
         """Take the hooks off the parameters."""
@@ -94,6 +91,10 @@ class BackwardEnd(Generic[Reading]):
 
     def _end(self, task: int) -> None:
         self._readings[task] = self._read()
+
+
+def _hook(leaf: Tensor, call: Callable[[Tensor], None]) -> Any:
+    return leaf.register_post_accumulate_grad_hook(call)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _at_end(call: Callable[[], None]) -> None:

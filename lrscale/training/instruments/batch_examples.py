@@ -33,7 +33,7 @@ class BatchExamples:
         """Ask the loader of the coming epoch."""
         if self._given is not None:
             return
-        sampler = getattr(loader, "sampler", None)
+        sampler: Any = getattr(loader, "sampler", None)
         self._size, self._last = None, None
         for holder in (loader, getattr(loader, "batch_sampler", None), sampler):
             size = getattr(holder, "batch_size", None)
@@ -41,8 +41,8 @@ class BatchExamples:
                 self._size = size
                 break
         try:
-            batches, examples = len(loader), len(sampler)  # type: ignore[arg-type]  # TypeError is the answer
-        except (TypeError, NotImplementedError):
+            batches, examples = len(loader), len(sampler)
+        except (TypeError, NotImplementedError):  # no sampler, or a stream: nobody knows the last batch
             return
         if self._size is not None and holder is not sampler:
             rest = examples - (batches - 1) * self._size

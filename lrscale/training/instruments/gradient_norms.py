@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-import torch
 from torch import Tensor
 
-from lrscale.training.instruments.micro_gradients import Norms, norms_of
+from lrscale.training.instruments.micro_gradients import Norms, TensorNorms
 from lrscale.training.instruments.parameters import balanced_share
 
 
@@ -24,8 +23,8 @@ class _Looked:
     share: tuple[int, ...]
     """Places in `leaves` of those whose gradients this rank reads."""
     mine: list[Tensor]
-    plain: bool
-    """Whether all of them have dense gradients of single precision, as far as was seen."""
+    norm: TensorNorms
+    """Of their gradients."""
 
 
 @final
@@ -84,8 +83,8 @@ class GradientNorms:
         sizes = [leaf.numel() if leaf.requires_grad else 0 for leaf in leaves]
         share = balanced_share(sizes, int(trainer.global_rank), int(trainer.world_size))
         mine = [leaves[place] for place in share]
-        plain = all(leaf.dtype is torch.float32 for leaf in mine)
-        self._looked[id(optimizer)] = _Looked(optimizer, len(optimizer.param_groups), leaves, share, mine, plain)
+        groups = len(optimizer.param_groups)
+        self._looked[id(optimizer)] = _Looked(optimizer, groups, leaves, share, mine, TensorNorms(mine))
         return self._looked[id(optimizer)]
 
     def _read(self, looked: _Looked) -> Norms | None:
@@ -98,10 +97,4 @@ class GradientNorms:
         # What stands in `grad` requires no gradient unless a second one will be taken.
         if gradients[0].requires_grad:
             gradients = [one.detach() for one in gradients]
-        if looked.plain:
-            try:
-                return Norms(places, torch._foreach_norm(gradients), None)
-            except (RuntimeError, NotImplementedError):
-                # Sparse gradients, which the slower way takes too.
-                looked.plain = False
-        return Norms(places, norms_of(gradients), None)
+        return Norms(places, looked.norm.of(gradients), None)

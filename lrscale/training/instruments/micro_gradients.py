@@ -60,7 +60,7 @@ class MicroGradients:
         self._all = tuple(range(len(self.parameters)))
         self._rows = {id(leaf): row for row, leaf in enumerate(self.parameters)}
         self._placed: dict[tuple[int, ...], tuple[tuple[int, ...], list[int]]] = {}
-        self._float32 = all(leaf.dtype is torch.float32 for leaf in self.parameters)
+        self._norm = TensorNorms(self.parameters)
         self._handles: list[Any] = []
         self._held: dict[int, Tensor] = {}
         self._held_bytes = 0
@@ -189,7 +189,7 @@ class MicroGradients:
         # What autograd hands over, and what stands in `grad`, requires no gradient unless a second one will be taken.
         if gradients[0].requires_grad:
             gradients = [one.detach() for one in gradients]
-        plain = self._norms_of(gradients)
+        plain = self._norm.of(gradients)
         if not precondition or self._denominators is None:
             return Norms(places, plain, None)
         return Norms(places, plain, self._divided_norms(places, gradients, self._denominators))
@@ -209,13 +209,29 @@ class MicroGradients:
                 start, held = end, 0
         return tuple(found)
 
-    def _norms_of(self, gradients: list[Tensor]) -> tuple[Tensor, ...]:
-        if self._float32:
+
+@final
+class TensorNorms:
+    """Norms of the gradients of the same parameters, again and again.
+
+    Parameters
+    ----------
+    parameters : sequence of Tensor
+        Whose gradients are given, all of them or some.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._plain = all(leaf.dtype is torch.float32 for leaf in parameters)
+        """Whether all have dense gradients of single precision, as far as was seen."""
+
+    def of(self, gradients: list[Tensor]) -> tuple[Tensor, ...]:
+        """Return the Euclidean norms, each of shape (); gradients may be sparse."""
+        if self._plain:
             try:
                 return torch._foreach_norm(gradients)
             except (RuntimeError, NotImplementedError):
                 # Sparse gradients, which the slower way takes too.
-                self._float32 = False
+                self._plain = False
         return norms_of(gradients)
 
 

@@ -2,18 +2,23 @@
 
     python benchmarks/replay.py [--tables FILE...] [--seeds 20] [--budget 30] [--crop] [--one-seed]
 
-A table is a full grid of LR x batch size with equal examples for every run (``benchmarks/_make_grid.py`` trains one;
-those of `digits` and `byte-gpt` lie in ``benchmarks/data``). A planner sees the axes and the losses that it asks for.
-What it asks is moved to the nearest setting that it has not seen, both axes scaled to one in logarithms; what it names
-is moved to the nearest of all. Its score is the number of runs from which on the setting that it names is within 0.5 %
-of the lowest loss of the grid; one that does not get there within the budget counts with the budget. The loss of a
-setting is the mean of its seeds; with ``--one-seed`` a planner is told those of one seed, and judged by the mean.
+A table is a full grid of LR x batch size with as many examples for every run (``benchmarks/data/make_grid.py`` trained
+those of `digits` and `byte-gpt` that lie beside it). The rules of a game:
 
-With ``--crop`` each game has a random part of the grid, at least 60 % of either axis: the best setting is then as
-likely near an edge as in the middle, where several players begin.
+- A player sees the axes of the grid and the losses that it asks for. What it asks for is moved to the nearest setting
+  that it has not seen, both axes scaled to one in logarithms. A run that diverged is told as NaN.
+- After every run it names a setting, which is moved to the nearest of all. Regret is the loss there minus the lowest
+  of the grid. A name is good when its regret is at most 0.5 % of that lowest loss.
+- It plays to the end of the budget. Its score is the number of runs from which on every name is good, and the budget
+  where the last one is not.
+- The loss of a setting is the mean of its seeds. With ``--one-seed`` a player is told those of one seed, and judged by
+  the mean.
+- With ``--crop`` each game has a random part of the grid, at least 60 % of either axis: the best setting is then as
+  likely near an edge as in the middle, where several players begin.
 
-Beside it play Optuna's TPE, GP and CMA-ES samplers (where `optuna` is installed, with `cmaes` for the last) and random
-settings. Intervals of means and ratios are those of a bootstrap over seeds. The last line is JSON.
+Beside the planner play Optuna's TPE, GP and CMA-ES samplers and random settings, which name the best setting that they
+have seen; Optuna needs the extra ``bench``. Intervals of means and ratios are those of a bootstrap over seeds. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -62,7 +67,7 @@ class Grid:
 
     @classmethod
     def read(cls, path: Path) -> Grid:
-        """Read a table that `_make_grid.py` wrote."""
+        """Read a table that `data/make_grid.py` wrote."""
         wide = pd.read_csv(path).pivot_table(
             index=["batch", "lr"], columns="seed", values="loss", dropna=False, aggfunc="mean"
         )
@@ -212,9 +217,11 @@ def players(own: str) -> dict[str, Callable[[Space, int, int], Any]]:
     """Return everybody who can play here."""
     module, _, name = own.partition(":")
     found: dict[str, Callable[[Space, int, int], Any]] = {OWN: getattr(importlib.import_module(module), name)}
-    if importlib.util.find_spec("optuna") is not None:
-        samplers = ["TPE", "GP", *(["CMA-ES"] if importlib.util.find_spec("cmaes") is not None else [])]
-        for sampler in samplers:
+    absent = [package for package in ("optuna", "cmaes") if importlib.util.find_spec(package) is None]
+    if absent:
+        print(f"not every peer plays, for want of {' and '.join(absent)}: pip install -c constraints.txt -e '.[bench]'")
+    if "optuna" not in absent:
+        for sampler in ("TPE", "GP", *(() if "cmaes" in absent else ("CMA-ES",))):
             found[f"Optuna {sampler}"] = lambda space, _, seed, sampler=sampler: Optuna(space, seed, sampler)
     found["random"] = lambda space, _, seed: Peer(space, seed)
     return found
@@ -223,17 +230,17 @@ def players(own: str) -> dict[str, Callable[[Space, int, int], Any]]:
 def main() -> None:
     """Play every table and print runs, examples and the ratio to the best peer."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tables", nargs="*", type=Path, default=sorted(DATA.glob("*.csv")))
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument(
+        "--tables", nargs="*", type=Path, default=sorted(DATA.glob("*.csv")), help="default: benchmarks/data/*.csv"
+    )
+    parser.add_argument("--seeds", type=int, default=20, help="games on each table")
     parser.add_argument("--budget", type=int, default=30, help="runs of a game")
     parser.add_argument("--crop", action="store_true", help="play each game on a random part of the grid")
     parser.add_argument("--one-seed", action="store_true", help="tell the losses of one seed, not their mean")
-    parser.add_argument("--planner", default="lrscale.study.planner:make")
+    parser.add_argument("--planner", default="lrscale.study.planner:make", help="module:name of its maker")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     everybody = players(args.planner)
-    if len(everybody) == 2:
-        print("optuna is not installed: pip install optuna cmaes")
     answer: dict[str, Any] = {}
     for path in args.tables:
         grid = Grid.read(path)

@@ -1,6 +1,7 @@
 """Checks that run alike on a laptop and in continuous integration: ``nox``, or ``nox -s NAME``.
 
-``nox --no-venv`` uses the packages of the environment that nox runs in, which must hold ``.[dev]``.
+``nox --no-venv`` uses the packages of the environment that nox runs in, which must hold ``.[dev]``,
+and ``.[bench]`` for the peers of ``nox -s bench -- replay``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from lrscale.report.words import finite, loss, rate, significant
 from lrscale.study.finding import Finding, Quantity
 
 LEVELS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""Contours, as relative excess of the expected loss over its lowest."""
+"""Contours, as relative excess of the expected loss over its lowest; half a decade apart, to be told apart both in the
+basin, where losses differ by tenths of a percent, and on its walls."""
 TRIALS = (
     Column(key="order", label="no.", kind="count"),
     Column(key="phase", label="phase"),
@@ -111,7 +112,6 @@ def _ends(quantity: Quantity) -> str:
 def search_map(finding: Finding, wide: tuple[int, int] = (600, 330)) -> Figure:
     """Return the map of a search that has trials."""
     data, rows = finding.data, finding.tables["trials"]
-    lrs = [row["lr"] for row in rows]
     legend = [
         LegendEntry(mark="dot", label="a trial, numbered in its order"),
         LegendEntry(mark="cross", label="gave no loss: diverged or failed"),
@@ -131,7 +131,7 @@ def search_map(finding: Finding, wide: tuple[int, int] = (600, 330)) -> Figure:
         alt=finding.sentence,
         caption=caption,
         legend=tuple(legend),
-        points={"trials": [[row["lr"], row["batch_size"], row["loss"]] for row in rows], "learning_rates": lrs},
+        points={"trials": [[row["lr"], row["batch_size"], row["loss"]] for row in rows]},
     )
 
 
@@ -158,8 +158,8 @@ def _draw(canvas: Canvas, data: Mapping[str, Any], rows: Sequence[Mapping[str, A
         size = named["batch_size"]
         canvas.axes.plot([named["lr_lo"], named["lr_hi"]], [size] * 2, color=color("accent"), lw=2.4, zorder=5)
         dot = canvas.axes.scatter([named["lr"]], [size], s=64, marker="D", color=color("accent"), zorder=6)
-        best = f", lowest loss {loss(min(known))}" if known else ""
-        canvas.hover(dot, f"named: LR {rate(named['lr'])}, batch {size:g}{best}")
+        lowest = f"; lowest loss of all trials {loss(min(known))}" if known else ""
+        canvas.hover(dot, f"named: LR {rate(named['lr'])}, batch {size:g}{lowest}")
 
 
 def _by_setting(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[float, int], list[Mapping[str, Any]]]:

@@ -240,8 +240,9 @@ def _figure(
     wanted = chosen.get("global_batch_size") or (finding.data.get("best_batch_size") if finding else None)
     if not slices:
         searched = context.finding("search")
-        known = searched is not None and searched.status == "ok"
-        return (search_map(searched, wide=(520, 300)),) if known and searched is not None else ()
+        if searched is None or searched.status != "ok":
+            return ()
+        return (search_map(searched, wide=(520, 300)),)
     index = min(
         range(len(cells)),
         key=lambda k: abs(math.log(cells[k]["batch_size"] / wanted)) if finite(wanted) else k,

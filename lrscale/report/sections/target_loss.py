@@ -12,6 +12,7 @@ from typing_extensions import override
 from lrscale.laws.separable_fit import Estimate
 from lrscale.laws.steps import ParetoPoint, StepsFit
 from lrscale.recipe import Recipe
+from lrscale.recipe.amounts import Price
 from lrscale.recipe.experiments import Target
 from lrscale.recommend.measured import Speeds, scaling_cells
 from lrscale.recommend.to_target import WayToTarget, to_target_sentence, way_to_target
@@ -69,10 +70,9 @@ class TargetLossSection(AbstractSection):
         assert data is not None
         fit = StepsFit.from_dict(data["fit"])
         reason = str(data["reason"])
-        recipe = _recipe(context)
-        way = _way(context, recipe, data)
-        told = isinstance(way, WayToTarget) and recipe is not None
-        best = to_target_sentence(way, recipe.target or Target()) if isinstance(way, WayToTarget) and recipe else ""
+        found = _way(context, data)
+        best = ""
+        notes: tuple[str, ...] = ()
         figures = [
             Figure.single(
                 "steps",
@@ -91,20 +91,25 @@ class TargetLossSection(AbstractSection):
             )
         ]
         tables = []
-        if isinstance(way, WayToTarget):
+        if isinstance(found, str):
+            # What the law itself says is the finding already.
+            notes = () if found == reason else (found,)
+        else:
+            way, recipe = found
+            best = to_target_sentence(way, recipe.target or Target())
             figures.append(_pareto_figure(way, best))
-            tables.append(_points_table(way, recipe))
+            tables.append(_points_table(way, recipe.cost.price))
         runs = tuple({**row, "ended": _ENDED.get(row.get("censored"), "unknown")} for row in data["runs"])
         tables.append(Table(key="runs", caption="Runs that the law stands on", columns=RUNS, rows=runs, open=False))
         return Card(
             key=self.key,
             title=self.title,
             finding=f"{best} {reason}".strip(),
-            status="ok" if told else "cannot_tell",
+            status="ok" if best else "cannot_tell",
             facts=(Fact(term="Loss", value=f"{data['target']:.4g}, {data.get('rule')}"),),
             figures=tuple(figures),
             tables=tuple(tables),
-            notes=(way,) if isinstance(way, str) and way != reason else (),
+            notes=notes,
             method=(
                 "Steps = S_min + E_min / batch on log steps (McCandlish et al. 2018, arXiv:1812.06162), the LR "
                 "tuned at each batch size (Shallue et al. 2018, arXiv:1811.03600). Steps are read where the "
@@ -123,19 +128,17 @@ def _data(context: ReportContext) -> Mapping[str, Any] | None:
     return data if isinstance(data, Mapping) else None
 
 
-def _recipe(context: ReportContext) -> Recipe | None:
-    try:
-        return Recipe.model_validate(dict(context.recipe))
-    except ValidationError:  # of an older study: its laws can be shown, its layout is not known
-        return None
-
-
-def _way(context: ReportContext, recipe: Recipe | None, data: Mapping[str, Any]) -> WayToTarget | str:
+def _way(context: ReportContext, data: Mapping[str, Any]) -> tuple[WayToTarget, Recipe] | str:
+    """Return what the loss takes at each batch size, and the recipe that says so; or why that cannot be told."""
     finding = context.finding("scaling")
-    if recipe is None or finding is None:
+    assert finding is not None
+    try:
+        recipe = Recipe.model_validate(dict(context.recipe))
+    except ValidationError:  # of an older study: its laws can be shown, its layout is not known
         return "The study's recipe cannot be read, so that the layout of each batch size and its time are not known."
     sizes = [cell.batch_size for cell in scaling_cells(finding)]
-    return way_to_target(recipe, data, sizes, Speeds.of(context.findings, context.view))
+    way = way_to_target(recipe, data, sizes, Speeds.of(context.findings, context.view))
+    return way if isinstance(way, str) else (way, recipe)
 
 
 def _pareto_figure(way: WayToTarget, sentence: str) -> Figure:
@@ -155,8 +158,7 @@ def _pareto_figure(way: WayToTarget, sentence: str) -> Figure:
     )
 
 
-def _points_table(way: WayToTarget, recipe: Recipe | None) -> Table:
-    price = None if recipe is None else recipe.cost.price
+def _points_table(way: WayToTarget, price: Price | None) -> Table:
     rows = []
     for point in way.pareto.points:
         hours = (point.cost.value or 0.0) / 3600

@@ -56,7 +56,8 @@ def forecast(
         The target, in the units of the cells.
     batch : float or None, optional
         Batch size of the target: the LR is then the best one at it. Default None: at the best batch; where that lies
-        at the same end of the batches tried in more than half of the cells, at that end.
+        at the same end of the batches tried in more than half of the cells, at that end. Where every run has the same
+        batch size the LR holds at that one, whatever is asked for.
     tolerance : float, optional
         Relative loss difference taken for the noise of a run. Defaults to 1e-3.
     confidence : float, optional
@@ -110,8 +111,8 @@ def forecast(
     (True, 64, True)
     """
     check_confidence(confidence)
-    for name, value in (("params", params), ("horizon", horizon)):
-        if not (math.isfinite(value) and value > 0):
+    for name, value in (("params", params), ("horizon", horizon), ("batch", batch)):
+        if value is not None and not (math.isfinite(value) and value > 0):
             raise LrscaleError(f"the target's {name} must be a positive number, not {value}")
     kept = [cell for cell in cells if cell.finite.sum() >= _LEAST_RUNS]
     empty = Forecast(status=FitStatus.TOO_FEW_POINTS, reason="", params=params, horizon=horizon, confidence=confidence)
@@ -144,8 +145,12 @@ def forecast(
         )
     place = Place(params=params, horizon=horizon)
     fits = _fit(table, tolerance, random_seed)
-    end = batch_end(table)
-    at = math.log(batch) if batch is not None and not table.one_batch else None if end is None else end.log_batch
+    end = batch_end(table) if batch is None else None
+    at = None
+    if end is not None:
+        at = end.log_batch
+    elif batch is not None and not table.one_batch:
+        at = math.log(batch)
     answers = _answers(fits, place, confidence, at)
     misses = _misses(table, fits, tolerance, confidence, random_seed, at) if hold_out and table.n_cells > 2 else {}
     answers = [replace(one, miss=misses.get(one.family)) for one in answers]
@@ -171,7 +176,7 @@ def forecast(
         families=tuple(answers),
         cells=_optima(fits, confidence, at),
         exponents=_exponents(fits.surface, confidence, at),
-        notes=(*_notes(table, place, left), *([] if end is None or batch is not None else [end.sentence])),
+        notes=(*_notes(table, place, left), *([] if end is None else [end.sentence])),
     )
     if chosen.lr is None or chosen.lr.ratio > MOST_RATIO:
         width = "" if chosen.lr is None else f"{chosen.lr.text()}, a factor of {chosen.lr.ratio:.3g}"

@@ -268,5 +268,7 @@ def test_runs_of_one_setting_that_contradict_each_other_only_widen_it() -> None:
 def test_a_wrong_number_is_named() -> None:
     with pytest.raises(LrscaleError, match="target's horizon must be a positive number, not 0"):
         forecast(_cells(0), params=1e9, horizon=0)
+    with pytest.raises(LrscaleError, match="target's batch must be a positive number, not 0"):
+        forecast(_cells(0), params=1e9, horizon=1e9, batch=0)
     with pytest.raises(LrscaleError, match="2 LRs, 1 batch sizes"):
         ForecastCell(label="a", params=1e6, horizon=1e6, lr=(1e-3, 2e-3), batch=(8.0,), loss=(1.0, 2.0))

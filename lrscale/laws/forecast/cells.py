@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FloatArray
 
-# Two values of one quantity that differ by less are one: model sizes and horizons are whole numbers of something.
-_EQUAL = 1e-6
+EQUAL = 1e-6
+"""Two logarithms that differ by less are of one value: sizes, horizons and batches are whole numbers of something."""
 
 
 @final
@@ -96,11 +96,21 @@ class CellTable:
     @property
     def one_batch(self) -> bool:
         """Whether every run of every cell has the same batch size."""
-        return bool(np.ptp(self.log_batch) <= _EQUAL)
+        return bool(np.ptp(self.log_batch) <= EQUAL)
 
-    def varied(self, values: FloatArray) -> int:
-        """Return how many distinct values there are."""
-        return int(1 + np.sum(np.diff(np.sort(values)) > _EQUAL))
+    @property
+    def several_sizes(self) -> bool:
+        """Whether the cells are of more than one model size."""
+        return bool(np.ptp(self.size) > EQUAL)
+
+    @property
+    def several_lengths(self) -> bool:
+        """Whether the cells are of more than one horizon."""
+        return bool(np.ptp(self.length) > EQUAL)
+
+    def several_batches(self, place: int) -> bool:
+        """Return whether the runs of a cell are of more than one batch size."""
+        return bool(np.ptp(self.log_batch[self.cell == place]) > EQUAL)
 
     def without(self, place: int) -> CellTable:
         """Return the table without one cell."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from lrscale.laws.base import FloatArray
 from lrscale.laws.forecast.answer import FamilyAnswer, Span
-from lrscale.laws.forecast.cells import CellTable
+from lrscale.laws.forecast.cells import EQUAL, CellTable
 from lrscale.laws.forecast.joint_basin import EXPONENT_SD, SHARED, batch_scatter, excess, path
 from lrscale.laws.forecast.joint_fit import JointFit
 from lrscale.laws.scale import fit_optimum_scaling
@@ -35,6 +35,16 @@ class Place:
     def offsets(self, table: CellTable) -> tuple[float, float]:
         """Return ln(params) and ln(horizon) less the means of the cells."""
         return math.log(self.params) - table.centre[0], math.log(self.horizon) - table.centre[1]
+
+    def unseen(self, table: CellTable) -> list[str]:
+        """Return which of ``params`` and ``horizon`` is the same in every cell and another here."""
+        size, length = self.offsets(table)
+        # Offsets are from the mean, which a value that all cells share is.
+        away = {
+            "params": not table.several_sizes and abs(size) > EQUAL,
+            "horizon": not table.several_lengths and abs(length) > EQUAL,
+        }
+        return [name for name, is_away in away.items() if is_away]
 
 
 def surface_answer(

@@ -266,7 +266,7 @@ def _choice(answers: Sequence[FamilyAnswer], noise: float) -> FamilyAnswer:
 def _confounded(table: CellTable) -> str:
     if table.one_batch:
         return ""
-    several = [np.ptp(table.log_batch[table.cell == i]) > 1e-6 for i in range(table.n_cells)]
+    several = [table.several_batches(i) for i in range(table.n_cells)]
     if sum(several) * 2 >= table.n_cells and sum(several) >= 2:
         return ""
     return (
@@ -328,8 +328,9 @@ def _notes(table: CellTable, place: Place, left: int) -> tuple[str, ...]:
     if left:
         notes.append(f"{left} cells have fewer than {_LEAST_RUNS} runs with a loss and are left out.")
     size, length = place.offsets(table)
+    unseen = place.unseen(table)
     for name, value, seen in (("params", size, table.size), ("horizon", length, table.length)):
-        if table.varied(seen) == 1 and abs(value - float(seen[0])) > 1e-6:
+        if name in unseen:
             notes.append(
                 f"Every cell has the same {name}, and the target another: the exponent of {name} is that of the prior, "
                 "within -1 and 1."

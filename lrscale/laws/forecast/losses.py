@@ -19,7 +19,6 @@ _RESAMPLES = 300
 # the steepest of small models: evenly in the logarithm.
 _EXPONENTS = np.exp(np.linspace(math.log(0.05), math.log(0.6), 10))
 _DRAWS = 300
-_ON_LINE = 1e-6
 
 
 def loss_at(
@@ -49,10 +48,9 @@ def loss_at(
     """
     if not (levels > 0).all():
         return None, "The losses are not all positive, and the law of the loss is a sum of positive terms."
-    size, length = place.offsets(table)
-    for name, seen, wanted in (("params", table.size, size), ("horizon", table.length, length)):
-        if table.varied(seen) == 1 and abs(wanted - float(seen[0])) > _ON_LINE:
-            return None, f"Every cell has the same {name}, and the target another."
+    unseen = place.unseen(table)
+    if unseen:
+        return None, f"Every cell has the same {unseen[0]}, and the target another."
     fit = fit_loss_scaling(
         [cell.params for cell in table.cells],
         [cell.horizon for cell in table.cells],
@@ -66,17 +64,21 @@ def loss_at(
         value, lo, hi = (float(one[0]) for one in fit.predict({"params": [place.params], "tokens": [place.horizon]}))
         if all(math.isfinite(one) for one in (value, lo, hi)):
             return Span(value=value, lo=lo, hi=hi), f"{fit.formula}, through the lowest losses of {levels.size} cells."
-    return _bounded_exponents(table, levels, (size, length), noise, confidence, random_seed)
+    return _bounded_exponents(table, levels, place.offsets(table), noise, confidence, random_seed)
 
 
 def _bounded_exponents(
     table: CellTable, levels: FloatArray, at: tuple[float, float], noise: float, confidence: float, random_seed: int
 ) -> tuple[Span | None, str]:
-    terms = [(own, wanted) for own, wanted in ((table.size, at[0]), (table.length, at[1])) if table.varied(own) > 1]
+    terms: list[tuple[str, FloatArray, float]] = []
+    if table.several_sizes:
+        terms.append(("A / params^alpha", table.size, at[0]))
+    if table.several_lengths:
+        terms.append(("B / horizon^beta", table.length, at[1]))
     if levels.size < len(terms) + 2:
         return None, f"{levels.size} cells are too few for a law of the loss; {len(terms) + 2} are needed."
     shapes = np.array(list(itertools.product(_EXPONENTS, repeat=len(terms))))
-    columns = [np.exp(-np.outer(shapes[:, i], own)) for i, (own, _) in enumerate(terms)]
+    columns = [np.exp(-np.outer(shapes[:, i], own)) for i, (_, own, _) in enumerate(terms)]
     design = np.stack([np.ones((len(shapes), levels.size)), *columns], axis=2)
     squares = np.array([nnls(own, levels)[1] ** 2 for own in design])
     spare = levels.size - design.shape[2]
@@ -85,21 +87,12 @@ def _bounded_exponents(
     rng = np.random.default_rng(random_seed)
     chosen = rng.choice(len(shapes), size=_DRAWS, p=weight / weight.sum())
     drawn = levels + math.sqrt(variance) * rng.standard_normal((_DRAWS, levels.size))
-    far = np.column_stack([np.ones(len(shapes)), *[np.exp(-shapes[:, i] * to) for i, (_, to) in enumerate(terms)]])
+    far = np.column_stack([np.ones(len(shapes)), *[np.exp(-shapes[:, i] * to) for i, (_, _, to) in enumerate(terms)]])
     losses = np.array([nnls(design[i], own)[0] @ far[i] for i, own in zip(chosen, drawn, strict=True)])
     tail = 50 * (1 - confidence)
     lo, middle, hi = (float(end) for end in np.percentile(losses, [tail, 50, 100 - tail]))
-    names = " + ".join(f"{letter} / {name}" for letter, name in _names(table))
+    names = " + ".join(name for name, _, _ in terms)
     return (
         Span(value=middle, lo=lo, hi=hi),
         f"loss = E + {names} with exponents between 0.05 and 0.6, through the lowest losses of {levels.size} cells.",
     )
-
-
-def _names(table: CellTable) -> list[tuple[str, str]]:
-    names = []
-    if table.varied(table.size) > 1:
-        names.append(("A", "params^alpha"))
-    if table.varied(table.length) > 1:
-        names.append(("B", "horizon^beta"))
-    return names

@@ -6,12 +6,12 @@ import itertools
 import math
 
 import numpy as np
-from scipy.optimize import nnls
 
 from lrscale.laws.base import FloatArray
 from lrscale.laws.forecast.answer import Span
 from lrscale.laws.forecast.cells import CellTable
 from lrscale.laws.forecast.families import Place
+from lrscale.laws.non_negative import non_negative
 from lrscale.laws.scale import fit_loss_scaling
 
 _RESAMPLES = 300
@@ -80,7 +80,7 @@ def _bounded_exponents(
     shapes = np.array(list(itertools.product(_EXPONENTS, repeat=len(terms))))
     columns = [np.exp(-np.outer(shapes[:, i], own)) for i, (_, own, _) in enumerate(terms)]
     design = np.stack([np.ones((len(shapes), levels.size)), *columns], axis=2)
-    squares = np.array([nnls(own, levels)[1] ** 2 for own in design])
+    squares = np.sum((_fitted(design, np.tile(levels, (len(shapes), 1)), design) - levels) ** 2, axis=1)
     spare = levels.size - design.shape[2]
     variance = max(noise**2, float(squares.min()) / spare)
     weight = np.exp(-(squares - squares.min()) / (2 * variance))
@@ -88,7 +88,7 @@ def _bounded_exponents(
     chosen = rng.choice(len(shapes), size=_DRAWS, p=weight / weight.sum())
     drawn = levels + math.sqrt(variance) * rng.standard_normal((_DRAWS, levels.size))
     far = np.column_stack([np.ones(len(shapes)), *[np.exp(-shapes[:, i] * to) for i, (_, _, to) in enumerate(terms)]])
-    losses = np.array([nnls(design[i], own)[0] @ far[i] for i, own in zip(chosen, drawn, strict=True)])
+    losses = _fitted(design[chosen], drawn, far[chosen][:, None])[:, 0]
     tail = 50 * (1 - confidence)
     lo, middle, hi = (float(end) for end in np.percentile(losses, [tail, 50, 100 - tail]))
     names = " + ".join(name for name, _, _ in terms)
@@ -96,3 +96,9 @@ def _bounded_exponents(
         Span(value=middle, lo=lo, hi=hi),
         f"loss = E + {names} with exponents between 0.05 and 0.6, through the lowest losses of {levels.size} cells.",
     )
+
+
+def _fitted(design: FloatArray, losses: FloatArray, at: FloatArray) -> FloatArray:
+    """Return what non-negative sums of the columns that fit the losses say at other rows, shape (m, rows)."""
+    amplitudes = non_negative(design, losses, np.ones_like(losses))
+    return np.asarray((at @ amplitudes[..., None])[..., 0])

@@ -31,7 +31,6 @@ MOST_RATIO = 10.0
 _LEAST_RUNS = 3
 _FREE = (1.0,)
 _TRUST = ("surface", "power", "constant", "nearest")
-_DRAWS = 600
 
 
 def forecast(
@@ -199,9 +198,9 @@ class _Fits:
 
 def _fit(table: CellTable, tolerance: float, random_seed: int) -> _Fits:
     return _Fits(
-        surface=fit_jointly(table, tolerance=tolerance, draws=_DRAWS, random_seed=random_seed),
-        constant=fit_jointly(table, moves=False, tolerance=tolerance, draws=_DRAWS, random_seed=random_seed),
-        free=fit_jointly(table, scatters=_FREE, tolerance=tolerance, draws=_DRAWS, random_seed=random_seed),
+        surface=fit_jointly(table, tolerance=tolerance, random_seed=random_seed),
+        constant=fit_jointly(table, moves=False, tolerance=tolerance, random_seed=random_seed),
+        free=fit_jointly(table, scatters=_FREE, tolerance=tolerance, random_seed=random_seed),
     )
 
 

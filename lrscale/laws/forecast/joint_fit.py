@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from lrscale.laws.base import FloatArray
@@ -69,12 +70,19 @@ def tolerance_of(table: CellTable, tolerance: float) -> float:
     return max(noise, 1e-9 * float(np.ptp(table.loss))) or 1.0
 
 
-@dataclass(slots=True)
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Mode:
+    """The surface at one scatter of the cells."""
+
     theta: FloatArray
+    """(p,)"""
     covariance_root: FloatArray
-    free: FloatArray
+    """Of the free parameters: normal rows times its transpose have their covariance, (free, free)."""
+    free: NDArray[np.bool_]
+    """(p,)"""
     evidence: float
+    """Logarithm of the evidence, up to what all scatters share."""
     inflation: float
     """Sum of squares over degrees of freedom, at least 1."""
     df: float
@@ -131,7 +139,7 @@ def fit_jointly(
         normal = rng.standard_normal((own.size, mode.covariance_root.shape[0]))
         stretch = np.sqrt(mode.df / rng.chisquare(mode.df, own.size))
         rows[own] = mode.theta
-        rows[np.ix_(own, np.flatnonzero(mode.free))] += stretch[:, None] * (normal @ mode.covariance_root.T)
+        rows[np.ix_(own, mode.free)] += stretch[:, None] * (normal @ mode.covariance_root.T)
     theta = np.sum(mass[:, None] * np.array([mode.theta for mode in modes]), axis=0)
     return JointFit(
         table=table,
@@ -207,7 +215,7 @@ def _search(table: CellTable, prior: Prior, weight: FloatArray, start: FloatArra
     return _Mode(
         theta=whole(best.x),
         covariance_root=spread,
-        free=free.astype(np.float64),
+        free=free,
         evidence=evidence,
         inflation=inflation,
         df=df,

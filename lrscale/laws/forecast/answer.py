@@ -12,7 +12,7 @@ from lrscale.laws.base import FitStatus
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A number with its interval."""
+    """A number with its interval, both ends always known (`Interval` leaves them open where data do)."""
 
     value: float
     lo: float

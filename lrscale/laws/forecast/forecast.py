@@ -28,8 +28,11 @@ from lrscale.laws.forecast.words import batch_end, cells_needed, edge_notes
 
 MOST_RATIO = 10.0
 """An interval of the LR with a larger upper over lower end says nothing that a guess does not."""
+# Two LRs show no basin.
 _LEAST_RUNS = 3
+# A scatter of a factor of e leaves every cell its own optimum.
 _FREE = (1.0,)
+# Which family comes first where none is better: all runs at once before optima alone, laws that move before one cell.
 _TRUST = ("surface", "power", "constant", "nearest")
 
 

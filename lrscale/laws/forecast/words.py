@@ -28,6 +28,7 @@ def cells_needed(fit: JointFit, place: Place) -> str:
     # Half way in the logarithm, or ten times the edge where that is nearer: what a small study can reach.
     step = math.copysign(min(abs(far - edge) / 2, math.log(10)), far - edge)
     wanted = math.exp(edge + step + table.centre[0 if name == "params" else 1])
+    # A cell less than a tenth away tells no exponent.
     if abs(step) < 0.1:
         return "Train more runs in the cells that are there."
     return f"Add cells at {name} {wanted:.2g}, at two values of the other."

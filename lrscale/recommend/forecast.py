@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from lrscale.errors import LrscaleError
-from lrscale.laws.forecast import Forecast, forecast
+from lrscale.laws.forecast import Forecast, Span, forecast
 from lrscale.recommend.measured import find
 from lrscale.recommend.recommendation import Refusal
 from lrscale.study.finding import Finding
@@ -128,5 +128,5 @@ def forecast_target(
     )
 
 
-def _span(span: Any) -> dict[str, float] | None:
-    return None if span is None else {"value": span.value, "lo": span.lo, "hi": span.hi}
+def _span(span: Span | None) -> dict[str, float] | None:
+    return None if span is None else asdict(span)

@@ -22,6 +22,20 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{mantissa}e{int(exponent)}" if mark else text
 
 
+def amount_text(value: float) -> str:
+    """Return a large number as people say it.
+
+    Examples
+    --------
+    >>> amount_text(8e8), amount_text(19_531_250), amount_text(1234), amount_text(640)
+    ('800M', '19.5M', '1.23k', '640')
+    """
+    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
 def memory_text(size: float) -> str:
     """Return bytes in the unit that people would use, in powers of 1024.
 

@@ -14,9 +14,8 @@ from lrscale.report.base import AbstractSection, Card, Column, Fact, Figure, Leg
 from lrscale.report.canvas import Canvas, padded
 from lrscale.report.context import ReportContext
 from lrscale.report.palette import LRScale, color
-from lrscale.report.words import finite, significant
+from lrscale.report.words import count, finite, significant
 from lrscale.study.finding import Finding
-from lrscale.study.forecast.answer import amount_text
 
 FAMILIES = (
     Column(key="family", label="family"),
@@ -232,7 +231,7 @@ def _draw(
         canvas.hover(dots, [f"{row['label']}: {significant(float(row['value']), 3)}" for row in own])
         if len(groups) > 1:
             unit = "examples" if other == "horizon" else "parameters"
-            canvas.label(own[0][by], own[0]["value"], f"{amount_text(group)} {unit}", dx=4, dy=10)
+            canvas.label(own[0][by], own[0]["value"], f"{count(group)} {unit}", dx=4, dy=10)
     if target is not None:
         canvas.axes.plot(
             [at] * 2, [max(target.lo, limits[0]), min(target.hi, limits[1])], color=color("accent"), lw=2.2

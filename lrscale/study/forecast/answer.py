@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrscale.laws.forecast import CellOptimum, Forecast, ForecastCell, forecast
+from lrscale.laws.forecast import CellOptimum, Forecast, ForecastCell, Span, forecast
 from lrscale.laws.published import PUBLISHED_LAWS, Scale
 from lrscale.recipe.experiments import Target
 from lrscale.study.finding import Check, Finding, Quantity
-from lrscale.study.words import number
+from lrscale.study.words import amount_text, interval_text, number
 
 if TYPE_CHECKING:
     from lrscale.study.experiments.base import AbstractExperiment
@@ -128,20 +128,6 @@ def read_cells(finding: Finding) -> list[ForecastCell]:
     ]
 
 
-def amount_text(value: float) -> str:
-    """Return a large number as people say it.
-
-    Examples
-    --------
-    >>> amount_text(8e8), amount_text(19_531_250), amount_text(1234), amount_text(640)
-    ('800M', '19.5M', '1.23k', '640')
-    """
-    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g}{suffix}"
-    return f"{value:.3g}"
-
-
 def sentence_of(found: Forecast) -> str:
     """Return the forecast as a sentence with its interval, its held-out miss and its scope; or the refusal."""
     where = f"At {amount_text(found.params)} parameters and {amount_text(found.horizon)} examples"
@@ -149,9 +135,7 @@ def sentence_of(found: Forecast) -> str:
         return f"{found.reason} {found.needs}".strip()
     batch = ""
     if found.batch is not None:
-        batch = (
-            f", the best batch {number(found.batch.value)} (95 % {number(found.batch.lo)} to {number(found.batch.hi)})"
-        )
+        batch = f", the best batch {_with_interval(found.batch, found.confidence)}"
     elif found.fixed_batch is not None:
         batch = f" at batch {number(found.fixed_batch, 6)}"
     loss = (
@@ -159,8 +143,12 @@ def sentence_of(found: Forecast) -> str:
         if found.loss is None
         else f", the loss {number(found.loss.value, 3)} ({number(found.loss.lo, 3)} to {number(found.loss.hi, 3)})"
     )
-    lr = f"{number(found.lr.value)} (95 % {number(found.lr.lo)} to {number(found.lr.hi)})"
+    lr = _with_interval(found.lr, found.confidence)
     return f"{where} the best peak LR is forecast at {lr}{batch}{loss}. {found.reason}"
+
+
+def _with_interval(span: Span, confidence: float) -> str:
+    return f"{number(span.value)} ({interval_text(span.lo, span.hi, confidence)})"
 
 
 def numbers_of(found: Forecast) -> dict[str, Quantity]:
@@ -180,12 +168,8 @@ def family_rows(found: Forecast) -> list[dict[str, Any]]:
             "family": one.family,
             "meaning": one.meaning,
             "chosen": one.family == found.family,
-            "lr": None if one.lr is None else one.lr.value,
-            "lr_lo": None if one.lr is None else one.lr.lo,
-            "lr_hi": None if one.lr is None else one.lr.hi,
-            "batch": None if one.batch is None else one.batch.value,
-            "batch_lo": None if one.batch is None else one.batch.lo,
-            "batch_hi": None if one.batch is None else one.batch.hi,
+            **_columns("lr", one.lr),
+            **_columns("batch", one.batch),
             "miss_cell": None if one.miss is None else one.miss.cell,
             "miss_lr": None if one.miss is None else one.miss.lr_factor,
             "miss_batch": None if one.miss is None else one.miss.batch_factor,
@@ -197,6 +181,11 @@ def family_rows(found: Forecast) -> list[dict[str, Any]]:
     ]
 
 
+def _columns(name: str, span: Span | None) -> dict[str, float | None]:
+    value, lo, hi = (None, None, None) if span is None else (span.value, span.lo, span.hi)
+    return {name: value, f"{name}_lo": lo, f"{name}_hi": hi}
+
+
 def optimum_rows(found: Forecast) -> list[dict[str, Any]]:
     """Return a row a cell: its best setting."""
     return [
@@ -204,12 +193,8 @@ def optimum_rows(found: Forecast) -> list[dict[str, Any]]:
             "cell": one.label,
             "params": one.params,
             "horizon": one.horizon,
-            "lr": one.lr.value,
-            "lr_lo": one.lr.lo,
-            "lr_hi": one.lr.hi,
-            "batch": None if one.batch is None else one.batch.value,
-            "batch_lo": None if one.batch is None else one.batch.lo,
-            "batch_hi": None if one.batch is None else one.batch.hi,
+            **_columns("lr", one.lr),
+            **_columns("batch", one.batch),
             "loss": one.loss,
             "runs": one.n_runs,
         }

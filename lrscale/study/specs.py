@@ -12,6 +12,9 @@ from lrscale.schedules import SCHEDULES, build_schedule
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.units import Duration, Layout, split_global_batch
 
+WARMUP_FRACTION = 0.05
+"""Share of a trial spent in warm-up where the recipe has no `scaling` to take it from: the default of that."""
+
 
 def make_spec(
     recipe: Recipe,

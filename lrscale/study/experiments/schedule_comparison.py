@@ -17,11 +17,10 @@ from lrscale.study.experiments.scaling import FEWEST_SEEDS, scaling_cells, start
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.lr_answer import bounds
 from lrscale.study.range_test.ramps import middle, range_test_batch
-from lrscale.study.specs import mean_factor
+from lrscale.study.specs import WARMUP_FRACTION, mean_factor
 from lrscale.study.words import interval_text, number
 from lrscale.units import Duration
 
-DEFAULT_WARMUP_FRACTION = 0.05
 DEFAULT_HORIZON = Duration(20_000, "examples")
 DEFAULT_RATIO = 2.0
 ANY_LR = 1e-3
@@ -111,7 +110,7 @@ def comparison_cells(context: Context) -> dict[str, Cell]:
             horizon=settings.horizon or (scaling.horizon if scaling is not None else DEFAULT_HORIZON),
             schedule=choice.name,
             settings=choice.settings,
-            warmup_fraction=scaling.warmup_fraction if scaling is not None else DEFAULT_WARMUP_FRACTION,
+            warmup_fraction=scaling.warmup_fraction if scaling is not None else WARMUP_FRACTION,
             seeds=settings.seeds,
             ratio=scaling.ratio if scaling is not None else DEFAULT_RATIO,
             most=MOST_LEARNING_RATES,

@@ -20,9 +20,8 @@ from lrscale.study.cells import Cell
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import usable
 from lrscale.study.range_test.ramps import middle
+from lrscale.study.specs import WARMUP_FRACTION
 from lrscale.units import Duration
-
-_WARMUP = 0.05
 
 
 @final
@@ -53,7 +52,7 @@ def scale_cells(context: Context) -> dict[tuple[int, int], ScaleCell]:
     sizes = settings.batch_sizes or (scaling.batch_sizes if scaling is not None else ())
     horizons = settings.horizons or ((scaling.horizon,) if scaling is not None else ())
     schedule = scaling.schedule if scaling is not None else ScheduleChoice(name="cosine")
-    warmup = scaling.warmup_fraction if scaling is not None else _WARMUP
+    warmup = scaling.warmup_fraction if scaling is not None else WARMUP_FRACTION
     found = {}
     for model, length in settings.grid():
         variant, horizon = settings.factors[model], horizons[length]

@@ -14,10 +14,9 @@ from lrscale.study.experiments.scaling import confirmed_lr, start_lr, tolerance
 from lrscale.study.planner import Belief
 from lrscale.study.range_test.ramps import middle
 from lrscale.study.search.ladder import Ladder
-from lrscale.study.specs import make_spec, mean_factor
+from lrscale.study.specs import WARMUP_FRACTION, make_spec, mean_factor
 from lrscale.units import Duration
 
-WARMUP = 0.05
 HALF_BOX = 10.0
 """Factor from the guess to either end of the box, where no range test says better."""
 FARTHEST, NEAREST = 10**1.5, 4.0
@@ -55,7 +54,7 @@ class Setup:
         assert horizon is not None
         warmup = own.warmup_fraction
         if warmup is None:
-            warmup = WARMUP if scaling is None else scaling.warmup_fraction
+            warmup = WARMUP_FRACTION if scaling is None else scaling.warmup_fraction
         schedule = own.schedule or (ScheduleChoice(name="cosine") if scaling is None else scaling.schedule)
         return cls(
             batch_sizes=tuple(sorted(sizes)),

@@ -11,13 +11,13 @@ from lrscale.errors import LrscaleError
 from lrscale.store import TrialSpec
 from lrscale.study.budget.allocate import Need
 from lrscale.study.cost import Basis, CostModel, TrialCost, weakest
-from lrscale.study.cost.timed_trial import kind_of
+from lrscale.study.cost.timed_trial import kind_of, task_of
 from lrscale.study.experiments.base import AbstractExperiment, Context
 
 Verdict = Literal["full", "reduced", "left out"]
 """What a budget leaves of a question."""
-Size = tuple[tuple[str, ...], int, int, int | None]
-"""What the cost of a trial depends on: kind, batch, steps, validations."""
+Size = tuple[str, tuple[str, ...], int, int, int | None]
+"""What the cost of a trial depends on: task, kind, batch, steps, validations."""
 
 
 @final
@@ -60,11 +60,11 @@ class PlannedExperiment:
 def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperiment:
     """Return what an experiment would still run."""
     wanted = experiment.plan(context)
+    finished = [trial.spec for trial in context.finished(wanted)]
     certain = [spec for spec in wanted if context.view.get(spec) is None]
-    finished = len(wanted) - len(certain)
-    over = not certain and finished > 0
-    expected = [] if over else _left(experiment.typical(context), certain, context)
-    most = [] if over else _left(experiment.at_most(context), certain, context)
+    over = not certain and bool(finished)
+    expected = [] if over else _left(experiment.typical(context), finished, certain)
+    most = [] if over else _left(experiment.at_most(context), finished, certain)
     prices = context.price_list()
     costs = [(spec, _cost(prices, spec)) for spec in expected]
     at_once = context.recipe.layout.trials_at_once
@@ -82,7 +82,7 @@ def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperim
         ),
         device_seconds=_total(cost.device_seconds for _, cost in costs),
         basis=weakest(cost.basis for _, cost in costs) or "measured",
-        note=f"trials that are there: {finished}" if finished else None,
+        note=f"trials that are there: {len(finished)}" if finished else None,
         importance=experiment.importance,
     )
 
@@ -102,9 +102,12 @@ def unknown_cost(experiment: AbstractExperiment, why: str) -> PlannedExperiment:
     )
 
 
-def _left(usual: list[TrialSpec], certain: list[TrialSpec], context: Context) -> list[TrialSpec]:
-    """Return the specs still to run: the certain ones, and as many of each size as are usual and not there."""
-    there = Counter(_size(trial.spec) for trial in context.view)
+def _left(usual: list[TrialSpec], finished: list[TrialSpec], certain: list[TrialSpec]) -> list[TrialSpec]:
+    """Return the specs still to run: the certain ones, and as many of each size as are usual and not there.
+
+    Only what the experiment itself has asked for counts as there: others train at the same sizes, at other LRs.
+    """
+    there = Counter(map(_size, finished))
     here = Counter(map(_size, certain))
     left = list(certain)
     for spec in usual:
@@ -120,7 +123,13 @@ def _left(usual: list[TrialSpec], certain: list[TrialSpec], context: Context) ->
 
 def _size(spec: TrialSpec) -> Size:
     # Schedules cost the same, but a comparison has as many trials of each.
-    return (spec.schedule.label, *kind_of(spec)), spec.global_batch_size, spec.horizon, spec.validate_every
+    return (
+        task_of(spec),
+        (spec.schedule.label, *kind_of(spec)),
+        spec.global_batch_size,
+        spec.horizon,
+        spec.validate_every,
+    )
 
 
 def _cost(prices: CostModel, spec: TrialSpec) -> TrialCost:

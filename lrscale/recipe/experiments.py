@@ -27,12 +27,13 @@ from lrscale.recipe.fields import (
     Real,
     distinct,
     refuse,
+    require_countable,
+    require_same_data,
     shown,
 )
 from lrscale.recipe.forecast import Forecast
 from lrscale.recipe.search import Search
 from lrscale.recipe.task import Section
-from lrscale.units import Duration
 
 NO_COMPANIONS = "none"
 """Policy under which nothing but the LR moves with the batch size."""
@@ -147,12 +148,7 @@ class Scaling(Section):
                 hint="set reference_batch_size to the batch size at which the module's own betas and weight decay hold",
             )
         distinct(self.learning_rates or ())
-        _require_countable("horizon", self.horizon)
-        if self.horizon.unit == "steps" and len(self.batch_sizes) > 1:
-            refuse(
-                f"compares {len(self.batch_sizes)} batch sizes over {self.horizon}, which are not the same data",
-                hint="state the horizon in examples",
-            )
+        require_same_data(self.horizon, self.batch_sizes)
         return self
 
 
@@ -173,7 +169,7 @@ class ScheduleComparison(Section):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         distinct([choice.label for choice in self.schedules])
-        _require_countable("horizon", self.horizon)
+        require_countable(self.horizon)
         return self
 
 
@@ -200,7 +196,7 @@ class NoiseScale(Section):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         distinct(self.batch_sizes or ())
-        _require_countable("horizon", self.horizon)
+        require_countable(self.horizon)
         return self
 
 
@@ -323,14 +319,9 @@ class Target(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _require_countable("horizon", self.horizon)
+        require_countable(self.horizon)
         if (self.objective == "time_price") != (self.time_price is not None):
             if self.time_price is None:
                 refuse("has objective time_price and no time_price", hint="set time_price, in examples a second")
             refuse(f"has a time_price and objective {self.objective}", hint="set objective: time_price")
         return self
-
-
-def _require_countable(name: str, horizon: Duration | None) -> None:
-    if horizon is not None and horizon.unit == "tokens":
-        refuse(f"has {name} {horizon}, and how many tokens an example has is the task's affair", hint="use examples")

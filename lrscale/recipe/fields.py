@@ -116,6 +116,20 @@ def distinct(values: Sequence[Any]) -> Any:
     return values
 
 
+def require_countable(horizon: Duration | None) -> None:
+    """Refuse a length in tokens, of which no number of steps follows."""
+    if horizon is not None and horizon.unit == "tokens":
+        refuse(f"has horizon {horizon}, and how many tokens an example has is the task's affair", hint="use examples")
+
+
+def require_same_data(horizon: Duration | None, batch_sizes: Sequence[int] | None) -> None:
+    """Refuse a length in tokens, and one in steps for several batch sizes; None stands for some, not known here."""
+    require_countable(horizon)
+    if horizon is not None and horizon.unit == "steps" and (batch_sizes is None or len(batch_sizes) > 1):
+        several = "batch sizes" if batch_sizes is None else f"{len(batch_sizes)} batch sizes"
+        refuse(f"compares {several} over {horizon}, which are not the same data", hint="state the horizon in examples")
+
+
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 """A whole number of at least 1; 1e3 counts as one, 16.5, true and "16" do not."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from typing_extensions import Self
 
-from lrscale.recipe.fields import Count, Length, Real, distinct, refuse, shown
+from lrscale.recipe.fields import Count, Length, Real, distinct, refuse, require_same_data, shown
 from lrscale.recipe.task import Section
 
 NAME = "name"
@@ -87,16 +87,7 @@ class Forecast(Section):
         distinct(self.horizons or ())
         distinct(self.batch_sizes or ())
         for horizon in self.horizons or ():
-            if horizon.unit == "tokens":
-                refuse(
-                    f"has horizon {horizon}, and how many tokens an example has is the task's affair",
-                    hint="use examples",
-                )
-            if horizon.unit == "steps" and len(self.batch_sizes or (0, 0)) > 1:
-                refuse(
-                    f"compares batch sizes over {horizon}, which are not the same data",
-                    hint="state the horizons in examples",
-                )
+            require_same_data(horizon, self.batch_sizes)
         return self
 
     @staticmethod

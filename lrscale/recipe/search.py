@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from lrscale.recipe.choices import OneSchedule, long_switch
-from lrscale.recipe.fields import Count, LearningRate, Length, Real, distinct, refuse
+from lrscale.recipe.fields import Count, LearningRate, Length, Real, distinct, refuse, require_same_data
 from lrscale.recipe.task import Section
 
 
@@ -59,14 +59,5 @@ class Search(Section):
         if self.learning_rates is not None and self.learning_rates[0] > self.learning_rates[1]:
             lo, hi = self.learning_rates
             refuse(f"has learning_rates from {lo:g} down to {hi:g}", hint=f"write [{hi:g}, {lo:g}]")
-        if self.horizon is not None and self.horizon.unit == "tokens":
-            refuse(
-                f"has horizon {self.horizon}, and how many tokens an example has is the task's affair",
-                hint="use examples",
-            )
-        if self.horizon is not None and self.horizon.unit == "steps" and len(self.batch_sizes or (0, 0)) > 1:
-            refuse(
-                f"compares batch sizes over {self.horizon}, which are not the same data",
-                hint="state the horizon in examples",
-            )
+        require_same_data(self.horizon, self.batch_sizes)
         return self

@@ -13,9 +13,46 @@ from lrscale.errors import LayoutError, LrscaleError
 Unit = Literal["steps", "examples", "epochs", "tokens"]
 UNITS: tuple[Unit, ...] = ("steps", "examples", "epochs", "tokens")
 
-_SUFFIX = {"": 0, "k": 3, "M": 6, "B": 9, "G": 9}
+_EXPONENTS = {"": 0, "k": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _MAX_VALUE = 10**18
 _DURATION = re.compile(r"^\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBG]?)\s*([a-z]+)\s*$")
+
+
+def exact_number(digits: str, suffix: str = "") -> Decimal:
+    """Return a number as people write it, exactly: 9007199254740993 and 1.1k have no exact float.
+
+    Parameters
+    ----------
+    digits : str
+        A number without sign, with or without fraction, exponent and underscores.
+    suffix : {"", "k", "M", "B", "G", "T"}, optional
+        What it is counted in; B and G are both 10^9. Default: ones.
+
+    Examples
+    --------
+    >>> exact_number("1.1", "k") == 1100, exact_number("20_000") == 20000, exact_number("1e999999999")
+    (True, True, Decimal('Infinity'))
+    """
+    try:
+        return Decimal(digits.replace("_", "")).scaleb(_EXPONENTS[suffix])
+    except ArithmeticError:
+        return Decimal("Infinity")
+
+
+def short_number(value: float) -> str:
+    """Write a number with the suffix B, M or k that leaves at most one decimal of it, and else in full.
+
+    Examples
+    --------
+    >>> short_number(20000), short_number(1.5e6), short_number(1234), short_number(2.5)
+    ('20k', '1.5M', '1234', '2.5')
+    """
+    exact = Decimal(str(value))
+    for suffix in ("B", "M", "k"):
+        scaled = exact.scaleb(-_EXPONENTS[suffix])
+        if scaled >= 1 and scaled == round(scaled, 1):
+            return f"{scaled.normalize():f}{suffix}"
+    return f"{exact.normalize():f}"
 
 
 @final
@@ -60,11 +97,7 @@ class Duration:
         if match is None:
             raise LrscaleError(f"{text!r} is not a duration", hint='write a number and a unit, such as "40k examples"')
         number, suffix, unit = match.groups()
-        # Decimal, because 9007199254740993 and 1.1k have no exact float.
-        try:
-            value = Decimal(number.replace("_", "")).scaleb(_SUFFIX[suffix])
-        except ArithmeticError:
-            value = Decimal("Infinity")
+        value = exact_number(number, suffix)
         unit = unit if unit in UNITS else f"{unit}s"
         if unit not in UNITS:
             raise LrscaleError(f"unknown unit in {text!r}", hint=f"use one of {', '.join(UNITS)}")
@@ -98,11 +131,7 @@ class Duration:
         raise LrscaleError(f"{self} cannot be turned into steps here", hint="state the length in steps or examples")
 
     def __str__(self) -> str:
-        for suffix, scale in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
-            if self.value >= scale and self.value % (scale // 10) == 0:
-                whole, tenths = divmod(self.value // (scale // 10), 10)
-                return f"{whole}{f'.{tenths}' if tenths else ''}{suffix} {self.unit}"
-        return f"{self.value} {self.unit}"
+        return f"{short_number(self.value)} {self.unit}"
 
 
 @final

@@ -14,6 +14,7 @@ from lrscale.cli.outputs import print_answer
 from lrscale.cli.study_access import open_study
 from lrscale.cli.text import number, table, wrapped
 from lrscale.errors import LrscaleError, did_you_mean
+from lrscale.units import exact_number
 
 if TYPE_CHECKING:
     from lrscale.cli.study_access import OpenStudy
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from lrscale.recommend.forecast import ForecastAnswer
 
 FORMATS = ("text", "yaml")
-_SUFFIX = {"": 1, "k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 _AMOUNT = re.compile(r"^\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBGT]?)\s*([a-z]*)\s*$")
 
 
@@ -130,7 +130,7 @@ def amount(option: str, written: str) -> tuple[float, str]:
     if match is None:
         raise LrscaleError(f"{option} {written} is no number", hint="write for example 1e9 or 20B")
     digits, suffix, word = match.groups()
-    return float(digits.replace("_", "")) * _SUFFIX[suffix], word
+    return float(exact_number(digits, suffix)), word
 
 
 def text(answer: ForecastAnswer) -> str:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Literal, cast, final
 
 from lrscale.errors import LrscaleError
+from lrscale.units import exact_number, short_number
 
 BudgetUnit = Literal["seconds", "examples", "trials"]
 
@@ -15,7 +16,6 @@ _NUMBER = r"[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _COUNTED = re.compile(rf"^\s*({_NUMBER})\s*([kMBG]?)\s*(examples?|trials?)\s*$")
 _TIME = re.compile(rf"\s*({_NUMBER})\s*(days?|d|hours?|h|minutes?|mins?|m|seconds?|secs?|s)(?![a-zA-Z])")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_SCALE = {"": 0, "k": 3, "M": 6, "B": 9, "G": 9}
 _MOST = 10**18
 _PRICE = re.compile(rf"^\s*([^\d\s.+-]*)\s*({_NUMBER})\s*([^\d\s.+-]*)\s*$")
 _SPEED = re.compile(rf"^\s*({_NUMBER})\s*([kMBG]?)\s*examples?\s*(?:/\s*s(?:ec|econd)?|a second|per second)\s*$")
@@ -61,7 +61,7 @@ class Budget:
         if counted is not None:
             number, suffix, noun = counted.groups()
             unit = cast(BudgetUnit, f"{noun.rstrip('s')}s")
-            value = _scaled(number, suffix)
+            value = exact_number(number, suffix)
             if value <= _MOST and value % 1:
                 raise LrscaleError(f"{text!r} is not a whole number of {unit}")
             return cls(float(value), unit)
@@ -74,11 +74,11 @@ class Budget:
             raise LrscaleError(
                 f"{text!r} is not a budget", hint='write for example "30m", "2h", "1e6 examples" or "20 trials"'
             )
-        return cls(float(sum(_scaled(number) * _SECONDS[unit] for number, unit in parts)), "seconds")
+        return cls(float(sum(exact_number(number) * _SECONDS[unit] for number, unit in parts)), "seconds")
 
     def __str__(self) -> str:
         if self.unit != "seconds":
-            return f"{_short(self.value)} {self.unit[:-1] if self.value == 1 else self.unit}"
+            return f"{short_number(self.value)} {self.unit[:-1] if self.value == 1 else self.unit}"
         words, left = [], Decimal(repr(self.value))
         for unit in "dhm":
             # Up to two days are told in hours: "36h" is what people write.
@@ -122,7 +122,7 @@ class Price:
         found = _PRICE.match(text)
         if found is None or (found[1] and found[3]):
             raise LrscaleError(f"{text!r} is not a price of a device-hour", hint='write for example "2.5" or "2.5 EUR"')
-        value = float(_scaled(found[2]))
+        value = float(exact_number(found[2]))
         return cls(value, found[1] or found[3], before=bool(found[1]))
 
     def of(self, device_hours: float) -> str:
@@ -166,24 +166,7 @@ class Speed:
         found = _SPEED.match(text)
         if found is None:
             raise LrscaleError(f"{text!r} is not a throughput", hint='write for example "3000 examples/s"')
-        return cls(float(_scaled(found[1], found[2])))
+        return cls(float(exact_number(found[1], found[2])))
 
     def __str__(self) -> str:
-        return f"{_short(self.value)} examples/s"
-
-
-def _scaled(number: str, suffix: str = "") -> Decimal:
-    # Decimal, because 1.1k has no exact float.
-    try:
-        return Decimal(number.replace("_", "")).scaleb(_SCALE[suffix])
-    except ArithmeticError:
-        return Decimal("Infinity")
-
-
-def _short(value: float) -> str:
-    exact = Decimal(repr(value))
-    for suffix in ("B", "M", "k", ""):
-        scaled = exact.scaleb(-_SCALE[suffix])
-        if scaled >= 1 and scaled == round(scaled, 1 if suffix else 12):
-            return f"{scaled.normalize():f}{suffix}"
-    return f"{exact.normalize():f}"
+        return f"{short_number(self.value)} examples/s"

@@ -11,7 +11,7 @@ from lrscale.study.finding import Check, Finding
 
 _FAULT = "fault"
 KEPT_OUT = "kept_out"
-"""Entry of the finding of a question of which a budget has left nothing."""
+"""Entry of the finding of a question of which a budget has left nothing; in a plan, of what the budget kept out."""
 
 
 def analysed(experiment: AbstractExperiment, context: Context) -> Finding:

@@ -176,8 +176,7 @@ class Study:
         prices = CostModel.of(self.recipe, view, facts, largest_that_fits(known))
         left = spent_by_plan(plan, view).left_of(self.recipe.cost.budget, self.recipe.layout.trials_at_once)
 
-        def context_of(experiment: AbstractExperiment, recipe: Recipe) -> Context:
-            del experiment
+        def context_of(recipe: Recipe) -> Context:
             return Context(recipe=recipe, view=view, facts=facts, findings=known, budget=left, prices=prices)
 
         return choose_forms(asked, self.recipe, left, context_of).planned

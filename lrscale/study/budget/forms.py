@@ -15,8 +15,8 @@ from lrscale.study.budget.words import changes
 from lrscale.study.experiments.base import AbstractExperiment, Context
 from lrscale.study.planned import PlannedExperiment, Verdict, estimate, unknown_cost
 
-MakeContext = Callable[[AbstractExperiment, Recipe], Context]
-"""From an experiment and a recipe to what it may look at."""
+MakeContext = Callable[[Recipe], Context]
+"""From a recipe to what its experiments may look at."""
 
 
 @final
@@ -65,7 +65,7 @@ def choose_forms(
     left : Allowance
         What may still be spent.
     context_of : callable
-        Makes the context of an experiment under a recipe.
+        Makes the context of a recipe.
     begun : mapping or None, optional
         Settings of the questions whose trials have begun in a form, which they keep: what was begun is not thrown away.
     """
@@ -113,7 +113,7 @@ def choose_forms(
 
 
 def _estimate(experiment: AbstractExperiment, recipe: Recipe, context_of: MakeContext) -> PlannedExperiment:
-    context = context_of(experiment, recipe)
+    context = context_of(recipe)
     try:
         return estimate(experiment, context)
     except LrscaleError as error:

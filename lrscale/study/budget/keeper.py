@@ -9,6 +9,7 @@ from typing import Any, final
 from lrscale.errors import BudgetError
 from lrscale.recipe import Recipe, with_settings
 from lrscale.store import StudyView, TrialSpec
+from lrscale.study.analysed import KEPT_OUT
 from lrscale.study.budget.allocate import Need
 from lrscale.study.budget.allowance import Allowance
 from lrscale.study.budget.forms import Forms, choose_forms
@@ -57,11 +58,9 @@ class Keeper:
         self._said: set[tuple[str, Verdict | None, tuple[str, ...]]] = set()
         self._begun = _begun_in(plan, recipe)
         self._running: dict[str, TrialCost] = {}
-        self.recipe = recipe
-        """As the budget leaves it."""
         plan.pop(BUDGET, None)
         if recipe.cost.budget is not None:
-            plan[BUDGET] = {"stated": str(recipe.cost.budget), "reduced": {}, "kept_out": {}}
+            plan[BUDGET] = {"stated": str(recipe.cost.budget), "reduced": {}, KEPT_OUT: {}}
 
     @property
     def left(self) -> Allowance:
@@ -82,7 +81,7 @@ class Keeper:
             whole,
             self._asked,
             left,
-            lambda one, recipe: self._context(recipe, findings, prices=prices),
+            lambda recipe: self._context(recipe, findings, prices=prices),
             self._begun,
         )
         entry = self._plan[BUDGET]
@@ -90,8 +89,8 @@ class Keeper:
             **{key: value for key, value in entry["reduced"].items() if key not in {one.key for one in whole}},
             **{key: dict(value) for key, value in self._forms.settings.items()},
         }
-        self.recipe = with_settings(self._asked, entry["reduced"])
-        return self._context(self.recipe, findings, prices=prices, budget=self._forms.reserved(experiment.key, left))
+        recipe = with_settings(self._asked, entry["reduced"])
+        return self._context(recipe, findings, prices=prices, budget=self._forms.reserved(experiment.key, left))
 
     def affordable(self, experiment: AbstractExperiment, missing: Sequence[TrialSpec], context: Context) -> int:
         """Return how many of the missing trials of a round may run, taken in their order."""
@@ -145,7 +144,7 @@ class Keeper:
         stated = entry["stated"]
         settings = entry["reduced"].items()
         reduced = [f"{key}: {changes_text(self._asked, key, own)}" for key, own in settings]
-        kept_out = [f"{key}: {need_text(Need(**need))}" for key, need in entry["kept_out"].items()]
+        kept_out = [f"{key}: {need_text(Need(**need))}" for key, need in entry[KEPT_OUT].items()]
         return (
             *(f"reduced by the budget of {stated}: {line}" for line in reduced),
             *(f"kept out by the budget of {stated}: {line}" for line in kept_out),
@@ -164,7 +163,7 @@ class Keeper:
                 examples=sum(cost.examples for cost in costs),
                 seconds=sum(times) if len(times) == len(costs) else None,
             )
-        self._plan[BUDGET]["kept_out"][experiment.key] = dataclasses.asdict(need)
+        self._plan[BUDGET][KEPT_OUT][experiment.key] = dataclasses.asdict(need)
 
     def refuse_if_nothing_starts(self, experiments: Sequence[AbstractExperiment]) -> None:
         """Raise where the budget is below the cheapest trial and the study has none.

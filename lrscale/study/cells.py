@@ -20,8 +20,8 @@ Name = TypeVar("Name", bound=Hashable)
 
 TYPICAL_LRS = 6
 TYPICAL_REPLICATES = 3.5
-"""LRs of the first replicate and of each further one, as searches on `digits` and `byte-gpt` came to run: 5 to 8 and 3
-to 5, of 10 cells."""
+"""LRs of the first replicate and of each further one, read off 10 cells of `digits` alone (5 to 8, and 3 to 5). They
+serve estimates of cost: how many a search runs, its losses decide."""
 
 
 @final

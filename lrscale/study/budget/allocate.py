@@ -58,7 +58,8 @@ class Ask:
 
 SMALL_SHARE = 0.2
 """Share of the budget up to which the cheapest form of a question is asked before another one is lifted: what hardly
-costs anything is not given up, and what does cannot thin out what a recommendation stands on."""
+costs anything is not given up, and what does cannot thin out what a recommendation stands on. Chosen, not
+measured."""
 
 
 def allocate(asks: Sequence[Ask], left: Allowance) -> dict[str, int | None]:

@@ -16,7 +16,8 @@ from lrscale.study.specs import trial_layout
 from lrscale.units import Layout
 
 START_SECONDS = 1.0
-"""Start of a trial besides its training, where none has been measured."""
+"""Start of a trial besides its training, where none has been measured and a throughput is stated. A guess, which the
+first trial that ends replaces."""
 FORWARD_SHARE = 1 / 3
 """Time of a forward alone as a share of forward and backward, which has twice its operations (Kaplan et al. 2020,
 arXiv:2001.08361, section 2.1)."""

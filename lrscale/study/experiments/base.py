@@ -89,8 +89,9 @@ class AbstractExperiment(ABC):
     answers: ClassVar[frozenset[Status]] = frozenset()
     """Endings of a trial that answer the question and so count as no failure, besides completion and divergence."""
     importance: ClassVar[int] = 50
-    """Place in the order in which a budget is given to the questions, smaller first: what a recommendation stands on
-    before what refines it, and of two such the cheaper one."""
+    """Place in the order in which a budget is given to the questions, smaller first. First what a recommendation
+    stands on (range test, sweep, search), then what it must keep to on the devices (layout check, memory, throughput),
+    then what refines it or carries it further (noise scale, schedules, forecast). Default: in the middle."""
 
     @abstractmethod
     def is_asked(self, recipe: Recipe) -> bool:

@@ -26,7 +26,7 @@ from lrscale.study.range_test.ramps import (
 ANY_LR = 1e-3
 """LR of a spec that stands for any run of its size."""
 TYPICAL_RUNS = 14
-"""Runs that confirm an LR at one batch size, as they came out on `digits` (13 and 15)."""
+"""Runs that confirm an LR at one batch size, read off `digits` alone (13 and 15); for estimates of cost."""
 FEW_RUNS = 8
 """Runs at fixed LR that a small budget leaves to a batch size: the suggestions of the rules, and what lies between."""
 

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from lrscale.errors import LrscaleError, did_you_mean
 from lrscale.recipe.fields import Arguments, refuse, shown
 from lrscale.recipe.task import Section
-from lrscale.schedules import SCHEDULES, build_schedule
+from lrscale.schedules import SCHEDULES, build_schedule, schedule_label
 
 MODULE = "module"
 """Name that stands for the schedulers that the module makes itself."""
@@ -50,8 +50,7 @@ class ScheduleChoice(Section):
     @property
     def label(self) -> str:
         """The name, and the settings that differ from the defaults."""
-        extra = ", ".join(f"{key}={value}" for key, value in sorted(self.settings.items()))
-        return f"{self.name} ({extra})" if extra else self.name
+        return schedule_label(self.name, self.settings)
 
 
 def listed(value: Any) -> Any:

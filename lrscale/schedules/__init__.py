@@ -3,6 +3,7 @@
 from lrscale.schedules.base import SCHEDULES as SCHEDULES
 from lrscale.schedules.base import AbstractSchedule as AbstractSchedule
 from lrscale.schedules.build import build_schedule as build_schedule
+from lrscale.schedules.build import schedule_label as schedule_label
 from lrscale.schedules.constant import Constant as Constant
 from lrscale.schedules.cosine import Cosine as Cosine
 from lrscale.schedules.groups import group_base_lr as group_base_lr

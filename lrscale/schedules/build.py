@@ -45,6 +45,18 @@ def build_schedule(name: str, settings: Mapping[str, Any] | None = None, *, warm
     return Warmup(steps=warmup_steps, then=schedule) if warmup_steps and schedule.needs_warmup else schedule
 
 
+def schedule_label(name: str, settings: Mapping[str, Any]) -> str:
+    """Return what people read for a schedule: its name, and those of its settings that are given.
+
+    Examples
+    --------
+    >>> schedule_label("cosine", {}), schedule_label("wsd", {"decay_fraction": 0.2})
+    ('cosine', 'wsd (decay_fraction=0.2)')
+    """
+    extra = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
+    return f"{name} ({extra})" if extra else name
+
+
 def _require_kind(name: str, kind: str, value: object) -> None:
     # Recipes bring whatever YAML holds; a text where a number belongs would fail far from here, or compare as one.
     allowed: dict[str, tuple[tuple[type, ...], str]] = {

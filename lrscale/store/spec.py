@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from lrscale.errors import LrscaleError, StudyError
+from lrscale.schedules import schedule_label
 from lrscale.units import Layout
 
 SPEC_VERSION = 1
@@ -40,8 +41,7 @@ class ScheduleSpec:
     @property
     def label(self) -> str:
         """The name, and the settings that differ from the defaults."""
-        extra = ", ".join(f"{key}={value}" for key, value in sorted(self.settings.items()))
-        return f"{self.name} ({extra})" if extra else self.name
+        return schedule_label(self.name, self.settings)
 
 
 @final

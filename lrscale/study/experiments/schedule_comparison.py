@@ -104,8 +104,7 @@ def comparison_cells(context: Context) -> dict[str, Cell]:
     scaling = recipe.experiments.scaling
     cells = {}
     for choice in settings.schedules:
-        label = _label(choice.name, dict(choice.settings))
-        cells[label] = Cell(
+        cells[choice.label] = Cell(
             batch_size=comparison_batch(context),
             horizon=settings.horizon or (scaling.horizon if scaling is not None else DEFAULT_HORIZON),
             schedule=choice.name,
@@ -160,11 +159,6 @@ def _start(context: Context) -> float:
 
 def _mean_factor(cell: Cell) -> float:
     return mean_factor(cell.schedule, cell.settings)
-
-
-def _label(name: str, settings: dict[str, Any]) -> str:
-    extra = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
-    return f"{name} ({extra})" if extra else name
 
 
 def _shape(cell: Cell, trials: list[Trial]) -> list[list[float]]:

@@ -17,6 +17,7 @@ from lrscale.errors import LrscaleError
 from lrscale.training.batches import hash_batch, hash_rows, row_shapes
 from lrscale.training.instruments.base import INSTRUMENTS, AbstractInstrument
 from lrscale.training.instruments.gradient_sketch import GradientSketcher, folded
+from lrscale.training.instruments.loss_scale import gradient_scale, loss_scale
 from lrscale.training.instruments.still import PARTS, batch_norms, still
 from lrscale.training.monitor import loss_of
 from lrscale.training.seeding import seed_rank
@@ -157,8 +158,7 @@ class LayoutProbe(AbstractInstrument):
         forward = self._fit.forwards[-1]
         forward.drew = forward.drew or not _equal(forward.random_before, _random_state(pl_module.device))
         accumulate = int(trainer.accumulate_grad_batches) if self._fit.automatic else 1
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        forward.factor = accumulate / (float(scaler.get_scale()) if scaler is not None else 1.0)
+        forward.factor = accumulate / float(loss_scale(trainer))
         self._fit.listening = True
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
@@ -172,9 +172,7 @@ class LayoutProbe(AbstractInstrument):
         fit = self._fit
         if not fit.forwards:
             return
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        late = scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False)
-        factor = 1.0 / float(scaler.get_scale()) if scaler is not None and late else 1.0
+        factor = 1.0 / float(gradient_scale(trainer, optimizer))
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 name = fit.names.get(id(parameter))

@@ -1,4 +1,4 @@
-"""What the AMP scaler multiplies losses by."""
+"""What the AMP scaler multiplies losses and gradients by."""
 
 from __future__ import annotations
 
@@ -14,3 +14,11 @@ def loss_scale(trainer: Any) -> float | Tensor:
         return 1.0
     scale = getattr(scaler, "_scale", None)
     return float(scaler.get_scale()) if scale is None else scale.detach().clone()
+
+
+def gradient_scale(trainer: Any, optimizer: Any) -> float | Tensor:
+    """Return what the gradient is still multiplied by when Lightning is about to step an optimizer.
+
+    Lightning unscales it before, except for an optimizer that does so inside of its step, as fused ones do.
+    """
+    return loss_scale(trainer) if getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0

@@ -23,7 +23,7 @@ from lrscale.training.instruments.cadence import CALL_SECONDS, Cadence
 from lrscale.training.instruments.gradient_norms import GradientNorms
 from lrscale.training.instruments.gradient_table import GradientTable, MeasuredStep
 from lrscale.training.instruments.layout_refusal import refusal
-from lrscale.training.instruments.loss_scale import loss_scale
+from lrscale.training.instruments.loss_scale import gradient_scale, loss_scale
 from lrscale.training.instruments.micro_gradients import AdamDenominators, MicroGradients, Norms
 from lrscale.training.instruments.noise_scale_fit import NoiseScaleFit
 from lrscale.training.instruments.parameters import parameter_groups, trained_parameters
@@ -139,7 +139,6 @@ class NoiseScaleInstrument(AbstractInstrument):
             self._fit.device = trainer.strategy.root_device
             wrapped = getattr(trainer.strategy, "model", None)
             self._fit.bucket_view = bool(getattr(wrapped, "gradient_as_bucket_view", False))
-            self._fit.scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
             self._attach(trainer)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -235,13 +234,9 @@ class NoiseScaleInstrument(AbstractInstrument):
             nothing = (torch.tensor(torch.nan, device=fit.device),)
             mean = Norms((0,), nothing, nothing if fit.precondition else None)
             backwards = [(1.0, mean)]
-        scale = loss_scale(trainer) if fit.scaled else 1.0
         # Lightning divides the loss by `accumulate` also where an epoch ends on fewer backwards.
-        mean_factor: float | Tensor = accumulate / len(backwards)
-        if fit.scaled and getattr(optimizer, "_step_supports_amp_scaling", False):
-            # Such an optimizer unscales inside of its step.
-            mean_factor = mean_factor / scale
-        self._add(fit.step, backwards, mean, accumulate / scale, mean_factor)
+        mean_factor = accumulate / len(backwards) / gradient_scale(trainer, optimizer)
+        self._add(fit.step, backwards, mean, accumulate / loss_scale(trainer), mean_factor)
         fit.cadence.spend(perf_counter() - began + CALL_SECONDS, steps=1)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -25,8 +25,6 @@ class NoiseScaleFit:
     denominators: AdamDenominators | None = None
     step: int = 0
     """The Trainer's ``global_step`` while a batch is under way."""
-    scaled: bool = False
-    """Whether an AMP scaler multiplies losses."""
     batch_examples: float = 1.0
     """Of the micro-batch that is under way."""
     listening: bool = False

@@ -15,7 +15,7 @@ from lrscale.training.instruments.base import INSTRUMENTS, AbstractInstrument
 from lrscale.training.instruments.gradient_norms import GradientNorms
 from lrscale.training.instruments.gradient_table import HELD
 from lrscale.training.instruments.layout_refusal import holds_whole_gradient
-from lrscale.training.instruments.loss_scale import loss_scale
+from lrscale.training.instruments.loss_scale import gradient_scale
 from lrscale.training.stop import TrialStopped
 
 
@@ -71,8 +71,7 @@ class StabilityInstrument(AbstractInstrument):
         read = self.norms.of(trainer, optimizer, step, self)
         if read is None:
             return
-        # An optimizer that supports it unscales inside of its step.
-        scale = loss_scale(trainer) if getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0
+        scale = gradient_scale(trainer, optimizer)
         self._held.append((self._place(trainer, step) - self._first, read.plain, scale))
         self._count += 1 + len(read.plain)
         if self._count >= HELD:

@@ -17,6 +17,9 @@ from lrscale.registry import Registry
 
 FloatArray = NDArray[np.float64]
 
+MAD_TO_SD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation, 1 / Phi^-1(3/4)."""
+
 
 @final
 class FitStatus(enum.Enum):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import qr
 
-from lrscale.laws.base import FloatArray
+from lrscale.laws.base import MAD_TO_SD, FloatArray
 from lrscale.laws.separable import AbstractSeparableLaw, Inputs
 
 # A point that decides a parameter alone has no residual to judge the noise by.
 _HIGHEST = 0.9999
-_MEDIAN_TO_SD = 1.4826
 
 
 def tangent(
@@ -23,8 +22,11 @@ def tangent(
     Parameters
     ----------
     law : AbstractSeparableLaw
+        The law that was fitted.
     x : mapping of str to array of shape (n,)
+        Variables of the points.
     params : array of shape (n_parameters,)
+        Fitted parameters, in the order of the law's own.
     weight : array of shape (n,)
         Inverse variances up to a factor; directions are of points times their square root.
     log : bool, optional
@@ -89,4 +91,4 @@ def robust_sd(
     kept = weight > 0
     taken = np.sum(tangent(law, x, params, weight=weight, log=log)[kept] ** 2, axis=1)
     size = np.sort(np.abs(residuals[kept]) / np.sqrt(1 - np.minimum(taken, _HIGHEST)))
-    return _MEDIAN_TO_SD * float(np.median(size[min(law.n_parameters, size.size) - 1 :]))
+    return MAD_TO_SD * float(np.median(size[min(law.n_parameters, size.size) - 1 :]))

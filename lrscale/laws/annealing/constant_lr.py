@@ -12,7 +12,7 @@ from scipy.special import fdtri, stdtrit
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.annealing.curve import Curve
-from lrscale.laws.base import FitStatus, FloatArray, Interval, check_confidence
+from lrscale.laws.base import MAD_TO_SD, FitStatus, FloatArray, Interval, check_confidence
 
 _FEWEST_POINTS = 8
 # Losses do not follow one power law from the first step: on eight public curves at constant LR (Luo et al. 2025,
@@ -23,7 +23,6 @@ _OTHER_WINDOWS = (0.1, 0.4)
 _ALPHAS = np.geomspace(0.02, 3.0, 200)
 # Residuals beyond this many robust standard deviations are drawn in to it.
 _CLIP = 3.0
-_MAD_TO_SD = 1.4826
 _ROUNDS = 5
 _LARGEST_CORRELATION = 0.97
 # The steps of the curve must span this ratio for their bend to show.
@@ -247,7 +246,7 @@ def _profile(t: FloatArray, loss: FloatArray, target: float) -> _Profile:
     scan = _scan(t, cleaned, target, alphas, correlation)
     for _ in range(_ROUNDS):
         residual = loss - scan.fitted[scan.best]
-        scale = _MAD_TO_SD * float(np.median(np.abs(residual)))
+        scale = MAD_TO_SD * float(np.median(np.abs(residual)))
         if scale <= 1e-9 * float(np.max(loss)):
             break
         clipped = np.clip(residual, -_CLIP * scale, _CLIP * scale)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from lrscale.laws.annealing.schedule_law import AbstractScheduleLaw
-from lrscale.laws.base import FloatArray
+from lrscale.laws.base import MAD_TO_SD, FloatArray
 from lrscale.laws.resample import even_uniforms
 
 TYPICAL_MISFIT = 0.06
@@ -38,7 +38,6 @@ _OFFSETS = np.geomspace(0.05, 10.0, 9)
 _CORRELATIONS = np.array([0.0, 0.2, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95])
 # Residuals beyond this many robust standard deviations are drawn in to it, as in the fit.
 _CLIP = 3.0
-_MAD_TO_SD = 1.4826
 _STEP = 1e-5
 # Prior precision of amplitudes: none to speak of, in the unit of the loss.
 _FLAT = 1e-12
@@ -82,7 +81,7 @@ def draw_errors(law: AbstractScheduleLaw, params: FloatArray, left: Residuals) -
     Columns: change of each parameter, fraction of the gain, standard deviation of a new measurement, and a standard
     normal number for both.
     """
-    scale = _MAD_TO_SD * float(np.median(np.abs(left.gap)))
+    scale = MAD_TO_SD * float(np.median(np.abs(left.gap)))
     floor = 1e-9 * float(np.max(np.abs(law.evaluate(params[None], law.rows))))
     gap = np.clip(left.gap, -_CLIP * max(scale, floor), _CLIP * max(scale, floor))
     slopes, gains = slopes_of(law, params), gains_of(law, params)

@@ -6,12 +6,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from lrscale.laws.annealing.schedule_law import AbstractScheduleLaw
-from lrscale.laws.base import FloatArray
+from lrscale.laws.base import MAD_TO_SD, FloatArray
 from lrscale.laws.varpro import HUBER, resolve
 
 # Threshold of Huber's loss in the logarithm of the loss (Luo et al. 2025), unless the noise is larger.
 _DELTA = 1e-3
-_MAD_TO_SD = 1.4826
 _STARTS = 3
 
 
@@ -38,7 +37,7 @@ def fit_each(law: AbstractScheduleLaw, loss: FloatArray, weight: FloatArray) -> 
     starts = _starts(law, loss, weight[0])
     plain = resolve(law, law.rows, loss, starts[0], weight=weight[:1])
     gap = (np.log(loss) - _log(law.evaluate(plain, law.rows), loss))[0][weight[0] > 0]
-    delta = max(_DELTA, HUBER * _MAD_TO_SD * float(np.median(np.abs(gap))))
+    delta = max(_DELTA, HUBER * MAD_TO_SD * float(np.median(np.abs(gap))))
     found = np.stack([resolve(law, law.rows, loss, start, weight=weight, delta=delta) for start in starts])
     rows = found.reshape(-1, law.n_parameters)
     gaps = (np.log(loss) - _log(law.evaluate(rows, law.rows), loss)).reshape(len(starts), *weight.shape)

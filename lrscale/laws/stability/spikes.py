@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lrscale.errors import LrscaleError
-from lrscale.laws.base import finite_or_none
+from lrscale.laws.base import MAD_TO_SD, finite_or_none
 
 FloatArray = NDArray[np.float64]
 
@@ -29,8 +29,6 @@ GRADIENT_HEIGHT = 4.0
 """The same for the norm of the gradient, which must agree."""
 RECOVERED_WITHIN = 2.0
 """Median absolute deviations of the median that count as back."""
-ROBUST_SD = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
 ROUNDING = 2.0**-23
 """Relative spacing of 32-bit losses; a spread below it is rounding and not noise."""
 LARGEST = float(np.finfo(np.float64).max)
@@ -212,7 +210,7 @@ def _search(
             continue
         median, spread = float(medians[at]), float(spreads[at])
         after = losses[at + 1 : at + 1 + within]
-        back = np.flatnonzero(after <= median + RECOVERED_WITHIN * spread / ROBUST_SD)
+        back = np.flatnonzero(after <= median + RECOVERED_WITHIN * spread / MAD_TO_SD)
         length = int(back[0]) + 1 if len(back) else len(after) + 1
         highest = float(losses[at : at + length].max())
         recovered = True if len(back) else False if len(after) == within else None
@@ -255,7 +253,7 @@ def _before(values: FloatArray, width: int) -> tuple[FloatArray, FloatArray]:
 
 def _spread(rows: FloatArray, medians: FloatArray) -> FloatArray:
     deviations = np.abs(rows - medians[:, None])
-    spread = ROBUST_SD * np.median(deviations, axis=1)
+    spread = MAD_TO_SD * np.median(deviations, axis=1)
     # Where more than half of the values are equal the median deviation is 0; the mean deviation still sees the others.
     spread = np.where(spread > 0, spread, math.sqrt(math.pi / 2) * deviations.mean(axis=1))
     floor = np.maximum(ROUNDING * np.abs(medians), np.finfo(np.float64).tiny)

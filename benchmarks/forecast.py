@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lrscale.laws.forecast import ForecastCell, forecast
+from lrscale.laws.lr_slice.basin import basin
 from lrscale.laws.published import PUBLISHED_LAWS, Scale
 
 FloatArray = NDArray[np.float64]
@@ -180,7 +181,7 @@ def simulated() -> list[Grid]:
         points = np.array(list(itertools.product(2e-4 * 2 ** (np.arange(12) / 2), 3.2e4 * 1.6 ** np.arange(10))))
         v = np.log(points[:, 1] / batch)
         u = np.log(points[:, 0] / lr) - 0.6 * np.minimum(v + 0.3, 0)
-        valley = 0.03 * (np.exp(-0.5 * u) / 0.5 + np.exp(1.2 * u) / 1.2 - 1 / 0.5 - 1 / 1.2)
+        valley = 0.051 * basin(u, 0.5, 1.2)
         loss = 1.8 + 480 / params**0.35 + 2080 / tokens**0.37 + valley + 0.01 * v**2
         loss = loss + 0.0025 * rng.standard_normal(loss.size)
         grids.append(Grid(label=f"{params:.2g}_{tokens:.2g}", params=params, tokens=tokens, points=points, loss=loss))

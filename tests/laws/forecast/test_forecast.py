@@ -19,9 +19,11 @@ SCALES = list(itertools.product((5e7, 1e8, 2e8), (5e9, 2e10)))
 TARGET = (8e8, 8e10)
 
 
-def _cells(seed: int, scales: list[tuple[float, float]] = SCALES, **settings: float) -> list[ForecastCell]:
+def _cells(
+    seed: int, scales: list[tuple[float, float]] = SCALES, *, noise: float = 0.003, scatter: float = 0.0
+) -> list[ForecastCell]:
     rng = np.random.default_rng(seed)
-    return [sweep(params, horizon, rng, **settings) for params, horizon in scales]  # type: ignore[arg-type]
+    return [sweep(params, horizon, rng, noise=noise, scatter=scatter) for params, horizon in scales]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -14,6 +14,7 @@ from lrscale.laws.forecast.cells import EQUAL, CellTable
 from lrscale.laws.forecast.joint_basin import EXPONENT_SD, SHARED, batch_scatter, excess, path
 from lrscale.laws.forecast.joint_fit import JointFit
 from lrscale.laws.scale import fit_optimum_scaling
+from lrscale.laws.scale.optimum_fit import Quantity
 
 MEANINGS = {
     "surface": "one surface through the runs of all cells, optima as powers of scale",
@@ -88,35 +89,30 @@ def power_answer(free: JointFit, place: Place, confidence: float, at: float | No
         "horizon": [cell.horizon for cell in table.cells],
     }
     answer = FamilyAnswer(family="power", meaning=MEANINGS["power"], lr=None, batch=None)
-    spans: list[Span] = []
-    for quantity, draws in (("lr", lr), ("batch", batch)):
-        if quantity == "batch" and (table.one_batch or at is not None):
-            continue
+    wanted: list[tuple[Quantity, FloatArray]] = [("lr", lr)]
+    if not table.one_batch and at is None:
+        wanted.append(("batch", batch))
+    spans: dict[Quantity, Span] = {}
+    for quantity, draws in wanted:
         fit = fit_optimum_scaling(
             np.exp(np.median(draws, axis=0)),
             variables,
             variance=np.var(draws, axis=0),
             batch=np.exp(np.median(batch, axis=0)) if at is None else math.exp(at),
             along_best_batch=at is None,
-            quantity="lr" if quantity == "lr" else "batch",
+            quantity=quantity,
             horizon="horizon",
             confidence=confidence,
             resamples=_POWER_DRAWS,
             holdout=False,
         )
         if not fit.ok:
-            return _refused(answer, fit.reason)
+            return replace(answer, reason=fit.reason)
         value, lo, hi = fit.predict({"params": [place.params], "horizon": [place.horizon]})
         if not np.isfinite([value[0], lo[0], hi[0]]).all() or lo[0] <= 0:
-            return _refused(answer, fit.reason)
-        spans.append(Span(value=float(value[0]), lo=float(lo[0]), hi=float(hi[0])))
-    return FamilyAnswer(
-        family="power", meaning=MEANINGS["power"], lr=spans[0], batch=spans[1] if len(spans) > 1 else None
-    )
-
-
-def _refused(answer: FamilyAnswer, reason: str) -> FamilyAnswer:
-    return FamilyAnswer(family=answer.family, meaning=answer.meaning, lr=None, batch=None, reason=reason)
+            return replace(answer, reason=fit.reason)
+        spans[quantity] = Span(value=float(value[0]), lo=float(lo[0]), hi=float(hi[0]))
+    return replace(answer, lr=spans["lr"], batch=spans.get("batch"))
 
 
 def nearest(table: CellTable, place: Place) -> int:

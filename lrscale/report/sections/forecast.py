@@ -50,8 +50,8 @@ PUBLISHED = (
     Column(key="arxiv", label="arXiv"),
 )
 _LR, _BATCH, _LOSS = "lr", "batch", "loss"
-# Height of a line of text as a share of the axis.
-_LINE = 0.065
+# In pixels, about: what the margins leave of a panel, and a line of text.
+_AXIS_HEIGHT, _LINE_HEIGHT = 200, 13
 
 
 @final
@@ -243,8 +243,7 @@ def _draw(
         cross = canvas.axes.scatter([at], [row[name]], s=30, marker="x", color=color("muted"), zorder=3)
         canvas.hover(cross, f"{row['authors']}: {significant(float(row[name]), 3)}")
         # Names of laws that agree would lie on each other: the upper one moves up.
-        share = math.log(row[name] / limits[0]) / math.log(limits[1] / limits[0])
-        crowded = share - below < _LINE
-        below = below + _LINE if crowded else share
+        height = _AXIS_HEIGHT * math.log(row[name] / limits[0]) / math.log(limits[1] / limits[0])
+        below = max(height, below + _LINE_HEIGHT)
         who = str(row["authors"]).partition(" 2")[0].partition(" et")[0]
-        canvas.label(at, row[name], who, align="right", dx=-7, dy=round(200 * (below - share)), role="muted")
+        canvas.label(at, row[name], who, align="right", dx=-7, dy=round(below - height), role="muted")

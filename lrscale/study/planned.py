@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -66,24 +66,41 @@ def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperim
     expected = [] if over else _left(experiment.typical(context), finished, certain)
     most = [] if over else _left(experiment.at_most(context), finished, certain)
     prices = context.price_list()
-    costs = [(spec, _cost(prices, spec)) for spec in expected]
-    at_once = context.recipe.layout.trials_at_once
+    costs = [_cost(prices, spec) for spec in expected]
+    need = taken_by(expected, costs, context.recipe.layout.trials_at_once)
     return PlannedExperiment(
         name=experiment.key,
         question=experiment.question,
         trials=len(certain),
-        trials_expected=len(expected),
-        trials_at_most=max(len(most), len(expected)),
-        examples=sum(cost.examples for _, cost in costs),
-        # A trial with a pinned layout runs alone.
-        seconds=_total(
-            None if cost.seconds is None else cost.seconds / (at_once if spec.layout is None else 1)
-            for spec, cost in costs
-        ),
-        device_seconds=_total(cost.device_seconds for _, cost in costs),
-        basis=weakest(cost.basis for _, cost in costs) or "measured",
+        trials_expected=need.trials,
+        trials_at_most=max(len(most), need.trials),
+        examples=need.examples,
+        seconds=need.seconds,
+        device_seconds=_total(cost.device_seconds for cost in costs),
+        basis=weakest(cost.basis for cost in costs) or "measured",
         note=f"trials that are there: {len(finished)}" if finished else None,
         importance=experiment.importance,
+    )
+
+
+def taken_by(specs: Sequence[TrialSpec], costs: Sequence[TrialCost], at_once: int) -> Need:
+    """Return what trials take together.
+
+    Parameters
+    ----------
+    specs : sequence of TrialSpec
+    costs : sequence of TrialCost
+        Of each of them.
+    at_once : int
+        Trials that run side by side, at least 1; one with a pinned layout runs alone.
+    """
+    return Need(
+        trials=len(costs),
+        examples=sum(cost.examples for cost in costs),
+        seconds=_total(
+            None if cost.seconds is None else cost.seconds / (at_once if spec.layout is None else 1)
+            for spec, cost in zip(specs, costs, strict=True)
+        ),
     )
 
 

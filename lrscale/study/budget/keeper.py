@@ -19,7 +19,7 @@ from lrscale.study.cost import CostModel, TrialCost
 from lrscale.study.experiments.base import AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
-from lrscale.study.planned import Verdict
+from lrscale.study.planned import Verdict, taken_by
 
 BUDGET = "budget"
 """Entry of plan.json: the budget as ``stated``, settings it ``reduced``, and what it ``kept_out``, by experiment."""
@@ -157,12 +157,7 @@ class Keeper:
             need = entry.need
         else:
             costs = [context.cost(spec) for spec in missing]
-            times = [cost.seconds for cost in costs if cost.seconds is not None]
-            need = Need(
-                trials=len(costs),
-                examples=sum(cost.examples for cost in costs),
-                seconds=sum(times) if len(times) == len(costs) else None,
-            )
+            need = taken_by(missing, costs, context.recipe.layout.trials_at_once)
         self._plan[BUDGET][KEPT_OUT][experiment.key] = dataclasses.asdict(need)
 
     def refuse_if_nothing_starts(self, experiments: Sequence[AbstractExperiment]) -> None:

@@ -59,20 +59,17 @@ def cross_problems(value: Any) -> list[Problem]:
 def _batch_sizes(experiments: Experiments) -> Iterator[tuple[EntryPath, int]]:
     if experiments.range_test is not None and experiments.range_test.batch_size is not None:
         yield ("experiments", "range_test", "batch_size"), experiments.range_test.batch_size
-    if experiments.range_test is not None:
-        for index, size in enumerate(experiments.range_test.batch_sizes or ()):
-            yield ("experiments", "range_test", "batch_sizes", index), size
-    if experiments.scaling is not None:
-        for index, size in enumerate(experiments.scaling.batch_sizes):
-            yield ("experiments", "scaling", "batch_sizes", index), size
-    if experiments.search is not None:
-        for index, size in enumerate(experiments.search.batch_sizes or ()):
-            yield ("experiments", "search", "batch_sizes", index), size
+    for name in ("range_test", "scaling", "search", "forecast", "noise_scale"):
+        yield from _listed_sizes(experiments, name)
     if experiments.schedules is not None and experiments.schedules.batch_size is not None:
         yield ("experiments", "schedules", "batch_size"), experiments.schedules.batch_size
-    if experiments.noise_scale is not None:
-        for index, size in enumerate(experiments.noise_scale.batch_sizes or ()):
-            yield ("experiments", "noise_scale", "batch_sizes", index), size
+
+
+def _listed_sizes(experiments: Experiments, name: str) -> Iterator[tuple[EntryPath, int]]:
+    section = getattr(experiments, name)
+    sizes = () if section is None else section.batch_sizes or ()
+    for index, size in enumerate(sizes):
+        yield ("experiments", name, "batch_sizes", index), size
 
 
 def _split_problem(layout: LayoutSettings, path: EntryPath, size: int) -> Iterator[Problem]:
@@ -90,21 +87,21 @@ def _split_problem(layout: LayoutSettings, path: EntryPath, size: int) -> Iterat
 
 def _short_trials(experiments: Experiments) -> Iterator[Problem]:
     scaling, schedules = experiments.scaling, experiments.schedules
-    if scaling is not None:
-        for index, size in enumerate(scaling.batch_sizes):
-            yield from _too_short(("experiments", "scaling", "batch_sizes", index), size, scaling.horizon)
+    search, forecast, noise = experiments.search, experiments.forecast, experiments.noise_scale
+    usual = () if scaling is None else (scaling.horizon,)
+    horizons = {
+        "scaling": usual,
+        "search": (search.horizon,) if search is not None and search.horizon is not None else usual,
+        "forecast": (forecast is not None and forecast.horizons) or usual,
+        "noise_scale": (noise.horizon,) if noise is not None and noise.horizon is not None else (),
+    }
+    for name, lengths in horizons.items():
+        for path, size in _listed_sizes(experiments, name):
+            for horizon in lengths:
+                yield from _too_short(path, size, horizon)
     if schedules is not None and schedules.batch_size is not None:
-        horizon = schedules.horizon or (scaling.horizon if scaling is not None else None)
-        if horizon is not None:
+        for horizon in usual if schedules.horizon is None else (schedules.horizon,):
             yield from _too_short(("experiments", "schedules", "batch_size"), schedules.batch_size, horizon)
-    search = experiments.search
-    if search is not None and search.horizon is not None:
-        for index, size in enumerate(search.batch_sizes or ()):
-            yield from _too_short(("experiments", "search", "batch_sizes", index), size, search.horizon)
-    noise = experiments.noise_scale
-    if noise is not None and noise.horizon is not None:
-        for index, size in enumerate(noise.batch_sizes or ()):
-            yield from _too_short(("experiments", "noise_scale", "batch_sizes", index), size, noise.horizon)
 
 
 def _too_short(path: EntryPath, size: int, horizon: Duration) -> Iterator[Problem]:

@@ -137,6 +137,23 @@ def message(text: str, *overrides: str) -> str:
             "recipe.yaml line 5: experiments.scaling.batch_sizes[0]: a batch of 64 makes 1 steps of 100 examples, "
             "fewer than 2; use a smaller batch, or a horizon of at least 128 examples",
         ),
+        (
+            f"{BASE}experiments:\n  scaling: {{batch_sizes: [16], horizon: 100 examples}}\n"
+            "  search: {batch_sizes: [64]}\n",
+            "recipe.yaml line 6: experiments.search.batch_sizes[0]: a batch of 64 makes 1 steps of 100 examples, "
+            "fewer than 2; use a smaller batch, or a horizon of at least 128 examples",
+        ),
+        (
+            f"{BASE}experiments:\n  forecast: {{batch_sizes: [16, 64], horizons: [100 examples, 1k examples]}}\n",
+            "recipe.yaml line 5: experiments.forecast.batch_sizes[1]: a batch of 64 makes 1 steps of 100 examples, "
+            "fewer than 2; use a smaller batch, or a horizon of at least 128 examples",
+        ),
+        (
+            f"{BASE}layout: {{devices: 2}}\n"
+            "experiments: {forecast: {batch_sizes: [32, 33], horizons: [1k examples]}}\n",
+            "recipe.yaml line 5: experiments.forecast.batch_sizes[1]: global batch 33 is not a multiple of 2 devices; "
+            "use 32 or 34",
+        ),
         ("", "recipe.yaml is empty; write one: lrscale init"),
         (
             "- a\n",

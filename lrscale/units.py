@@ -264,7 +264,7 @@ per_device_batch_size: 12
             near = " or ".join(
                 str(size) for size in _multiples_around(global_batch_size, ranks * per_device_batch_size)
             )
-            fits = max(size for size in _divisors(per_rank) if size <= per_device_batch_size)
+            fits = max(size for size in divisors(per_rank) if size <= per_device_batch_size)
             raise LayoutError(
                 f"global batch {global_batch_size} is not a multiple of {where} x {per_device_batch_size} per device",
                 hint=f"use {near}, or set per_device_batch_size: {fits}",
@@ -273,11 +273,18 @@ per_device_batch_size: 12
     elif max_per_device_batch_size is None or per_rank <= max_per_device_batch_size:
         chosen = per_rank
     else:
-        chosen = max(size for size in _divisors(per_rank) if size <= max_per_device_batch_size)
+        chosen = max(size for size in divisors(per_rank) if size <= max_per_device_batch_size)
     return Layout(per_device_batch_size=chosen, accumulate=per_rank // chosen, devices=devices, num_nodes=num_nodes)
 
 
-def _divisors(number: int) -> list[int]:
+def divisors(number: int) -> list[int]:
+    """Return the divisors of a number of at least 1, ascending.
+
+    Examples
+    --------
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
     small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
     return sorted({*small, *(number // size for size in small)})
 

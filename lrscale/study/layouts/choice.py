@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
 from lrscale.laws.base import Interval
 from lrscale.laws.step_time import StepTimeFit
-from lrscale.units import Layout
+from lrscale.units import Layout, divisors
 
 How = Literal["timed", "timed with another accumulation", "predicted"]
 
@@ -82,7 +81,7 @@ def fastest_layout(
         if global_batch_size % (devices * num_nodes):
             continue
         share = global_batch_size // (devices * num_nodes)
-        for size in _divisors(share):
+        for size in divisors(share):
             if size > most:
                 continue
             layout = Layout(per_device_batch_size=size, accumulate=share // size, devices=devices, num_nodes=num_nodes)
@@ -119,8 +118,3 @@ def _timed(layout: Layout, row: Mapping[str, Any], fit: StepTimeFit | None) -> L
 
 def _speed(choice: LayoutChoice) -> float:
     return choice.examples_per_second
-
-
-def _divisors(number: int) -> list[int]:
-    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
-    return sorted({*small, *(number // size for size in small)})

@@ -93,7 +93,7 @@ def forecast_target(
         raise LrscaleError(f"--unit {unit} is unknown", hint="use examples or tokens")
     for name, value in (("params", params), ("horizon", horizon), ("tokens per example", tokens_per_example)):
         if value is not None and not value > 0:
-            raise LrscaleError(f"{name} must be a positive number, not {value:g}")
+            raise LrscaleError(f"{name} must be a positive number, not {value:g}", hint="write for example 1e9")
     finding = find(findings, "forecast")
     cells = [] if finding is None else read_cells(finding)
     if finding is None or not any(cell.finite.any() for cell in cells):

@@ -47,7 +47,9 @@ class ForecastCell:
         ):
             for value in values:
                 if not (math.isfinite(value) and value > 0):
-                    raise LrscaleError(f"cell {self.label}: {name} {value} is not a positive number")
+                    raise LrscaleError(
+                        f"cell {self.label}: {name} {value} is not a positive number", hint="drop or mend the run"
+                    )
 
     @property
     def finite(self) -> NDArray[np.bool_]:

@@ -65,7 +65,8 @@ def forecast(
     confidence : float, optional
         Of all intervals. Defaults to 0.95.
     random_seed : int, optional
-        Seed of the draws. Defaults to 0.
+        Seed of the draws of surfaces and losses; departures of the target's own are the same for every seed. Defaults
+        to 0.
     hold_out : bool, optional
         Whether every family forecasts the largest cell from the others, which decides between them. Defaults to True.
 
@@ -79,7 +80,7 @@ def forecast(
     Raises
     ------
     LrscaleError
-        When a number is not positive, or every run of every cell diverged.
+        When a number of the target is not positive, or the confidence not between 0 and 1.
 
     Notes
     -----
@@ -115,7 +116,9 @@ def forecast(
     check_confidence(confidence)
     for name, value in (("params", params), ("horizon", horizon), ("batch", batch)):
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise LrscaleError(f"the target's {name} must be a positive number, not {value}")
+            raise LrscaleError(
+                f"the target's {name} must be a positive number, not {value}", hint="give it in the units of the cells"
+            )
     kept = [cell for cell in cells if cell.finite.sum() >= _LEAST_RUNS]
     empty = Forecast(status=FitStatus.TOO_FEW_POINTS, reason="", params=params, horizon=horizon, confidence=confidence)
     left = len(cells) - len(kept)

@@ -101,7 +101,7 @@ def print_own_forecast(study: OpenStudy, *, batch_size: int | None, format_name:
     target = study.recipe.target
     if finding is None or target is None or format_name not in FORMATS:
         return None
-    place = target_place(target, None, finding.data.get("tokens_per_example"))
+    place = target_place(target, finding.data.get("training_examples"), finding.data.get("tokens_per_example"))
     if place is None:
         return None
     size = batch_size or target.batch_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,18 @@ def test_without_a_target_on_the_command_line_the_recipe_s_own_is_forecast(folde
     same = _run(str(folder), "--params", "8e8", "--horizon", "20M examples", "--format", "yaml")
     assert own.exit_code == 0, own.output
     assert yaml.safe_load(own.output)["lr"] == yaml.safe_load(same.output)["lr"]
+
+
+def test_a_target_in_epochs_is_forecast_like_its_examples(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "study"))
+    plan = json.loads((copy / "plan.json").read_text())
+    plan["recipe"]["target"]["horizon"] = "10 epochs"
+    plan["facts"]["training_examples"] = 2_000_000
+    (copy / "plan.json").write_text(json.dumps(plan))
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(plan["recipe"]))
+    epochs, examples = (yaml.safe_load(_run(str(own), "--format", "yaml").output) for own in (copy, folder))
+    assert epochs["target"] == examples["target"]
+    assert epochs["lr"] == examples["lr"]
 
 
 def test_a_batch_that_is_given_has_its_own_lr(folder: Path) -> None:

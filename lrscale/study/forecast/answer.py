@@ -54,6 +54,7 @@ def forecast_finding(
     data: dict[str, Any] = {
         "cells": [dataclasses.asdict(cell) for cell in cells],
         "tokens_per_example": tokens_per_example,
+        "training_examples": training_examples,
         "tolerance": tolerance,
         "monitor": monitor,
         "forecast": None,

@@ -94,10 +94,11 @@ def print_forecast(
 def print_own_forecast(study: OpenStudy, *, batch_size: int | None, format_name: str) -> int | None:
     """Print the forecast for the recipe's own target, and return 0 or 1; None where it names no size and length."""
     from lrscale.recommend.forecast import forecast_target
+    from lrscale.recommend.measured import find
     from lrscale.study.forecast.answer import target_place
 
     findings = study.findings()
-    finding = next((one for one in findings if one.key == "forecast"), None)
+    finding = find(findings, "forecast")
     target = study.recipe.target
     if finding is None or target is None or format_name not in FORMATS:
         return None

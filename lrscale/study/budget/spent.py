@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+from lrscale.launch.tail import last_row
 from lrscale.recipe import Budget
 from lrscale.store import StudyFolder, StudyView
 from lrscale.study.budget.allowance import Allowance
@@ -104,8 +105,6 @@ def recorded_seconds(view: StudyView) -> float:
 
 
 def _lost(folder: StudyFolder, view: StudyView) -> dict[str, float]:
-    from lrscale.launch.tail import last_row
-
     unfinished: Iterable[str] = (trial_id for trial_id in folder.trial_ids() if trial_id not in view.trials)
     rows = {trial_id: last_row(folder.trial_path(trial_id)) for trial_id in unfinished}
     return {trial_id: round(float(row.get("seconds") or 0.0), 3) for trial_id, row in rows.items() if row is not None}

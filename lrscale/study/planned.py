@@ -42,7 +42,7 @@ class PlannedExperiment:
     basis: Basis = "unknown"
     """How the time is known: that of the least certain trial."""
     note: str | None = None
-    importance: int = 50
+    importance: int
     """Place in the order in which a budget is given, smaller first."""
     verdict: Verdict | None = None
     """What the budget leaves of the question; None without a budget, or where the time is not known."""

@@ -114,7 +114,7 @@ class Keeper:
         self._said |= {(entry.name, entry.verdict, entry.changes) for entry in new}
         return [f"within the budget of {self._asked.cost.budget}, {line}" for line in budget_lines(new)]
 
-    def admits(self, cost: TrialCost) -> bool:
+    def _admits(self, cost: TrialCost) -> bool:
         """Whether a trial may start now: it can be expected to end within the budget."""
         # Side by side or not, a trial must end by itself within the time that is left.
         left = dataclasses.replace(self.left, at_once=1)
@@ -125,7 +125,7 @@ class Keeper:
         if cost is None:
             return True
         self._running.pop(trial_id, None)
-        if not self.admits(cost):
+        if not self._admits(cost):
             return False
         # What it will have taken is in the clock by the time that it ends; its examples are in no record before.
         self._running[trial_id] = dataclasses.replace(cost, seconds=0.0)
@@ -175,7 +175,7 @@ class Keeper:
         for experiment in experiments:
             context = self._context(self._asked, {})
             costs += [context.cost(spec) for spec in experiment.plan(context)]
-        if not costs or any(self.admits(cost) for cost in costs):
+        if not costs or any(self._admits(cost) for cost in costs):
             return
         least = min(costs, key=lambda cost: (cost.examples, cost.seconds or 0.0))
         takes = need_text(Need(trials=1, examples=least.examples, seconds=least.seconds))

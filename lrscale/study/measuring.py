@@ -13,11 +13,9 @@ from lrscale.store import TrialSpec
 from lrscale.study.cost.timed_trial import timed
 from lrscale.study.experiments import AbstractExperiment, Context
 from lrscale.study.finding import Finding
-from lrscale.study.specs import make_spec
+from lrscale.study.specs import SAFE_LR, make_spec
 from lrscale.units import Duration, time_text
 
-SAFE_LR = 1e-6
-"""Small enough that no trial diverges; the time of a step does not depend on it."""
 STEPS = 23
 """Three that take longer, and twenty whose mean lies within a few per cent of that of many."""
 SECONDS = 3.0

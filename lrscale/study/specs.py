@@ -14,6 +14,11 @@ from lrscale.units import Duration, Layout, split_global_batch
 
 WARMUP_FRACTION = 0.05
 """Share of a trial spent in warm-up where the recipe has no `scaling` to take it from: the default of that."""
+SAFE_LR = 1e-6
+"""Peak LR of trials that measure a machine: small enough that none diverges. Neither the time nor the memory of a step
+depends on it."""
+ANY_LR = 1e-3
+"""Peak LR of a spec that stands for any trial of its size."""
 
 
 def make_spec(

@@ -13,12 +13,10 @@ from lrscale.store.record import Status
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.layouts.memory_search import MemoryAnswer, MemorySearch, Probe
-from lrscale.study.specs import make_spec
+from lrscale.study.specs import SAFE_LR, make_spec
 from lrscale.study.words import memory_text
 from lrscale.units import Duration, Layout
 
-SAFE_LR = 1e-6
-"""Small enough that no probe diverges; the memory of a step does not depend on it."""
 UNBOUNDED_PROBES = 12
 """Probes that a search without a bound is estimated to take: more doublings are rare."""
 

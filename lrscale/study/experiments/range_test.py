@@ -22,9 +22,8 @@ from lrscale.study.range_test.ramps import (
     read_ramps,
     settings_of,
 )
+from lrscale.study.specs import ANY_LR
 
-ANY_LR = 1e-3
-"""LR of a spec that stands for any run of its size."""
 TYPICAL_RUNS = 14
 """Runs that confirm an LR at one batch size, read off `digits` alone (13 and 15); for estimates of cost."""
 FEW_RUNS = 8

@@ -17,14 +17,12 @@ from lrscale.study.experiments.scaling import FEWEST_SEEDS, scaling_cells, start
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.lr_answer import bounds
 from lrscale.study.range_test.ramps import middle, range_test_batch
-from lrscale.study.specs import WARMUP_FRACTION, mean_factor
+from lrscale.study.specs import ANY_LR, WARMUP_FRACTION, mean_factor
 from lrscale.study.words import interval_text, number
 from lrscale.units import Duration
 
 DEFAULT_HORIZON = Duration(20_000, "examples")
 DEFAULT_RATIO = 2.0
-ANY_LR = 1e-3
-"""LR of a spec that stands for any run of its size."""
 MOST_LEARNING_RATES = 8
 VALIDATIONS = 10
 SHAPE_POINTS = 61

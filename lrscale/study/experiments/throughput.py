@@ -16,12 +16,10 @@ from lrscale.study.layouts.choice import fastest_layout
 from lrscale.study.layouts.memory_search import largest_that_fits
 from lrscale.study.layouts.timed import fit_rows, layout_rows, model_curves, scale_out, speed_knees
 from lrscale.study.range_test.ramps import range_test_batch
-from lrscale.study.specs import make_spec
+from lrscale.study.specs import SAFE_LR, make_spec
 from lrscale.study.words import interval_text, number
 from lrscale.units import Duration, Layout
 
-SAFE_LR = 1e-6
-"""Small enough that no trial diverges; the time of a step does not depend on it."""
 FEWEST_LAYOUTS_BATCH = 4
 LEAST_EXAMPLES_SHARE = 0.5
 """A per-device batch is tried only up to this share of the training examples of one rank."""

@@ -33,6 +33,7 @@ GROUPS = {
     "laws": ("", 1.0),
     "surfaces": ("", 1.0),
     "steps": ("critical batch, ", 1.0),
+    "target_loss": ("critical batch of a study, ", 1.0),
     "scale": ("", 1.0),
     "noise_scale": ("noise scale, ", 1.0),
     "range_test": ("confirmed LR, ", 0.3),

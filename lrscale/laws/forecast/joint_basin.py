@@ -23,6 +23,7 @@ from scipy.special import expit
 from lrscale.laws.base import FloatArray
 from lrscale.laws.forecast.cells import CellTable
 from lrscale.laws.lr_slice.basin import basin
+from lrscale.laws.surface.shape_prior import BATCH_EXPONENTS, BATCH_WEIGHT, HIGH_EXPONENT, LOW_EXPONENT, SHAPE_SD
 
 NAMES = (
     *("log_lr", "lr_params", "lr_horizon", "log_batch", "batch_params", "batch_horizon"),
@@ -33,8 +34,6 @@ SHARED = len(NAMES)
 EXPONENT_SD = 0.5
 """Of the prior of every exponent, about 0. Published ones lie between -0.71 and 0.57 (arXiv:2503.04715, 2409.19913,
 2401.02954, 2505.13738), so that it leans on none of them, and speaks only where cells do not."""
-# Exponents of the basin along the batch; losses of published grids are too flat there to tell them.
-_BATCH_LOW, _BATCH_HIGH = 0.4, 0.5
 # Departures of batches are taken to be this much larger than those of LRs: the basin is flatter along the batch.
 _BATCH_SPREAD = 2.0
 # The level of a loss does not say how curved it is; the excess over the best run does, within a factor of this (ln).
@@ -61,12 +60,12 @@ def prior_of(table: CellTable, scatter: float, *, moves: bool = True) -> Prior:
     scale = float(np.median(table.excess[table.excess > 0])) if (table.excess > 0).any() else 1.0
     log_scale = np.log(scale)
     lr, batch = float(table.log_lr[best].mean()), float(table.log_batch[best].mean())
+    across = log_scale + np.log(BATCH_WEIGHT)
+    low, high = np.log(LOW_EXPONENT), np.log(HIGH_EXPONENT)
     # The slope below the knee was 0.5 to 0.9 in the dense runs of arXiv:2503.04715, and is 0.5 by the square-root rule.
-    # The basin's exponents lie in the middle of those of a slice, within a factor of 1.5. Half of the LR's curvature
-    # along the batch hardly matters beside its own width.
-    mean = [lr, 0.0, 0.0, batch, 0.0, 0.0, log_scale, log_scale - 0.7, 0.6, 0.0, np.log(0.5), 0.0]
+    mean = [lr, 0.0, 0.0, batch, 0.0, 0.0, log_scale, across, 0.6, 0.0, low, high]
     e = EXPONENT_SD
-    sd = [5.0, e, e, 5.0, e, e, _CURVATURE_SD, _CURVATURE_SD, 0.25, 1.0, 0.4, 0.4]
+    sd = [5.0, e, e, 5.0, e, e, _CURVATURE_SD, _CURVATURE_SD, 0.25, 1.0, SHAPE_SD, SHAPE_SD]
     free = [True] * SHARED
     if table.one_batch:
         free = [name not in _OF_BATCH for name in NAMES]
@@ -135,6 +134,7 @@ def excess(shared: FloatArray, lr: FloatArray, batch: FloatArray) -> FloatArray:
     """
     curve_lr, curve_batch, _, _, low, high = shared[6:SHARED]
     along = np.exp(curve_lr) * basin(lr - path(shared, batch), np.exp(low), np.exp(high))
-    across = np.exp(curve_batch) * basin(batch, _BATCH_LOW, _BATCH_HIGH)
+    # Of fixed exponents: losses of published grids are too flat along the batch to tell them.
+    across = np.exp(curve_batch) * basin(batch, *BATCH_EXPONENTS)
     total: FloatArray = along + across
     return total

@@ -23,6 +23,7 @@ import numpy as np
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.lr_slice.basin import basin
+from lrscale.laws.surface.shape_prior import BATCH_EXPONENTS, BATCH_WEIGHT, HIGH_EXPONENT, LOW_EXPONENT, SHAPE_SD
 from lrscale.study.planner.space import FloatArray, Space
 
 LR_SLACK = 0.7
@@ -30,12 +31,8 @@ LR_SLACK = 0.7
 BATCH_SLACK = 2.0
 """How far outside the box the best batch size may lie: a factor of 7."""
 KNEE_SLACK = 1.5
-LOW_EXPONENT, HIGH_EXPONENT, EXPONENT_SD = 0.5, 1.0, 0.4
-"""Medians and log standard deviation of the slice's exponents below and above the best LR. Both are 1 in the convex
-bound (Schaipp et al. 2025, arXiv:2501.18965), and the side towards divergence is the steeper one."""
-BATCH_WEIGHT, BATCH_WEIGHT_SD = 0.5, 1.0
-"""Median and log standard deviation of the curvature along the batch size against that along the LR."""
-BATCH_EXPONENTS = (0.4, 0.5)
+BATCH_WEIGHT_SD = 1.0
+"""Log standard deviation of the curvature along the batch size against that along the LR."""
 PATH_EXPONENTS = (0.2, 1.0)
 """Range of the exponent of the best LR below the knee: from hardly any rule to the linear one."""
 WALLED = 0.6
@@ -119,12 +116,12 @@ class BasinBank:
         self._slope = rng.uniform(*PATH_EXPONENTS, members)
         self._knee = rng.uniform(lo_batch - KNEE_SLACK, hi_batch + KNEE_SLACK, members)
         self._best_lr = _position(lo_lr, hi_lr, LR_SLACK, members, rng)
-        self._low = log_normal(LOW_EXPONENT, EXPONENT_SD)
-        self._high = log_normal(HIGH_EXPONENT, EXPONENT_SD)
+        self._low = log_normal(LOW_EXPONENT, SHAPE_SD)
+        self._high = log_normal(HIGH_EXPONENT, SHAPE_SD)
         self._best_batch = _position(lo_batch, hi_batch, BATCH_SLACK, members, rng)
         self._weight = log_normal(BATCH_WEIGHT, BATCH_WEIGHT_SD)
-        self._batch_low = log_normal(BATCH_EXPONENTS[0], EXPONENT_SD)
-        self._batch_high = log_normal(BATCH_EXPONENTS[1], EXPONENT_SD)
+        self._batch_low = log_normal(BATCH_EXPONENTS[0], SHAPE_SD)
+        self._batch_high = log_normal(BATCH_EXPONENTS[1], SHAPE_SD)
         self._wall = rng.uniform(*WALL, members)
         self._steep = np.where(rng.random(members) < WALLED, log_normal(np.e, 1.0), 0.0)
         self._ceiling = CEILING[0] * (CEILING[1] / CEILING[0]) ** rng.random(members)

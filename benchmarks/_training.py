@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import pickle
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import wait
@@ -248,6 +249,17 @@ def paired(seconds: FloatArray) -> dict[str, Any]:
         "ratio_of_processor_time_interval": [round(edge, 4) for edge in median_interval(processor)],
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def verdict(result: Mapping[str, Any]) -> int:
+    """Print a result as JSON with what it says of its limit, and return the exit code.
+
+    ``"limit_is"`` is ``"held"`` where the ratio is within the limit, ``"exceeded"`` where the whole interval lies above
+    it, else ``"not told"``: the pairs are too few, or the machine too busy. Only the second is a failure.
+    """
+    held, exceeded = result["ratio"] <= result["limit"], result["ratio_interval"][0] > result["limit"]
+    print(json.dumps({**result, "limit_is": "held" if held else "exceeded" if exceeded else "not told"}))
+    return 1 if exceeded else 0
 
 
 def without_and_with(seconds: FloatArray) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """All ratios of the instruments: a point against ``lr_find``, regret against other rules, overhead of the noise scale.
 
 Run as ``python benchmarks/instruments.py [--quick] [--keep FILE]``. Each benchmark is a process of its own, and can be
-run alone: ``range_test_time``, ``regret``, ``noise_scale_overhead``. The exit code is 1 when one of them is outside of
-what the project allows itself.
+run alone: ``range_test_time``, ``regret``, ``noise_scale_overhead``. The exit code is 1 when one of them exceeds what
+the project allows itself by more than its interval.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
         print(f"== {' '.join([name, *options])}", flush=True)
         if subprocess.run([sys.executable, str(FOLDER / f"{name}.py"), *options], check=False).returncode:
             failed.append(" ".join([name, *options]))
-    print(f"outside of its limit: {', '.join(failed)}" if failed else "all within their limits")
+    print(f"failed, or above its limit: {', '.join(failed)}" if failed else "none exceeds its limit")
     return 1 if failed else 0
 
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from _training import TASKS, FloatArray, Task, Turns, on_ranks, step_trainer, without_and_with
+from _training import TASKS, FloatArray, Task, Turns, on_ranks, step_trainer, verdict, without_and_with
 
 import lrscale
 
@@ -101,8 +100,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         **without_and_with(seconds),
         "limit": LIMIT,
     }
-    print(json.dumps(result))
-    return 0 if result["ratio"] <= LIMIT else 1
+    return verdict(result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ allows itself.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -21,7 +20,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import numpy as np
 import torch
-from _training import FloatArray, Task, be_quiet, make_trainer, paired
+from _training import FloatArray, Task, be_quiet, make_trainer, paired, verdict
 from pytorch_lightning.tuner import Tuner
 
 from lrscale.tune import range_test
@@ -92,8 +91,7 @@ def main() -> int:
         **paired(seconds),
         "limit": LIMIT,
     }
-    print(json.dumps(result))
-    return 0 if result["ratio"] <= LIMIT else 1
+    return verdict(result)
 
 
 if __name__ == "__main__":

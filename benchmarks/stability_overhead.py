@@ -9,14 +9,13 @@ the project allows itself.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from _training import TASKS, FloatArray, Task, Turns, be_quiet, step_trainer, without_and_with
+from _training import TASKS, FloatArray, Task, Turns, be_quiet, step_trainer, verdict, without_and_with
 
 from lrscale.training.flavour import Flavour
 from lrscale.training.instruments import make_instruments
@@ -60,8 +59,7 @@ def main() -> int:
         **without_and_with(seconds),
         "limit": LIMIT,
     }
-    print(json.dumps(result))
-    return 0 if result["ratio"] <= LIMIT else 1
+    return verdict(result)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from _training import TASKS as PLAIN_TASKS
-from _training import Task, join_ranks, median_interval, rank_environment, run_together, step_trainer
+from _training import Task, join_ranks, median_interval, rank_environment, run_together, step_trainer, verdict
 
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.store.files import to_json
@@ -220,8 +220,7 @@ def main() -> int:
         "ratio_of_fastest": round(min(found["trial"]) / min(found["plain"]), 4),
         "limit": LIMIT,
     }
-    print(json.dumps(result))
-    return 0 if result["ratio"] <= LIMIT else 1
+    return verdict(result)
 
 
 if __name__ == "__main__":

@@ -66,14 +66,22 @@ def open_study(path: Path) -> OpenStudy:
 
 
 def _recipe_of(plan: Mapping[str, Any]) -> tuple[Recipe, str | None]:
+    from pydantic import ValidationError
+
     from lrscale.recipe import Recipe
+    from lrscale.recipe.sentences import problems_of
 
     resolved = dict(plan["recipe"])
     task = dict(resolved["task"])
     digest = task.pop("config_sha256", None)
-    recipe = Recipe.model_validate({**resolved, "task": task}).placed(
-        root=Path(plan.get("root", ".")), text="", source="plan.json", lines={}
-    )
+    try:
+        recipe = Recipe.model_validate({**resolved, "task": task})
+    except ValidationError as error:
+        raise StudyError(
+            f"the recipe in plan.json cannot be used: {problems_of(error)[0].message}",
+            hint="a newer lrscale has written it, or a hand changed it",
+        ) from error
+    recipe = recipe.placed(root=Path(plan.get("root", ".")), text="", source="plan.json", lines={})
     if digest is None:
         return recipe, None
     try:

@@ -140,9 +140,12 @@ def read_config(path: Path) -> bytes:
     Raises
     ------
     RecipeError
-        When it cannot be read, naming the path.
+        When it is no file or cannot be read, naming the path.
     """
     try:
+        # A study that somebody sent names the path too; reading a device or a pipe need not end.
+        if path.exists() and not path.is_file():
+            raise RecipeError(f"task.config: {path} is no file", hint="the path is relative to the recipe")
         return path.read_bytes()
     except OSError as error:
         raise RecipeError(

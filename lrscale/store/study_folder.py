@@ -44,7 +44,15 @@ class StudyFolder:
         return self.path / "plan.json"
 
     def trial_path(self, trial_id: str) -> Path:
-        """Folder of one trial."""
+        """Folder of one trial.
+
+        Raises
+        ------
+        StudyError
+            When the id would lead out of the study, as one in a damaged or forged file may.
+        """
+        if trial_id in ("", ".", "..") or Path(trial_id).name != trial_id:
+            raise StudyError(f"{trial_id!r} is no trial of {self.path}: an id is the name of a folder below trials")
         return self.path / "trials" / trial_id
 
     def exists(self) -> bool:
@@ -158,7 +166,13 @@ class StudyFolder:
     def record(self, trial_id: str) -> TrialRecord | None:
         """Return the record of a trial, or None while it has none."""
         path = self.trial_path(trial_id) / "record.json"
-        return _read(TrialRecord.from_dict, path) if path.exists() else None
+        record = _read(TrialRecord.from_dict, path) if path.exists() else None
+        if record is not None and record.trial_id != trial_id:
+            raise StudyError(
+                f"{path} is the record of another trial, {record.trial_id!r}",
+                hint=f"remove {path.parent} to have the trial run again",
+            )
+        return record
 
     def trajectory(self, trial_id: str) -> Trajectory:
         """Return what a trial has written so far."""

@@ -242,7 +242,11 @@ def _recipe(settings: SyntheticStudy) -> dict[str, Any]:
         "layout": {"devices": 2, "max_per_device_batch_size": 64},
         "experiments": {
             "range_test": {"seeds": settings.range_test_seeds, "steps": settings.range_test_steps},
-            "scaling": {"batch_sizes": list(settings.batch_sizes), "seeds": settings.seeds},
+            "scaling": {
+                "batch_sizes": list(settings.batch_sizes),
+                "horizon": f"{settings.horizon_examples} examples" if settings.steps is None else settings.steps,
+                "seeds": settings.seeds,
+            },
             "schedules": {"schedules": list(settings.schedules), "margin": 0.005},
             "throughput": {"steps": 30} if settings.throughput else None,
         },

@@ -197,16 +197,15 @@ def start_state(context: Context) -> StartState | None:
     if named is None:
         return None
     path = context.recipe.root / named
-    try:
-        known = path.stat()
-    except OSError:
+    if not path.is_file():
         starts = (trial.spec.start for trial in context.view)
         found = next((start for start in starts if start is not None and start.path == named), None)
         if found is None:
             raise StudyError(
                 f"experiments.range_test.checkpoint: there is no file {path}", hint="the path is relative to the recipe"
-            ) from None
+            )
         return found
+    known = path.stat()
     return StartState(path=named, sha256=_hash(path, known.st_mtime_ns, known.st_size))
 
 

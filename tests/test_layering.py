@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "lrscale"
 
 BASE = {"errors", "units", "registry"}
-FORMULAS = BASE | {"schedules", "companions", "laws"}
+FORMULAS = BASE | {"schedules", "companions", "stoppers", "laws"}
 FACTS = FORMULAS | {"recipe", "store"}
 
 # part of lrscale -> the other parts that it may import, at any level of a file
@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "registry": {"errors"},
     "schedules": BASE,
     "companions": BASE,
+    "stoppers": BASE,
     "laws": BASE,
     "recipe": FORMULAS,
     "store": FORMULAS,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lrscale.companions import COMPANIONS
+from lrscale.recipe.engines import NO_PRUNER
 from lrscale.recipe.schema import Recipe
+from lrscale.stoppers import STOPPERS
 
 
 def recipe_json_schema() -> dict[str, Any]:
@@ -31,6 +33,17 @@ def recipe_json_schema() -> dict[str, Any]:
     policies["items"] = {"type": "string", "enum": list(COMPANIONS)}
     rest = {"description": policies.pop("description", "")}
     parts["Scaling"]["properties"]["companions"] = {"anyOf": [policies["items"], policies], **rest}
+    engine = parts["Search"]["properties"]["engine"]
+    parts["Search"]["properties"]["engine"] = {
+        "anyOf": [{"enum": list(engine["discriminator"]["mapping"])}, *engine["oneOf"]],
+        "description": engine["description"],
+    }
+    pruner = parts["OptunaEngine"]["properties"]["pruner"]
+    rules = {"enum": [NO_PRUNER, *STOPPERS]}
+    parts["OptunaEngine"]["properties"]["pruner"] = {
+        "anyOf": [rules, {"$ref": "#/$defs/PrunerChoice"}],
+        "description": pruner["description"],
+    }
     for name in ("Scaling", "NoiseScale"):
         entry = parts[name]["properties"]["schedule"]
         parts[name]["properties"]["schedule"] = {**choice, "description": entry.get("description", "")}

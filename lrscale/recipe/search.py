@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from lrscale.recipe.choices import OneSchedule, long_switch
+from lrscale.recipe.engines import EngineChoice, PlannerEngine
 from lrscale.recipe.fields import Count, LearningRate, Length, Real, distinct, refuse, require_same_data
 from lrscale.recipe.task import Section
 
@@ -49,6 +50,8 @@ class Search(Section):
     expected to cost less. Default: that of `target`, else 0.001."""
     confirm: Annotated[SearchConfirm | None, BeforeValidator(long_switch)] = Field(default_factory=SearchConfirm)
     """Fresh trials of the setting that is named and of its neighbours; ``false`` leaves it unconfirmed."""
+    engine: EngineChoice = Field(default_factory=PlannerEngine)
+    """Who plans the trials: ``planner``, which is lrscale's own, or ``{name: optuna, sampler, pruner}``."""
     at_once: Count = 1
     """Trials that are planned together. With `layout.trials_at_once` they run side by side; each is planned knowing
     less than if it waited for the others."""
@@ -60,4 +63,6 @@ class Search(Section):
             lo, hi = self.learning_rates
             refuse(f"has learning_rates from {lo:g} down to {hi:g}", hint=f"write [{hi:g}, {lo:g}]")
         require_same_data(self.horizon, self.batch_sizes)
+        if self.engine.name == "optuna" and self.engine.sampler == "cmaes" and len(self.batch_sizes or (0, 0)) < 2:
+            refuse("has one batch size, and CMA-ES needs two axes", hint="set engine.sampler: tpe, or name more sizes")
         return self

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from lrscale.errors import did_you_mean
 from lrscale.recipe.fields import SENTENCE, shown
-from lrscale.recipe.problems import Problem, spelled
+from lrscale.recipe.problems import EntryPath, Problem, spelled
 from lrscale.recipe.schema import Recipe
 
 _Context = Mapping[str, Any]
@@ -95,13 +95,21 @@ def _inside(location: Sequence[str | int], outer: Sequence[str | int]) -> bool:
 
 
 def _problem(details: ErrorDetails) -> Problem:
-    path, kind, value = details["loc"], details["type"], details["input"]
+    place, kind, value = details["loc"], details["type"], details["input"]
+    path = _as_written(place)
     rule = details.get("ctx", {})
     if kind == SENTENCE:
         return Problem(f"{spelled(path)} {rule['sentence']}", path=path, hint=rule.get("hint"))
     if kind == "extra_forbidden":
         return Problem(
-            f"{spelled(path)} is not known", path=path, hint=did_you_mean(str(path[-1]), known_names(path[:-1]))
+            f"{spelled(path)} is not known", path=path, hint=did_you_mean(str(path[-1]), known_names(place[:-1]))
+        )
+    if kind == "union_tag_invalid":
+        choices = [choice.strip("'") for choice in str(rule["expected_tags"]).split(", ")]
+        return Problem(
+            f"{spelled(path)} must be one of {', '.join(choices)}, not {shown(rule['tag'])}",
+            path=path,
+            hint=did_you_mean(str(rule["tag"]), choices),
         )
     if kind == "literal_error":
         choices = [choice.strip("'") for choice in str(rule["expected"]).replace(" or ", ", ").split(", ")]
@@ -119,7 +127,7 @@ def _problem(details: ErrorDetails) -> Problem:
     if value is None and kind in ("model_type", "dict_type", "tuple_type"):
         said = "is empty"
     if kind in ("model_type", "dict_type") and path:
-        hint = f"write its names below it: {', '.join(names)}" if (names := known_names(path)) else None
+        hint = f"write its names below it: {', '.join(names)}" if (names := known_names(place)) else None
     return Problem(f"{spelled(path)} {said}", path=path, hint=hint)
 
 
@@ -130,7 +138,33 @@ def _section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
     return _as_section(annotation)
 
 
+def _as_written(place: Sequence[str | int]) -> EntryPath:
+    """Return a path without the names of members of a family, which pydantic puts between the keys."""
+    annotation: Any = Recipe
+    path: list[str | int] = []
+    for part in place:
+        if _member(annotation, part) is None:
+            path.append(part)
+        annotation = _step(annotation, part)
+    return tuple(path)
+
+
+def _member(annotation: Any, part: str | int) -> type[BaseModel] | None:
+    """Return the member of that name where a family of sections may stand, or None."""
+    sections = [one for one in _options(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+    named = [one for one in sections if len(sections) > 1 and part in typing.get_args(_kind_of_name(one))]
+    return named[0] if named else None
+
+
+def _kind_of_name(section: type[BaseModel]) -> Any:
+    field = section.model_fields.get("name")
+    return None if field is None else field.annotation
+
+
 def _step(annotation: Any, part: str | int) -> Any:
+    member = _member(annotation, part)
+    if member is not None:
+        return member
     section = _as_section(annotation)
     if section is not None:
         field = section.model_fields.get(str(part))

@@ -14,6 +14,7 @@ name: demo
 task:
   model: {class_path: shop.Net}
 """
+SEARCH = "experiments:\n  search: {horizon: 40k examples, batch_sizes: [16], engine: "
 GRID = "experiments:\n  scaling: {horizon: 40k examples, batch_sizes: "
 
 
@@ -153,6 +154,38 @@ def message(text: str, *overrides: str) -> str:
             "experiments: {forecast: {batch_sizes: [32, 33], horizons: [1k examples]}}\n",
             "recipe.yaml line 5: experiments.forecast.batch_sizes[1]: global batch 33 is not a multiple of 2 devices; "
             "use 32 or 34",
+        ),
+        (
+            f"{BASE}{SEARCH}optna}}\n",
+            "recipe.yaml line 5: experiments.search.engine must be one of planner, optuna, not 'optna'; did you mean "
+            "optuna?",
+        ),
+        (
+            f"{BASE}{SEARCH}{{name: optuna, samplr: gp}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine.samplr is not known; did you mean sampler?",
+        ),
+        (
+            f"{BASE}{SEARCH}{{sampler: gp}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine.sampler is not known",
+        ),
+        (
+            f"{BASE}{SEARCH}{{name: optuna, sampler: bohb}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine.sampler must be one of tpe, gp, cmaes, random, not 'bohb'",
+        ),
+        (
+            f"{BASE}{SEARCH}{{name: optuna, sampler: cmaes}}}}\n",
+            "recipe.yaml line 5: experiments.search has one batch size, and CMA-ES needs two axes; set engine.sampler: "
+            "tpe, or name more sizes",
+        ),
+        (
+            f"{BASE}{SEARCH}{{name: optuna, pruner: hyperbnd}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine.pruner names the unknown pruner 'hyperbnd'; did you mean "
+            "hyperband?",
+        ),
+        (
+            f"{BASE}{SEARCH}{{name: optuna, pruner: {{name: hyperband, settings: {{reduction_factor: 1}}}}}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine.pruner cannot be used: reduction_factor must be at least 2, "
+            "not 1",
         ),
         ("", "recipe.yaml is empty; write one: lrscale init"),
         (

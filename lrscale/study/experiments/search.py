@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from lrscale.recipe import Recipe
 from lrscale.store import TrialSpec
+from lrscale.study.engines import engine_of
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.search.answer import search_finding
 from lrscale.study.search.confirming import Conclusion, confirmation
-from lrscale.study.search.course import follow
 
 CONFIRMED = 3
 """Settings of a confirmation: the named one and its neighbours; a fourth where the fresh seeds say so."""
@@ -40,7 +40,7 @@ class Search(AbstractExperiment):
 
     @override
     def plan(self, context: Context) -> list[TrialSpec]:
-        course = follow(context)
+        course = engine_of(context.recipe).follow(context)
         confirmed = confirmation(context, course)
         fresh = [] if confirmed is None else list(confirmed.specs.values())
         return [*course.wanted, *fresh]
@@ -60,7 +60,7 @@ class Search(AbstractExperiment):
 
     def _to_come(self, context: Context, confirmed: int) -> list[TrialSpec]:
         # Those that are known already are of sizes that nobody could foresee.
-        wanted, course = self.plan(context), follow(context)
+        wanted, course = self.plan(context), engine_of(context.recipe).follow(context)
         if course.ended != "open":
             return wanted
         setup = course.setup
@@ -81,7 +81,7 @@ class Search(AbstractExperiment):
 
     @override
     def analyse(self, context: Context) -> Finding:
-        return search_finding(self, Conclusion.of(context, follow(context)))
+        return search_finding(self, Conclusion.of(context, engine_of(context.recipe).follow(context)))
 
 
 EXPERIMENTS.register(Search.key)(Search())

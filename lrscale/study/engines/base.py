@@ -1,0 +1,50 @@
+"""What every engine of a search is: it says which trials to run, from those that have ended."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from lrscale.recipe import Recipe
+from lrscale.registry import Registry
+from lrscale.store import TrialSpec
+from lrscale.study.experiments.base import Context
+from lrscale.study.search.course import Course
+
+
+class AbstractEngine(ABC):
+    """Plans the trials of a search.
+
+    Whoever plans them, the question, the confirmation, the finding and its checks are the same: the lowest loss at
+    equal examples among the settings that were trained to their horizon.
+    """
+
+    key: ClassVar[str]
+    """The ``name`` in the recipe's `experiments.search.engine`."""
+    title: ClassVar[str]
+    """What it is called where people read."""
+
+    @abstractmethod
+    def follow(self, context: Context) -> Course:
+        """Return the course of the search as far as its trials have ended.
+
+        It is a pure function of the finished trials: asked again with more of them, it wants the same trials and
+        perhaps more. So a search that was killed goes on as if it had not been.
+        """
+
+    def sampled(self, context: Context, course: Course, count: int) -> list[TrialSpec]:
+        """Return so many specs of the trials that are still to be asked for, as they usually come; for estimates.
+
+        Default: whole ones, of the search's batch sizes in turn.
+        """
+        return course.setup.sampled(context, count)
+
+
+ENGINES: Registry[AbstractEngine] = Registry("engine")
+
+
+def engine_of(recipe: Recipe) -> AbstractEngine:
+    """Return the engine of a recipe that asks for a search."""
+    search = recipe.experiments.search
+    assert search is not None
+    return ENGINES[search.engine.name]

@@ -1,0 +1,107 @@
+"""Every stopper: its bounds follow from the earlier trials alone, and end what it says they end."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrscale.errors import LrscaleError
+from lrscale.stoppers import STOPPERS, Bound, Earlier, build_stopper, expected_shares
+
+VALIDATIONS = 10
+
+
+def courses(losses: list[list[float]]) -> list[Earlier]:
+    """Return trials that have reached as many validations as they have losses."""
+    return [
+        Earlier(number=number, losses=dict(enumerate(own, start=1)), completed=len(own) == VALIDATIONS)
+        for number, own in enumerate(losses)
+    ]
+
+
+COURSES = st.lists(
+    st.lists(st.floats(-10, 10, allow_nan=False).map(lambda x: round(x, 3)), min_size=1, max_size=VALIDATIONS),
+    max_size=14,
+).map(courses)
+
+
+@pytest.mark.parametrize("name", STOPPERS)
+def test_the_first_trial_is_never_ended(name: str) -> None:
+    assert build_stopper(name).bounds(0, [], VALIDATIONS) == {}
+
+
+@pytest.mark.parametrize("name", STOPPERS)
+@given(earlier=COURSES)
+def test_no_bound_is_at_the_horizon_or_from_trials_that_were_not_there(name: str, earlier: list[Earlier]) -> None:
+    bounds = build_stopper(name).bounds(len(earlier), earlier, VALIDATIONS)
+    for place, bound in bounds.items():
+        there = [one.losses[place] for one in earlier if place in one.losses]
+        assert 1 <= place < VALIDATIONS
+        assert 1 <= bound.among <= len(there)
+        assert min(there) <= bound.loss <= max(there)
+
+
+@pytest.mark.parametrize("name", STOPPERS)
+@given(earlier=COURSES)
+def test_the_order_in_which_earlier_trials_are_told_changes_nothing(name: str, earlier: list[Earlier]) -> None:
+    stopper = build_stopper(name)
+    assert stopper.bounds(20, earlier, VALIDATIONS) == stopper.bounds(20, earlier[::-1], VALIDATIONS)
+
+
+@pytest.mark.parametrize("name", STOPPERS)
+@given(earlier=COURSES, shift=st.sampled_from([-64.0, 0.5, 1024.0]), scale=st.sampled_from([0.25, 2.0]))
+def test_an_offset_and_a_unit_of_the_loss_change_no_decision(
+    name: str, earlier: list[Earlier], shift: float, scale: float
+) -> None:
+    stopper = build_stopper(name)
+    moved = [
+        Earlier(
+            number=one.number,
+            losses={place: scale * loss + shift for place, loss in one.losses.items()},
+            completed=one.completed,
+        )
+        for one in earlier
+    ]
+    before, after = stopper.bounds(20, earlier, VALIDATIONS), stopper.bounds(20, moved, VALIDATIONS)
+    assert before.keys() == after.keys()
+    for place, bound in before.items():
+        assert math.isclose(after[place].loss, scale * bound.loss + shift, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("name", STOPPERS)
+def test_trials_are_expected_to_train_less_the_more_are_known(name: str) -> None:
+    shares = expected_shares(build_stopper(name), 30, VALIDATIONS)
+    assert shares[0] == 1.0
+    assert all(1 / VALIDATIONS <= share <= 1 for share in shares)
+    assert sum(shares[20:]) < 0.8 * sum(shares[:10])
+
+
+@pytest.mark.parametrize("name", STOPPERS)
+def test_with_one_validation_no_trial_can_end_early(name: str) -> None:
+    many = courses([[float(number)] for number in range(20)])
+    assert build_stopper(name).bounds(20, many, 1) == {}
+    assert expected_shares(build_stopper(name), 5, 1) == [1.0] * 5
+
+
+def test_the_best_third_passes_a_rung_and_the_trial_counts_itself() -> None:
+    # Of 8 earlier trials and itself the best 3 pass: a trial as good as the third of the others is one of them.
+    earlier = courses([[float(number)] for number in range(8)])
+    bounds = build_stopper("successive_halving", {"reduction_factor": 3}).bounds(8, earlier, VALIDATIONS)
+    assert bounds == {1: Bound(loss=2.0, among=8)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reduction_factor": 1}, "reduction_factor must be at least 2, not 1"),
+        ({"reduction_factor": 2.5}, "reduction_factor of stopper hyperband must be a whole number, not 2.5"),
+        ({"frst": 1}, "stopper hyperband has no setting frst; did you mean first?"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(LrscaleError) as caught:
+        build_stopper("hyperband", settings)
+    assert message in str(caught.value)

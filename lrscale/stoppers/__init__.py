@@ -9,3 +9,6 @@ from lrscale.stoppers.hyperband import Hyperband as Hyperband
 from lrscale.stoppers.median import Median as Median
 from lrscale.stoppers.share import expected_shares as expected_shares
 from lrscale.stoppers.successive_halving import SuccessiveHalving as SuccessiveHalving
+from lrscale.stoppers.watch import Ended as Ended
+from lrscale.stoppers.watch import LossWatch as LossWatch
+from lrscale.stoppers.watch import stopper_settings as stopper_settings

@@ -1,6 +1,7 @@
 """Trials on disk: written once, never changed."""
 
 from lrscale.store.record import STATUSES as STATUSES
+from lrscale.store.record import STOPPER as STOPPER
 from lrscale.store.record import Status as Status
 from lrscale.store.record import TrialRecord as TrialRecord
 from lrscale.store.spec import ScheduleSpec as ScheduleSpec

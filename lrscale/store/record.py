@@ -13,6 +13,9 @@ from lrscale.units import Layout
 RECORD_VERSION = 1
 """Schema version of record.json."""
 
+STOPPER = "stopper"
+"""Under this name the measurements of a trial say where its stopper has ended it (`lrscale.stoppers.Ended`)."""
+
 Status = Literal["completed", "diverged", "out_of_memory", "crashed", "stopped", "timed_out"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
@@ -70,6 +73,11 @@ class TrialRecord:
     """Whether running it again can help: a lost process or node, never the module's own error."""
     log_tail: tuple[str, ...] = ()
     """Last log lines of the rank that failed; empty when completed."""
+
+    @property
+    def ended_by_stopper(self) -> Mapping[str, Any] | None:
+        """Where a stopper has ended the trial and why; None where none has, or where that is not known."""
+        return self.measurements.get(STOPPER) if self.status == "stopped" else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` inverts it."""

@@ -15,7 +15,7 @@ from lrscale.units import Layout
 
 SPEC_VERSION = 1
 """Schema version of spec.json."""
-_UNLESS_DEFAULT = ("instruments", "companions", "optimizer", "start", "validation_follows")
+_UNLESS_DEFAULT = ("instruments", "companions", "optimizer", "start", "validation_follows", "stopper")
 """Fields that a spec names only where they are set, so that a field added to this list leaves the ids of other trials
 as they are."""
 
@@ -108,6 +108,10 @@ class TrialSpec:
     validation_follows: bool = False
     """Whether validation batches are as large as the training's wherever the task's own are, as in the job itself.
     Elsewhere they keep the task's own size, so that the losses of all batch sizes compare."""
+    stopper: Mapping[str, Any] = field(default_factory=dict)
+    """What may end the trial before its horizon besides divergence: ``name`` of the rule and its ``bounds``, each with
+    ``step``, ``loss`` and ``among`` (`lrscale.stoppers`). Without bounds the decision is made elsewhere. Empty: nothing
+    may, so that such a trial answers any question, and a trial that may be stopped never passes for it."""
 
     def __post_init__(self) -> None:
         if not self.peak_lr > 0:
@@ -144,6 +148,7 @@ class TrialSpec:
         plain["task"], plain["overrides"] = dict(self.task), dict(self.overrides)
         plain["instruments"] = {name: dict(settings) for name, settings in self.instruments.items()}
         plain["companions"] = dict(self.companions)
+        plain["stopper"] = dict(self.stopper)
         plain["start"] = None if self.start is None else dataclasses.asdict(self.start)
         for name in _UNLESS_DEFAULT:
             # Number 0 of an optimizer is set, and is no False.

@@ -7,6 +7,7 @@ recommendations, reports) can be tested against it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -272,7 +273,9 @@ def _write_trial(folder: StudyFolder, settings: SyntheticStudy, spec: TrialSpec,
 
 
 def _random(spec: TrialSpec) -> np.random.Generator:
-    return np.random.default_rng([spec.seed, int(spec.trial_id[:8], 16)])
+    # Up to where a stopper ends it, a trial is the one without.
+    whole = spec if not spec.stopper else dataclasses.replace(spec, stopper={})
+    return np.random.default_rng([spec.seed, int(whole.trial_id[:8], 16)])
 
 
 def _seed_shift(settings: SyntheticStudy, seed: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +12,10 @@ from typing_extensions import override
 
 from lrscale.launch import AbstractLauncher, LaunchSettings, TrialRequest
 from lrscale.launch.progress import AbstractProgress
-from lrscale.store import TrialRecord
+from lrscale.stoppers import Ended, LossWatch
+from lrscale.store import STOPPER, Trajectory, TrialRecord, TrialSpec
 from lrscale.store.trajectory import PARQUET_NAME
-from lrscale.testing.synthetic import SyntheticStudy, _record, _trajectory
+from lrscale.testing.synthetic import FloatArray, SyntheticStudy, _record, _trajectory
 from lrscale.units import Layout
 
 FACTS = {
@@ -70,13 +72,32 @@ class SyntheticLauncher(AbstractLauncher):
                 continue
             progress.trial_started(request.spec, request.layout)
             columns, status = _trajectory(self._study, request.spec, request.layout)
+            columns, ended = _stopped(request.spec, columns)
             pq.write_table(pa.table(columns), request.folder / PARQUET_NAME)
             self.ran.append(request.spec.trial_id)
             if self._stop_after is not None and len(self.ran) > self._stop_after:
                 raise KeyboardInterrupt
-            yield _record(self._study, request.spec, request.layout, columns, status)
+            record = _record(self._study, request.spec, request.layout, columns, "stopped" if ended else status)
+            if ended is not None:
+                measurements = {**record.measurements, STOPPER: ended.to_dict()}
+                record = dataclasses.replace(record, reason=ended.reason, measurements=measurements)
+            yield record
 
     @override
     def inspect(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> dict[str, Any]:
         del job, layout, folder
         return dict(FACTS)
+
+
+def _stopped(spec: TrialSpec, columns: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], Ended | None]:
+    """Return the rows up to where the trial's stopper ends it, and where that is."""
+    watch = LossWatch.of(spec.stopper, spec.horizon)
+    if watch is None:
+        return columns, None
+    steps, losses = Trajectory(columns).points("val_loss")
+    judged = (watch.judge(int(step), float(loss)) for step, loss in zip(steps, losses, strict=True))
+    ended = next((one for one in judged if one is not None), None)
+    if ended is None:
+        return columns, None
+    kept = columns["step"] <= ended.step
+    return {name: column[kept] for name, column in columns.items()}, ended

@@ -10,6 +10,7 @@ from typing import IO, Any, final
 
 import torch
 
+from lrscale.stoppers import Ended, LossWatch
 from lrscale.store.trajectory import LINES_NAME
 from lrscale.training.divergence import DivergenceWatch
 from lrscale.training.monitor import find_monitor, loss_of
@@ -53,6 +54,8 @@ class Recorder:
     most_steps : int, optional
         Most steps between exchanges; 1 for trials that run into divergence on purpose, whose every step is to be on
         disk. Default 50.
+    stopper : LossWatch or None, optional
+        Told every validation; says when the trial ends before its horizon. Default None: never.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Recorder:
         stop_on_divergence: bool,
         monitor: str | None,
         most_steps: int = MOST_STEPS_A_FLUSH,
+        stopper: LossWatch | None = None,
     ) -> None:
         self._stream: IO[str] | None = None
         if rank == 0 and folder is not None:
@@ -78,6 +82,7 @@ class Recorder:
         self._stop_on_divergence = stop_on_divergence
         self._asked_monitor = monitor
         self._most_steps = most_steps
+        self._stopper = stopper
         self._device = torch.device("cpu")
         self._clock = StepClock(self._device)
         self._lrs: list[float] = []
@@ -91,6 +96,8 @@ class Recorder:
         self.monitor: str | None = None
         self.steps = 0
         self.diverged: str | None = None
+        self.ended: Ended | None = None
+        """Where the stopper has ended the trial, if it has."""
         self.losses: list[float | None] = []
         self.validations: list[tuple[int, float]] = []
         self.validation_seconds = 0.0
@@ -165,7 +172,7 @@ class Recorder:
         Raises
         ------
         TrialStopped
-            When it is not finite.
+            When it is not finite, and when the trial's stopper ends it here.
         """
         if self.monitor is None:
             found = find_monitor(logged, asked=self._asked_monitor, has_returned=bool(self._returned))
@@ -192,6 +199,10 @@ class Recorder:
             self.diverged = f"the validation loss was {value} at step {self.steps}"
             if self._stop_on_divergence:
                 raise TrialStopped("diverged", self.diverged)
+        elif self._stopper is not None:
+            self.ended = self._stopper.judge(self.steps, value)
+            if self.ended is not None:
+                raise TrialStopped("stopped", self.ended.reason)
 
     def own_pending_losses(self) -> list[float]:
         """Return this rank's losses that were not exchanged yet, for judging a failure."""

@@ -17,7 +17,8 @@ from typing import Any, final
 from lrscale.errors import LrscaleError, TaskError
 from lrscale.laws.step_time import mean_of_series
 from lrscale.schedules import build_schedule
-from lrscale.store import TrialSpec
+from lrscale.stoppers import LossWatch
+from lrscale.store import STOPPER, TrialSpec
 from lrscale.training.build import build_task
 from lrscale.training.built import BuiltTask
 from lrscale.training.companion_control import CompanionControl
@@ -212,6 +213,7 @@ def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
         stop_on_divergence=spec.stop_on_divergence,
         monitor=spec.task.get("monitor"),
         most_steps=1 if ramp else MOST_STEPS_A_FLUSH,
+        stopper=LossWatch.of(spec.stopper, spec.horizon),
     )
     hooks = make_callback(
         built.flavour,
@@ -279,6 +281,9 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
         notes += instrument.remarks()
     if not recorder.validations and job.spec.validate_every is not None and status == "completed":
         notes.append("there is no validation: the mean training loss of the last tenth of the steps is compared")
+    measurements = {name: instrument.measurement() for name, instrument in course.instruments.items()}
+    if recorder.ended is not None:
+        measurements[STOPPER] = recorder.ended.to_dict()
     fields = {
         "status": status,
         "reason": reason,
@@ -292,7 +297,7 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
         "timing": _timing(recorder, job.layout, submitted),
         "environment": describe_environment(job.accelerator),
         "facts": {**course.hooks.facts, **built_facts(built, data)},
-        "measurements": {name: instrument.measurement() for name, instrument in course.instruments.items()},
+        "measurements": measurements,
         "warnings": list(dict.fromkeys(notes)),
         "retryable": course.retryable,
     }

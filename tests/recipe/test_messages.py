@@ -166,11 +166,12 @@ def message(text: str, *overrides: str) -> str:
         ),
         (
             f"{BASE}{SEARCH}{{sampler: gp}}}}\n",
-            "recipe.yaml line 5: experiments.search.engine.sampler is not known",
+            "recipe.yaml line 5: experiments.search.engine.sampler is not known; known: name",
         ),
         (
             f"{BASE}{SEARCH}{{name: optuna, sampler: bohb}}}}\n",
-            "recipe.yaml line 5: experiments.search.engine.sampler must be one of tpe, gp, cmaes, random, not 'bohb'",
+            "recipe.yaml line 5: experiments.search.engine.sampler must be one of tpe, gp, cmaes, random, not 'bohb'; "
+            "known: cmaes, gp, random, tpe",
         ),
         (
             f"{BASE}{SEARCH}{{name: optuna, sampler: cmaes}}}}\n",

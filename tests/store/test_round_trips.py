@@ -104,6 +104,7 @@ def test_every_field_of_a_spec_decides_its_id(spec: TrialSpec, data: st.DataObje
         "optimizer": 0,
         "start": StartState(path="last.ckpt", sha256="0" * 64),
         "validation_follows": not spec.validation_follows,
+        "stopper": {**spec.stopper, "another": 1},
     }
     assert set(changes) == {field.name for field in dataclasses.fields(TrialSpec)}
     name = data.draw(st.sampled_from(sorted(changes)))

@@ -25,7 +25,9 @@ _KINDS = {
 
 @final
 class CrashedTrialsCheck(AbstractCheck):
-    """Count trials that crashed, ran out of memory, timed out or were stopped; not the probes of the memory's end.
+    """Count trials that crashed, ran out of memory, timed out or ended by themselves.
+
+    Those that were meant to end early do not count: the probes of the memory's end, and what a search has stopped.
 
     Status Logic
     ------------
@@ -59,4 +61,6 @@ class CrashedTrialsCheck(AbstractCheck):
 
 
 def _meant(trial: Trial) -> bool:
+    if trial.record.ended_by_stopper is not None:
+        return True
     return trial.record.status == "out_of_memory" and "memory" in trial.spec.instruments

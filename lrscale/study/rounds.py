@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, final
@@ -19,6 +21,9 @@ from lrscale.study.specs import riding_instruments, trial_layout
 
 MOST_ROUNDS = 200
 """An experiment asks for trials in rounds; one that never ends is a mistake in it."""
+
+KEEP_TIME_EVERY = 1.0
+"""Seconds between two writings of the time spent; as much of it can be lost in a kill."""
 
 
 def now() -> str:
@@ -61,6 +66,7 @@ class Rounds:
         self._launcher = launcher
         self._progress = progress
         self._keeper = keeper
+        self._kept_at = -math.inf
         self.ran: set[str] = set()
         """Trials that ran in this run."""
 
@@ -125,7 +131,7 @@ class Rounds:
             self._trials[record.trial_id] = trial
             finished.append(trial)
             self._keeper.ended(record.trial_id)
-            self._folder.write_plan(self._plan)
+            self._keep_time()
             self._progress.trial_finished(trial)
         for trial_id in specs.keys() - {trial.trial_id for trial in finished}:
             self._folder.withdraw_trial(trial_id)
@@ -140,6 +146,13 @@ class Rounds:
             instruments=riding_instruments(context.recipe, spec),
             may_start=partial(self._keeper.starts, spec.trial_id, cost),
         )
+
+    def _keep_time(self) -> None:
+        """Write the plan, which holds the time spent; not for every one of thousands of short trials, as it is long."""
+        instant = time.monotonic()
+        if instant - self._kept_at >= KEEP_TIME_EVERY:
+            self._folder.write_plan(self._plan)
+            self._kept_at = instant
 
     def _decide(self, experiment: AbstractExperiment, **what: list[str]) -> None:
         self._plan["decisions"].append({"at": now(), "experiment": experiment.key, **what})

@@ -43,7 +43,9 @@ class Spent:
 
 @final
 class Ledger:
-    """Keeps the time of a study's runs in its plan: a run that is killed is counted up to the last trial that it told.
+    """Keeps the time of a study's runs in its plan.
+
+    A run that is killed is counted up to the end of its last trial, or a second less.
 
     Examples and trials need no book: the records hold them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -67,8 +68,10 @@ def run(
     to end within it; what earlier runs spent counts, and what is kept out is said.
     """
     from lrscale.cli.run import run_study
+    from lrscale.cli.worker_group import in_worker_group
 
-    _end(run_study(_request("run", recipe, study, devices, num_nodes, launcher, overrides, budget=budget)))
+    request = _request("run", recipe, study, devices, num_nodes, launcher, overrides, budget=budget)
+    _end(in_worker_group(request, run_study))
 
 
 @app.command("plan")
@@ -101,8 +104,10 @@ def plan(
     """
     from lrscale.cli.plan import show_plan
 
-    amounts = {"budget": budget, "price": price, "throughput": throughput}
-    _end(show_plan(_request("plan", recipe, study, devices, num_nodes, None, overrides, **amounts), measure=measure))
+    request = _request(
+        "plan", recipe, study, devices, num_nodes, None, overrides, budget=budget, price=price, throughput=throughput
+    )
+    _end(show_plan(request, measure=measure))
 
 
 def _add_experiment(command: str, help_: str) -> None:
@@ -117,9 +122,10 @@ def _add_experiment(command: str, help_: str) -> None:
         open_: OpenOption = False,
     ) -> None:
         from lrscale.cli.run import run_alone
+        from lrscale.cli.worker_group import in_worker_group
 
         request = _request(command, recipe, study, devices, num_nodes, launcher, overrides)
-        _end(run_alone(request, open_in_browser=open_))
+        _end(in_worker_group(request, partial(run_alone, open_in_browser=open_)))
 
 
 _add_experiment("range-test", "Ramp the learning rate until training diverges, and confirm one by short runs.")
@@ -368,7 +374,10 @@ def _request(
     num_nodes: int | None,
     launcher: str | None,
     overrides: list[str] | None,
-    **amounts: str | None,
+    *,
+    budget: str | None = None,
+    price: str | None = None,
+    throughput: str | None = None,
 ) -> StudyRequest:
     return StudyRequest(
         command=command,
@@ -378,7 +387,9 @@ def _request(
         num_nodes=num_nodes,
         launcher=launcher,
         overrides=tuple(overrides or ()),
-        **amounts,
+        budget=budget,
+        price=price,
+        throughput=throughput,
     )
 
 

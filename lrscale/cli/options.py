@@ -22,7 +22,10 @@ NodesOption = Annotated[
     int | None, typer.Option("--num-nodes", metavar="N", min=1, help="Nodes; sets layout.num_nodes.")
 ]
 LauncherOption = Annotated[
-    str | None, typer.Option("--launcher", metavar="NAME", help="Where trials run. Default: local.")
+    str | None,
+    typer.Option(
+        "--launcher", metavar="NAME", help="Where trials run. Default: the ranks of torchrun or srun, else local."
+    ),
 ]
 BudgetOption = Annotated[
     str | None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
+    from lrscale.launch.nodes import Gathering
     from lrscale.recipe import Recipe
     from lrscale.store import StudyFolder
 
@@ -35,7 +36,7 @@ class StudyRequest:
     devices: int | None = None
     num_nodes: int | None = None
     launcher: str | None = None
-    """Where trials run; None for ``"local"``."""
+    """Where trials run; None for the ranks of torchrun or srun where there are some, else ``"local"``."""
     budget: str | None = None
     """What the study may spend; sets ``cost.budget``."""
     price: str | None = None
@@ -44,6 +45,10 @@ class StudyRequest:
     """Speed that stands in until trials have measured one; sets ``cost.throughput``."""
     overrides: tuple[str, ...] = ()
     """``key=value`` each, applied in order after the short options above."""
+    given: tuple[str, ...] = ()
+    """``key=value`` of the ranks that torchrun or srun has given, applied before all others."""
+    gathering: Gathering | None = None
+    """Where the processes that torchrun or srun has started meet; None outside of them."""
 
     def all_overrides(self) -> tuple[str, ...]:
         """Return the overrides of the recipe, those of the short options included."""
@@ -55,11 +60,13 @@ class StudyRequest:
         for name in ("budget", "price", "throughput"):
             if getattr(self, name) is not None:
                 short.append(f"cost.{name}={getattr(self, name)}")
-        return (*short, *self.overrides)
+        return (*self.given, *short, *self.overrides)
 
     def again(self) -> str:
         """Return the command that does the same once more."""
-        words = ["lrscale", self.command, self.recipe]
+        kind = None if self.gathering is None else self.gathering.allocation.kind
+        around = {None: [], "srun": ["srun", "..."], "torchrun": ["torchrun", "...", "-m"]}[kind]
+        words = [*around, "lrscale", self.command, self.recipe]
         for option, value in (
             ("--study", self.study),
             ("--devices", self.devices),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from lrscale.errors import InterruptedStudyError, LrscaleError, RecipeError
 
 if TYPE_CHECKING:
     from lrscale.cli.request import StudyRequest
-    from lrscale.launch import AbstractProgress, LaunchSettings
+    from lrscale.launch import AbstractLauncher, AbstractProgress, LaunchSettings
     from lrscale.recipe import Recipe
     from lrscale.store import StudyFolder
     from lrscale.study import StudyOutcome
@@ -132,17 +133,26 @@ def print_finding(finding: Finding) -> None:
 def _carry_out(
     request: StudyRequest, recipe: Recipe, folder: StudyFolder, experiments: Sequence[str] | None
 ) -> StudyOutcome:
-    from lrscale.launch import LAUNCHERS
     from lrscale.study import Study
 
-    make_launcher = LAUNCHERS[request.launcher or "local"]
     progress = make_progress(most_trials(recipe, folder, experiments if experiments is not None else asked(recipe)))
     progress.note(f"study {recipe.name} in {folder.path}")
     try:
-        with make_launcher(launch_settings(recipe)) as launcher:
+        settings = dataclasses.replace(launch_settings(recipe), study=folder.path)
+        with make_launcher(request, settings) as launcher:
             return Study(recipe, folder).run(launcher, experiments=experiments, progress=progress)
     finally:
         progress.finished()
+
+
+def make_launcher(request: StudyRequest, settings: LaunchSettings) -> AbstractLauncher:
+    """Return the launcher that a request names, else that of the ranks of torchrun or srun, else the local one."""
+    from lrscale.launch import LAUNCHERS, AllocationLauncher
+    from lrscale.launch.nodes import WORKER_GROUPS
+
+    if request.gathering is not None and request.launcher in (None, *WORKER_GROUPS):
+        return AllocationLauncher(settings, request.gathering)
+    return LAUNCHERS[request.launcher or "local"](settings)
 
 
 def launch_settings(recipe: Recipe) -> LaunchSettings:

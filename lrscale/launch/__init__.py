@@ -5,5 +5,6 @@ from lrscale.launch.base import AbstractLauncher as AbstractLauncher
 from lrscale.launch.base import LaunchSettings as LaunchSettings
 from lrscale.launch.base import TrialRequest as TrialRequest
 from lrscale.launch.local import LocalLauncher as LocalLauncher
+from lrscale.launch.nodes.launcher import AllocationLauncher as AllocationLauncher
 from lrscale.launch.progress import AbstractProgress as AbstractProgress
 from lrscale.launch.progress import SilentProgress as SilentProgress

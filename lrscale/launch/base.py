@@ -50,6 +50,8 @@ class LaunchSettings:
     """Seconds after which a trial is ended; None waits for ever."""
     environment: Mapping[str, str] | None = None
     """Extra environment variables of the ranks."""
+    study: Path | None = None
+    """Study folder, where the processes of several nodes meet; None for a launcher that needs none."""
 
 
 class AbstractLauncher(ABC):

@@ -34,6 +34,10 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(count)]
 
 
+UNCOUNTED = 1 << 20
+"""Trials side by side where nothing is counted: more than anyone asks for."""
+
+
 def resolve_accelerator(accelerator: str) -> str:
     """Return ``"gpu"`` or ``"cpu"``; ``"auto"`` takes GPUs where there are any.
 
@@ -55,9 +59,10 @@ class DevicePool:
     Parameters
     ----------
     accelerator : {"cpu", "gpu"}
-        Resolved kind; CPU cores are not counted.
-    gpus : sequence of str, optional
-        Names of the GPUs. Default: none.
+        Resolved kind.
+    names : sequence of str or None, optional
+        Names of the GPUs, or of as many places for ranks on CPU as there are. Default None: no GPU, and on CPU ranks
+        are not counted.
 
     Examples
     --------
@@ -69,15 +74,15 @@ class DevicePool:
     ('0', '1', '2')
     """
 
-    def __init__(self, accelerator: str, gpus: Sequence[str] = ()) -> None:
-        self._counted = accelerator == "gpu"
-        self._order = {name: place for place, name in enumerate(gpus)}
-        self._free = list(gpus)
+    def __init__(self, accelerator: str, names: Sequence[str] | None = None) -> None:
+        self._counted = accelerator == "gpu" or names is not None
+        self._order = {name: place for place, name in enumerate(names or ())}
+        self._free = list(names or ())
 
     @classmethod
     def of_this_machine(cls, accelerator: str) -> DevicePool:
         """Return a pool of what is visible."""
-        return cls(accelerator, visible_gpus() if accelerator == "gpu" else ())
+        return cls(accelerator, visible_gpus() if accelerator == "gpu" else None)
 
     def check(self, devices: int, trials_at_once: int) -> None:
         """Refuse a layout that this machine does not have.
@@ -97,8 +102,16 @@ class DevicePool:
                 hint=f"set layout.devices or layout.trials_at_once so that their product is at most {have}",
             )
 
+    def holds(self, devices: int) -> int:
+        """Return how many trials with so many ranks have room here side by side when nothing else runs."""
+        return len(self._order) // devices if self._counted else UNCOUNTED
+
+    def free_for(self, devices: int) -> int:
+        """Return how many more have room now."""
+        return len(self._free) // devices if self._counted else UNCOUNTED
+
     def take(self, devices: int) -> tuple[str, ...] | None:
-        """Lend GPUs for so many ranks, none of them on CPU; None when too few are free."""
+        """Lend devices for so many ranks: none where they are not counted, None when too few are free."""
         if not self._counted:
             return ()
         if devices > len(self._free):
@@ -106,9 +119,9 @@ class DevicePool:
         taken, self._free = self._free[:devices], self._free[devices:]
         return tuple(taken)
 
-    def give_back(self, gpus: Sequence[str]) -> None:
+    def give_back(self, names: Sequence[str]) -> None:
         """Take back what was lent."""
-        self._free = sorted([*self._free, *gpus], key=self._order.__getitem__)
+        self._free = sorted([*self._free, *names], key=self._order.__getitem__)
 
 
 def cpu_count() -> int:
@@ -116,8 +129,8 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that was free a moment ago."""
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return a TCP port that was free a moment ago, at an address of this machine; the empty one stands for all."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])

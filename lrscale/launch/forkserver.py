@@ -9,11 +9,15 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, final
 
+from typing_extensions import override
+
 from lrscale.errors import StudyError
+from lrscale.launch.base_server import AbstractServer
+from lrscale.launch.devices import free_port
 
 CORE_MODULES = ("torch", "torch.distributed", "pytorch_lightning", "lrscale.training.rank")
 """Loaded before the first fork; ``lightning.pytorch`` too where it is installed."""
@@ -29,7 +33,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 
 
 @final
-class Forkserver:
+class Forkserver(AbstractServer):
     """A running server process below its reaper, and what it says.
 
     Parameters
@@ -42,14 +46,22 @@ class Forkserver:
         Folders put in front of the import path.
     core : sequence of str or None, optional
         Modules that the worker needs. Default None: torch, Lightning and lrscale's own worker.
+    watch : callable or None, optional
+        Called about once a second while the server loads; what it raises ends the start. Default None.
     """
 
     def __init__(
-        self, scratch: Path, modules: tuple[str, ...], paths: tuple[str, ...], core: tuple[str, ...] | None = None
+        self,
+        scratch: Path,
+        modules: tuple[str, ...],
+        paths: tuple[str, ...],
+        core: tuple[str, ...] | None = None,
+        watch: Callable[[], None] | None = None,
     ) -> None:
         self._scratch = scratch
+        self._watch = watch
         self._log_path = scratch / "server.log"
-        self._core = _core_modules() if core is None else core
+        self._core = core_modules() if core is None else core
         self._modules = modules
         self._paths = paths
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,16 +70,12 @@ class Forkserver:
         self._pending = b""
         self._last_words = ""
 
+    @override
     def start(self) -> list[str]:
-        """Start the server, wait until it is ready, and return its notes.
+        """Start the server; see `AbstractServer.start`.
 
         The task's modules are loaded only as far as that leaves a process that can be forked; the ranks import the
         rest.
-
-        Raises
-        ------
-        StudyError
-            When it does not come up, with the end of its log.
         """
         notes: dict[str, None] = {}
         while True:
@@ -88,12 +96,17 @@ class Forkserver:
             notes[f"{ready['unsafe']} is imported by each rank: importing it starts threads or CUDA"] = None
 
     @property
+    @override
     def running(self) -> bool:
-        """Whether it was started and not stopped; the process may have died meanwhile, as `events` will tell."""
         return self._process is not None
 
+    @property
+    @override
+    def gone(self) -> bool:
+        return False
+
+    @override
     def send(self, message: Mapping[str, Any]) -> bool:
-        """Send one message; False when the server is gone."""
         if self._process is None or self._process.stdin is None:
             return False
         try:
@@ -103,11 +116,17 @@ class Forkserver:
             return False
         return True
 
-    def events(self, timeout: float) -> Iterator[dict[str, Any]]:
-        """Yield what the server said within `timeout` seconds.
+    @override
+    def fileno(self) -> int:
+        assert self._process is not None and self._process.stdout is not None
+        return self._process.stdout.fileno()
 
-        ``{"event": "lost"}`` comes last when the server has died: then no process of it is left.
-        """
+    @override
+    def free_port(self) -> int:
+        return free_port()
+
+    @override
+    def events(self, timeout: float) -> Iterator[dict[str, Any]]:
         if self._process is None or self._process.stdout is None:
             yield {"event": "lost"}
             return
@@ -125,6 +144,7 @@ class Forkserver:
         for line in lines:
             yield json.loads(line)
 
+    @override
     def stop(self) -> None:
         """End the server and every process that it has started, and wait until they are gone."""
         process, self._process, self._pending = self._process, None, b""
@@ -166,6 +186,8 @@ class Forkserver:
         self.send({"op": "preload", "core": self._core, "modules": modules, "paths": self._paths})
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
+            if self._watch is not None:
+                self._watch()
             for event in self.events(timeout=1.0):
                 if event["event"] == "ready":
                     return event
@@ -184,7 +206,8 @@ class Forkserver:
         return " | ".join(text.strip().splitlines()[-LOG_LINES:])
 
 
-def _core_modules() -> tuple[str, ...]:
+def core_modules() -> tuple[str, ...]:
+    """Return the modules that the worker needs, as far as they are installed here."""
     unified = ("lightning.pytorch",) if importlib.util.find_spec("lightning") is not None else ()
     return (*CORE_MODULES, *unified)
 
@@ -196,8 +219,26 @@ Where none is set, the threads of a rank sleep instead of spinning. A thread tha
 has lost its core makes a step of a small network some forty times slower on a machine that does anything else."""
 
 
+GROUP_VARIABLES = frozenset(
+    {
+        "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
+        "ROLE_WORLD_SIZE", "ROLE_NAME", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT",
+        "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NPROCS",
+    }
+)  # fmt: skip
+"""What torchrun and srun have told the driver about itself.
+
+It is wrong in a rank of a trial, whose own values come with the trial: torchrun's agent store would be waited for in
+vain (TORCHELASTIC_USE_AGENT_STORE), and Lightning takes SLURM_NTASKS for the sign that srun has started its ranks."""
+
+
 def _server_environment() -> dict[str, str]:
-    environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in GROUP_VARIABLES and not name.startswith("TORCHELASTIC_")
+    }
+    environment = {**own, **dict.fromkeys(ONE_THREAD, "1")}
     # Makes torch count devices without initialising CUDA, so that a module which asks for them at import can be loaded
     # before the fork.
     environment.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")

@@ -83,12 +83,14 @@ def make_record(
     *,
     seconds: float,
     timed_out: bool,
+    lost_node: str | None = None,
 ) -> TrialRecord:
     """Judge a trial by what its ranks published, then by how they ended.
 
-    The result of rank 0 counts whatever came after it. Otherwise the cause is sought: the first rank whose own error
-    or outcome ended the trial; else the first rank that ended without a word, which is worth another attempt; else
-    ranks that lost each other.
+    The result of rank 0 counts whatever came after it. Otherwise the cause is sought: a node that was lost with its
+    ranks, whatever the others say then, which is worth another attempt; else the first rank whose own error or outcome
+    ended the trial; else the first rank that ended without a word, which is worth another attempt too; else ranks that
+    lost each other.
 
     Parameters
     ----------
@@ -104,10 +106,22 @@ def make_record(
         Wall-clock time seen by the driver.
     timed_out : bool
         Whether the driver ended it for its time.
+    lost_node : str or None, optional
+        Name of a node that was lost while ranks of the trial were on it. Default None.
     """
     outcomes = read_outcomes(folder)
     if 0 in outcomes and outcomes[0]["kind"] == "result":
         return _published(trial_id, layout, outcomes[0]["fields"], seconds)
+    if lost_node is not None:
+        return TrialRecord(
+            trial_id=trial_id,
+            status="crashed",
+            reason=f"{lost_node} was lost while the trial ran on it",
+            layout=layout,
+            timing={"total": seconds},
+            retryable=True,
+            log_tail=log_tail(folder, 0),
+        )
     causes, peers_lost = [], []
     for rank, outcome in sorted(outcomes.items(), key=lambda item: (item[1]["at"], item[0])):
         fields = outcome.get("fields", {})

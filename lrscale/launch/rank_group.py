@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from lrscale.launch.forkserver import Forkserver
+from lrscale.launch.base_server import AbstractServer
 from lrscale.launch.job import ENTRY
 from lrscale.launch.outcome import completed
 
@@ -21,25 +23,37 @@ KILLED = -9
 
 
 @final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The ranks of a group that one node has."""
+
+    server: AbstractServer
+    """Starts them."""
+    ranks: range
+    environment: Mapping[str, str]
+    """Variables that they share; RANK and LOCAL_RANK are added for each."""
+    node: str = "this machine"
+    """For messages."""
+
+
+@final
 class RankGroup:
-    """A DDP world of fresh processes on this machine.
+    """A DDP world of fresh processes, on one node or several.
 
     Parameters
     ----------
-    server : Forkserver
-        Forks the ranks.
+    shares : sequence of Share
+        Which ranks are where, by rank.
     key : str
-        Name of the group, unique for the server.
+        Name of the group, unique for each server.
     folder : Path
         Where the ranks leave outcomes and logs.
-    world_size : int
-        Number of ranks.
     limit : float or None
         Seconds after which the group is ended.
     """
 
-    def __init__(self, server: Forkserver, key: str, folder: Path, world_size: int, limit: float | None) -> None:
-        self._server = server
+    def __init__(self, shares: Sequence[Share], key: str, folder: Path, limit: float | None) -> None:
+        self._shares = tuple(shares)
         self._limit = limit
         self._failed_at: float | None = None
         self._kill_at: float | None = None
@@ -47,26 +61,38 @@ class RankGroup:
         self._ended_at: float | None = None
         self.key = key
         self.folder = folder
-        self.world_size = world_size
+        self.world_size = sum(len(share.ranks) for share in shares)
         self.started = time.monotonic()
         self.timed_out = False
+        self.lost_node: str | None = None
+        """The node that was lost with ranks of the group on it."""
         self.codes: dict[int, int] = {}
         """Exit code by rank, in the order in which they ended."""
 
-    def start(self, job: Path, environment: dict[str, str]) -> None:
+    @property
+    def servers(self) -> tuple[AbstractServer, ...]:
+        """Those that have ranks of the group."""
+        return tuple(share.server for share in self._shares)
+
+    def start(self, job: Path) -> None:
         """Fork the ranks; a server that is gone is told by the server's events."""
-        for rank in range(self.world_size):
-            self._server.send(
-                {
-                    "op": "start",
-                    "key": self.key,
-                    "rank": rank,
-                    "job": str(job),
-                    "log": str(self.folder.resolve() / f"rank-{rank}.log"),
-                    "entry": ENTRY,
-                    "env": {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                }
-            )
+        for share in self._shares:
+            for rank in share.ranks:
+                share.server.send(
+                    {
+                        "op": "start",
+                        "key": self.key,
+                        "rank": rank,
+                        "job": str(job),
+                        "log": str(self.folder.resolve() / f"rank-{rank}.log"),
+                        "entry": ENTRY,
+                        "env": {
+                            **share.environment,
+                            "RANK": str(rank),
+                            "LOCAL_RANK": str(rank - share.ranks.start),
+                        },
+                    }
+                )
 
     @property
     def ended(self) -> bool:
@@ -78,10 +104,10 @@ class RankGroup:
         """Seconds from the start to the end of the last rank, or to now."""
         return (self._ended_at or time.monotonic()) - self.started
 
-    def take(self, event: dict[str, Any]) -> None:
-        """Take what the server said, if it is about this group."""
+    def take(self, server: AbstractServer, event: Mapping[str, Any]) -> None:
+        """Take what a server said, if it is about this group."""
         if event["event"] == "lost":
-            self._give_up()
+            self._lose(server)
         elif event["event"] == "exited" and event["key"] == self.key:
             rank, code = event["rank"], event["code"]
             self._note_end(rank, code)
@@ -94,26 +120,42 @@ class RankGroup:
         now = time.monotonic()
         if self._killed_at is not None:
             if now - self._killed_at > PATIENCE:
-                self._give_up()
+                self._give_up(self._shares)
             return
         if self._kill_at is None and self._failed_at is not None:
             self._kill_at = self._failed_at + GRACE
         elif self._kill_at is None and self._limit is not None and now - self.started > self._limit:
             self.timed_out = True
-            self._server.send({"op": "stacks", "key": self.key})
+            self._send({"op": "stacks", "key": self.key})
             self._kill_at = now + STACKS
         if self._kill_at is not None and now >= self._kill_at:
             self.kill()
 
     def kill(self) -> None:
-        """Kill what still runs; the ends are told by the server's events."""
-        self._server.send({"op": "kill", "key": self.key})
+        """Kill what still runs; the ends are told by the servers' events."""
+        self._send({"op": "kill", "key": self.key})
         self._killed_at = time.monotonic()
 
-    def _give_up(self) -> None:
-        for rank in range(self.world_size):
-            if rank not in self.codes:
-                self._note_end(rank, KILLED)
+    def _send(self, message: Mapping[str, Any]) -> None:
+        for server in self.servers:
+            server.send(message)
+
+    def _lose(self, server: AbstractServer) -> None:
+        lost = [share for share in self._shares if share.server is server]
+        if self.ended or not lost:
+            return
+        if server.gone and self.lost_node is None:
+            self.lost_node = lost[0].node
+        self._give_up(lost)
+        if self._killed_at is None:
+            # What is left of the world cannot finish, and need not say so.
+            self.kill()
+
+    def _give_up(self, shares: Sequence[Share]) -> None:
+        for share in shares:
+            for rank in share.ranks:
+                if rank not in self.codes:
+                    self._note_end(rank, KILLED)
 
     def _note_end(self, rank: int, code: int) -> None:
         self.codes[rank] = code

@@ -35,6 +35,7 @@ def main(job_path: str) -> int:
     rank = int(os.environ["RANK"])
     plain = json.loads(Path(job_path).read_text(encoding="utf-8"))
     folder = Path(plain["folder"])
+    meeting: str | None = None
     _quiet()
     # The launcher's environment wins over its share of the cores: a user who sets one thread means it.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or plain["threads"]))
@@ -43,7 +44,9 @@ def main(job_path: str) -> int:
         if job.purpose == "inspect":
             outcome = {"kind": "result", "fields": inspect_task(job)}
         else:
-            _join(job, plain["rendezvous"])
+            meeting = plain["rendezvous"]
+            _join(job, meeting)
+            meeting = None
             outcome = run_trial(job, submitted)
         _publish(folder, rank, outcome)
         return 0 if outcome["kind"] == "result" else 1
@@ -54,6 +57,11 @@ def main(job_path: str) -> int:
         at = time.time()
         traceback.print_exc()
         failure = describe_failure(error, ranks=plain["layout"]["devices"] * plain["layout"]["num_nodes"])
+        if meeting is not None and failure.status == "crashed":
+            # The port was free when it was chosen; another one is tried.
+            failure = dataclasses.replace(
+                failure, reason=f"the ranks did not meet at {meeting}: {failure.reason}", retryable=True
+            )
         _publish(folder, rank, {"kind": "failure", "at": at, "fields": dataclasses.asdict(failure)})
         return 1
     finally:
@@ -69,11 +77,11 @@ def _join(job: Job, rendezvous: str) -> None:
     backend = "nccl" if job.accelerator == "gpu" else "gloo"
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # Lightning uses a group that stands already. A file on the local disk needs no port, which another process could
-    # take between its choice and its use.
+    # Lightning uses a group that stands already. On one machine the ranks meet by a file on its disk, which needs no
+    # port that another process could take between its choice and its use.
     torch.distributed.init_process_group(
         backend,
-        init_method=f"file://{rendezvous}",
+        init_method=rendezvous,
         rank=job.rank,
         world_size=job.layout.world_size,
         timeout=COLLECTIVE_TIMEOUT,

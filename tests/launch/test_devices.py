@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lrscale.errors import LayoutError
 from lrscale.launch.devices import DevicePool, cpu_count, free_port, resolve_accelerator, visible_gpus
-from lrscale.launch.job import group_environment, rank_threads
+from lrscale.launch.job import World, group_environment, rank_threads
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,7 @@ def test_a_layout_beyond_the_machine_is_refused_with_the_counts() -> None:
         pool.check(8, 1)
     DevicePool("cpu").check(64, 64)
     assert DevicePool("cpu").take(64) == ()
+    assert DevicePool("cpu", ["0", "1"]).take(3) is None
 
 
 @given(st.lists(st.integers(1, 5), max_size=30), st.integers(0, 8), st.randoms(use_true_random=False))
@@ -94,21 +95,33 @@ def test_no_gpu_is_lent_twice_and_none_is_lost(sizes: list[int], count: int, ran
 
 def test_threads_are_a_fair_share_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert rank_threads(2, 4) == 3
+    assert rank_threads(8) == 3
     for unset in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", unset)
-        assert rank_threads(1, 1) == cpu_count()
-        assert rank_threads(1000, 2) == 1
+        assert rank_threads(1) == cpu_count()
+        assert rank_threads(1000) == 1
+        assert rank_threads(2, cores=8) == 4
 
 
 def test_the_environment_is_torchelastics_and_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
-    found = group_environment("ab-1", 2, threads=1, gpus=("2", "3"), extra={"NCCL_DEBUG": "INFO", "MASTER_PORT": "7"})
+    world = World(key="ab-1", world_size=2, local_world_size=2, port=5)
+    found = group_environment(world, threads=1, gpus=("2", "3"), extra={"NCCL_DEBUG": "INFO", "MASTER_PORT": "7"})
     assert found["TORCHELASTIC_RUN_ID"] == "ab-1"
     assert found["WORLD_SIZE"] == found["LOCAL_WORLD_SIZE"] == "2"
     assert found["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert (found["NCCL_DEBUG"], found["MASTER_PORT"]) == ("INFO", "7")
-    assert "CUDA_VISIBLE_DEVICES" not in group_environment("ab-1", 2, threads=1, gpus=(), extra=None)
+    assert "CUDA_VISIBLE_DEVICES" not in group_environment(world, threads=1, gpus=(), extra=None)
+
+
+def test_the_second_node_of_a_group_is_told_its_place() -> None:
+    world = World(
+        key="k", world_size=4, local_world_size=2, master="10.0.0.1", port=5, node=1, nodes=2, interface="ib0"
+    )
+    found = group_environment(world, threads=1, gpus=(), extra=None)
+    assert (found["MASTER_ADDR"], found["MASTER_PORT"]) == ("10.0.0.1", "5")
+    assert (found["WORLD_SIZE"], found["LOCAL_WORLD_SIZE"]) == ("4", "2")
+    assert (found["GROUP_RANK"], found["GROUP_WORLD_SIZE"]) == ("1", "2")
 
 
 def test_a_free_port_can_be_used() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from lrscale.errors import StudyError
 from lrscale.launch.forkserver import Forkserver
-from lrscale.launch.rank_group import RankGroup
+from lrscale.launch.rank_group import RankGroup, Share
 
 from .conftest import TASKS, descendants, eventually, is_running
 
@@ -91,6 +91,24 @@ def test_a_log_that_cannot_be_opened_ends_the_rank_and_not_the_server(make_serve
     assert ends(server, 1) == {0: 1}
     start(server, tmp_path, "nothing")
     assert ends(server, 1) == {0: 0}
+
+
+def test_what_torchrun_and_srun_said_of_the_driver_does_not_reach_its_ranks(
+    make_server: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"RANK": "7", "TORCHELASTIC_USE_AGENT_STORE": "True", "SLURM_NTASKS": "8", "MASTER_PORT": "1", "KEPT": "yes"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    server = make_server()
+    server.start()
+    start(server, tmp_path, f"describe:{tmp_path / 'facts'}", env={"WORLD_SIZE": "2"})
+    assert ends(server, 1) == {0: 0}
+    seen = json.loads((tmp_path / "facts").read_text())["environment"]
+    assert {name: seen.get(name) for name in (*said, "WORLD_SIZE")} == {
+        **dict.fromkeys(said, None),
+        "KEPT": "yes",
+        "WORLD_SIZE": "2",
+    }
 
 
 def test_a_rank_starts_clean_and_leaves_nothing_to_the_next(make_server: Make, tmp_path: Path) -> None:
@@ -395,11 +413,12 @@ def run_group(
 ) -> RankGroup:
     """Run a group whose ranks do different things, by the job that each finds under its number."""
     monkeypatch.setattr("lrscale.launch.rank_group.ENTRY", "plain_ranks")
-    group = RankGroup(server, "group", folder, len(jobs), limit)
-    group.start(folder / "job.json", {"JOBS": json.dumps(jobs)})
+    share = Share(server=server, ranks=range(len(jobs)), environment={"JOBS": json.dumps(jobs)})
+    group = RankGroup([share], "group", folder, limit)
+    group.start(folder / "job.json")
     while not group.ended:
         for event in server.events(0.05):
-            group.take(event)
+            group.take(server, event)
         group.watch()
     return group
 

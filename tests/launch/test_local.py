@@ -266,7 +266,7 @@ import lrscale.launch.forkserver, lrscale.launch.rank_group
 from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress, TrialRequest
 from lrscale.store import TrialSpec
 from lrscale.units import Layout
-lrscale.launch.forkserver._core_modules = lambda: ("json",)
+lrscale.launch.forkserver.core_modules = lambda: ("json",)
 lrscale.launch.rank_group.ENTRY = "plain_ranks"
 folder, root = Path(sys.argv[1]), Path(sys.argv[2])
 spec = TrialSpec.from_dict(json.loads((folder / "spec.json").read_text()))

@@ -39,6 +39,10 @@ class AbstractEngine(ABC):
         """
         return course.setup.sampled(context, count)
 
+    @abstractmethod
+    def method(self, recipe: Recipe) -> str:
+        """Return how it plans, and what it cannot tell, in a paragraph or two for the report."""
+
 
 ENGINES: Registry[AbstractEngine] = Registry("engine")
 

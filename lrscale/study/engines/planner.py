@@ -9,6 +9,7 @@ from typing import ClassVar, final
 
 from typing_extensions import override
 
+from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.engines.base import ENGINES, AbstractEngine
 from lrscale.study.experiments.base import Context
@@ -29,6 +30,16 @@ from lrscale.study.search.setup import Setup
 FEWEST_TO_EXTEND = 3
 """Trials before the ladder grows; the first ones lie where they were put."""
 
+METHOD = (
+    "A planner asks for each trial. It draws some thousand basins over ln LR and ln batch from what is "
+    "known of losses in general (asymmetric slices, a best LR that rises with the batch up to a knee, "
+    "walls of divergence), weighs them by how well they fit the runs so far, with a Gaussian process for "
+    "what no basin fits, and asks for the setting of the largest expected improvement. Noise is a "
+    "hypothesis among them: where it decides, settings are trained again with the next seed, and the "
+    "lowest expected loss of those trained is named instead of the lowest measured one. The search ends "
+    "when naming its best is expected to cost less than the tolerance."
+)
+
 
 @final
 class PlannerEngine(AbstractEngine):
@@ -40,6 +51,11 @@ class PlannerEngine(AbstractEngine):
     @override
     def follow(self, context: Context) -> Course:
         return _follow(context)
+
+    @override
+    def method(self, recipe: Recipe) -> str:
+        del recipe
+        return METHOD
 
 
 def _follow(context: Context) -> Course:

@@ -14,6 +14,7 @@ from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Cont
 from lrscale.study.finding import Finding
 from lrscale.study.search.answer import search_finding
 from lrscale.study.search.confirming import Conclusion, confirmation
+from lrscale.study.search.course import Course
 
 CONFIRMED = 3
 """Settings of a confirmation: the named one and its neighbours; a fourth where the fresh seeds say so."""
@@ -52,20 +53,23 @@ class Search(AbstractExperiment):
 
     @override
     def at_most(self, context: Context) -> list[TrialSpec]:
-        return self._to_come(context, CONFIRMED + 1)
+        course = engine_of(context.recipe).follow(context)
+        count = course.setup.trials - len(course.wanted)
+        return self._to_come(context, course, course.setup.sampled(context, count), CONFIRMED + 1)
 
     @override
     def typical(self, context: Context) -> list[TrialSpec]:
-        return self._to_come(context, CONFIRMED)
+        engine = engine_of(context.recipe)
+        course = engine.follow(context)
+        count = course.setup.trials - len(course.wanted)
+        return self._to_come(context, course, engine.sampled(context, course, count), CONFIRMED)
 
-    def _to_come(self, context: Context, confirmed: int) -> list[TrialSpec]:
+    def _to_come(self, context: Context, course: Course, more: Sequence[TrialSpec], confirmed: int) -> list[TrialSpec]:
         # Those that are known already are of sizes that nobody could foresee.
-        wanted, course = self.plan(context), engine_of(context.recipe).follow(context)
+        wanted = self.plan(context)
         if course.ended != "open":
             return wanted
-        setup = course.setup
-        more = setup.trials - len(course.wanted) + confirmed * setup.fresh_seeds
-        return [*wanted, *setup.sampled(context, max(more, 0))]
+        return [*wanted, *more, *course.setup.sampled(context, confirmed * course.setup.fresh_seeds)]
 
     @override
     def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
@@ -81,7 +85,9 @@ class Search(AbstractExperiment):
 
     @override
     def analyse(self, context: Context) -> Finding:
-        return search_finding(self, Conclusion.of(context, engine_of(context.recipe).follow(context)))
+        engine = engine_of(context.recipe)
+        told = {"name": engine.key, "title": engine.title, "method": engine.method(context.recipe)}
+        return search_finding(self, Conclusion.of(context, engine.follow(context)), told)
 
 
 EXPERIMENTS.register(Search.key)(Search())

@@ -14,7 +14,8 @@ from lrscale.study.finding import Finding, Quantity
 from lrscale.study.planner import Choice
 from lrscale.study.search.checks import search_checks
 from lrscale.study.search.confirming import Conclusion, Confirmation
-from lrscale.study.search.course import FEWEST, outlook
+from lrscale.study.search.course import FEWEST, Course, outlook
+from lrscale.study.search.stopping import Stopping
 from lrscale.study.words import interval_text, number
 
 if TYPE_CHECKING:
@@ -23,13 +24,22 @@ if TYPE_CHECKING:
 LOSS_DIGITS = 4
 
 
-def search_finding(experiment: AbstractExperiment, conclusion: Conclusion) -> Finding:
-    """Return the finding of a search as far as its trials have ended."""
+def search_finding(experiment: AbstractExperiment, conclusion: Conclusion, engine: Mapping[str, Any]) -> Finding:
+    """Return the finding of a search as far as its trials have ended.
+
+    Parameters
+    ----------
+    experiment : AbstractExperiment
+    conclusion : Conclusion
+    engine : mapping
+        ``name``, ``title`` and ``method`` of who planned it.
+    """
     course = conclusion.course
     why_not = cannot_tell(conclusion)
     choice = None if not course.question.settings else conclusion.advice.choice
     setting = Named.of(conclusion, choice) if choice is not None else None
     known = setting is not None and why_not is None
+    stopping = Stopping.of(course)
     return Finding(
         key=experiment.key,
         title=experiment.title,
@@ -40,9 +50,14 @@ def search_finding(experiment: AbstractExperiment, conclusion: Conclusion) -> Fi
             "slices": (_slice_row(conclusion, setting),) if known and setting is not None else (),
             "trials": tuple(_trial_rows(conclusion)),
             "confirmation": tuple(_confirmation_rows(conclusion.confirmed)),
+            **({} if stopping is None else {"stopped": tuple(stopping.rows())}),
         },
         checks=tuple(search_checks(conclusion, choice)),
-        data=_data(conclusion, setting if known else None),
+        data={
+            **_data(conclusion, setting if known else None),
+            "engine": dict(engine),
+            "stopping": None if stopping is None else stopping.to_dict(),
+        },
         trial_ids=tuple(trial.trial_id for trial in conclusion.trials),
     )
 
@@ -60,7 +75,8 @@ def cannot_tell(conclusion: Conclusion) -> str | None:
             f"{course.trials[0].record.status}: {course.trials[0].record.reason}."
         )
     if not finite:
-        needs = "learning_rates of the recipe that reach lower" if course.question.ladder.bound else "more trials"
+        grows = course.extends and not course.question.ladder.bound
+        needs = "more trials" if grows else "learning_rates of the recipe that reach lower"
         return (
             f"Cannot tell: all {len(runs)} trials diverged, down to LR {number(lowest)}. It would take {needs}, or a "
             "look at the module: whether its loss is finite at LR 0, and its clipping."
@@ -68,7 +84,8 @@ def cannot_tell(conclusion: Conclusion) -> str | None:
     best = min(finite, key=lambda run: math.inf if run.loss is None else run.loss)
     if len(finite) < FEWEST and course.ended != "sure":
         return (
-            f"Cannot tell: {len(finite)} trials ended with a loss, and from fewer than {FEWEST} nothing can be named. "
+            f"Cannot tell: {len(finite)} trials ended with a loss{_and_stopped(course)}, and from fewer than {FEWEST} "
+            f"nothing can be named{_more_left(course)}. "
             f"The lowest loss, {number(best.loss, LOSS_DIGITS)}, is that of batch {best.batch_size} at LR "
             f"{number(best.lr)}."
         )
@@ -78,14 +95,25 @@ def cannot_tell(conclusion: Conclusion) -> str | None:
             f"Cannot tell: all {len(finite)} trials ended with the same loss, {number(finite[0].loss, LOSS_DIGITS)}. "
             "LR and batch size change nothing within this horizon: it would take a longer one, or another monitor."
         )
-    ladder = course.question.ladder
-    if ladder.is_end(choice.lr) and not ladder.bound:
-        side = "below" if choice.lr == ladder.lrs[0] else "above"
+    ladder, end = course.question.ladder, course.end(choice)
+    if end is not None and not ladder.bound:
+        low = end == "lowest"
+        side = "below" if low else "above"
+        if not course.extends:
+            return (
+                f"Cannot tell: the best LR of {len(runs)} trials is {number(choice.lr)}, at the end of the range that "
+                f"was searched, and may lie {side} it. It would take experiments.search.learning_rates that reach "
+                f"{'lower' if low else 'higher'} than {number(ladder.lrs[0] if low else ladder.lrs[-1])}."
+            )
         return (
             f"Cannot tell: the best LR lies {side} {number(choice.lr)}, the last one that {len(runs)} trials reached, "
             f"at batch {int(choice.batch_size)}. It would take more trials."
         )
     return None
+
+
+def _and_stopped(course: Course) -> str:
+    return f" and {len(course.stopped)} were stopped" if course.stopped else ""
 
 
 @final
@@ -161,12 +189,21 @@ def _sentence(conclusion: Conclusion, setting: Named) -> str:
     sentence = (
         f"Batch {int(choice.batch_size)} at peak LR {number(choice.lr)} is expected to be best "
         f"({interval_text(setting.lr_lo, setting.lr_hi)} for the LR{batch}; {len(course.trials)} trials, "
-        f"{examples:,} examples each), with loss {number(choice.loss, LOSS_DIGITS)} "
+        f"{examples:,} examples each{_but_stopped(course)}), with loss {number(choice.loss, LOSS_DIGITS)} "
         f"(95 % {number(choice.loss_lo, LOSS_DIGITS)} to {number(choice.loss_hi, LOSS_DIGITS)}); "
         f"it is expected to cost {number(choice.regret)} against the best of the settings searched."
     )
     confirmed = conclusion.confirmed
     return f"{sentence} {_confirmation_sentence(conclusion, confirmed)}" if confirmed is not None else sentence
+
+
+def _more_left(course: Course) -> str:
+    return ": it would take more trials, or a pruner that leaves more of them" if course.stopped else ""
+
+
+def _but_stopped(course: Course) -> str:
+    count = len(course.stopped)
+    return f" but for {count} that {'was' if count == 1 else 'were'} stopped early" if count else ""
 
 
 def _confirmation_sentence(conclusion: Conclusion, confirmed: Confirmation) -> str:
@@ -242,6 +279,7 @@ def _trial_rows(conclusion: Conclusion) -> list[dict[str, Any]]:
             "batch_size": trial.spec.global_batch_size,
             "seed": trial.spec.seed,
             "loss": trial.record.final_loss,
+            "examples": trial.record.examples,
             "status": trial.record.status,
             "trial_id": trial.trial_id,
         }

@@ -9,7 +9,12 @@ from lrscale.study.finding import Check
 from lrscale.study.planner import Choice
 from lrscale.study.search.confirming import Conclusion, Confirmation
 from lrscale.study.search.course import Setting
+from lrscale.study.search.stopping import Stopping
 from lrscale.study.words import number
+
+TELLING = 0.75
+"""Share of the pairs in the same order from which on an early loss tells the late one: halfway from chance to surely.
+Stopped trials are not among them, and among the best ones that are left the order is the hardest to tell."""
 
 
 def search_checks(conclusion: Conclusion, choice: Choice | None) -> Iterator[Check]:
@@ -32,6 +37,7 @@ def search_checks(conclusion: Conclusion, choice: Choice | None) -> Iterator[Che
             else "run the study again, with a larger budget if it has one",
         )
     yield from _failed(conclusion)
+    yield from _stopped(conclusion)
 
 
 def _inside(conclusion: Conclusion, choice: Choice) -> Iterator[Check]:
@@ -39,7 +45,7 @@ def _inside(conclusion: Conclusion, choice: Choice) -> Iterator[Check]:
     if len(ladder.lrs) == 1:
         return
     first, last = ladder.lrs[0], ladder.lrs[-1]
-    if not ladder.is_end(choice.lr):
+    if conclusion.course.end(choice) is None:
         sentence = f"LR {number(choice.lr)} lies inside of those searched, {number(first)} to {number(last)}."
         yield Check(name="search inside", status="PASS", sentence=sentence)
         return
@@ -181,4 +187,32 @@ def _failed(conclusion: Conclusion) -> Iterator[Check]:
                 f"{len(failed)} of {len(conclusion.course.trials)} trials ended as {record.status}: {record.reason}."
             ),
             remedy=f"see the log in trials/{record.trial_id}",
+        )
+
+
+def _stopped(conclusion: Conclusion) -> Iterator[Check]:
+    stopping = Stopping.of(conclusion.course)
+    if stopping is None:
+        return
+    told = (
+        f"{stopping.stopped} of {stopping.trials} trials were stopped early, which saved {stopping.saved:,} examples "
+        f"({100 * stopping.share_saved:.0f} %)"
+    )
+    if stopping.agreement is None:
+        sentence = f"{told}; too few trained to their horizon to tell whether early losses told the late ones."
+        yield Check(name="search stopping", status="INFO", sentence=sentence)
+        return
+    first = min(stopping.places)
+    sentence = (
+        f"{told}. Of two trials that were not, the better one at {100 * first:.0f} % of the horizon ended better in "
+        f"{100 * stopping.agreement:.0f} % of the pairs."
+    )
+    if stopping.agreement >= TELLING:
+        yield Check(name="search stopping", status="PASS", sentence=sentence)
+    else:
+        yield Check(
+            name="search stopping",
+            status="WARNING",
+            sentence=f"{sentence} A stopped trial may well have ended best.",
+            remedy="raise `first` in the pruner's settings, so that trials run longer before it, or set pruner: none",
         )

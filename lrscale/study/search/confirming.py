@@ -132,9 +132,9 @@ def confirmation(context: Context, course: Course) -> Confirmation | None:
     half = math.log(choice.lr_hi / choice.lr_lo) / 2 / math.log(ladder.step)
     steps = min(max(round(half), 1), MOST_STEPS)
     size = int(choice.batch_size)
-    beside = [(lr, size) for lr in ladder.beside(choice.lr, steps)]
-    settings = [(choice.lr, size), *(one for one in beside if one not in course.question.without)]
-    return _confirmation(context, course, tuple(settings)).with_challenger(context)
+    named = (choice.lr, size)
+    settings = (named, *course.question.beside(named, steps))
+    return _confirmation(context, course, settings).with_challenger(context)
 
 
 def _confirmation(context: Context, course: Course, settings: tuple[Setting, ...]) -> Confirmation:

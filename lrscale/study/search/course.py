@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, final
 
@@ -17,6 +18,11 @@ from lrscale.study.search.setup import Setup
 
 FEWEST = 5
 """Trials with a loss below which nothing is named: two runs fit any basin."""
+
+UNSEEN = 2
+"""Steps of the ladder from its end within which the best LR is not located where nothing beyond it was trained."""
+NEAR = 0.25
+"""Steps of the ladder within which a rung is no other setting than one that was trained."""
 
 Setting = tuple[float, int]
 """LR and batch size."""
@@ -47,12 +53,36 @@ class Question:
     seed: int
     without: frozenset[Setting] = frozenset()
     """Settings that cannot be trained."""
+    also: tuple[Setting, ...] = ()
+    """Settings off the ladder that were trained. Rungs next to them are no settings of their own."""
 
     @property
     def settings(self) -> list[Setting]:
         """LR and batch size of each setting, the LRs of a batch size side by side."""
-        every = [(lr, size) for size in self.batch_sizes for lr in self.ladder.lrs]
+        every = [(lr, size) for size in self.batch_sizes for lr in self._lrs(size)]
         return [one for one in every if one not in self.without]
+
+    def beside(self, setting: Setting, steps: int) -> list[Setting]:
+        """Return the settings some steps of the ladder below and above one in LR, as far as there are any."""
+        lr, size = setting
+        if lr in self.ladder.lrs:
+            return [one for other in self.ladder.beside(lr, steps) if (one := (other, size)) not in self.without]
+        found = []
+        for side in (-1, 1):
+            there = [other for other, batch in self.settings if batch == size and (other > lr) == (side > 0)]
+            far = [other for other in there if abs(math.log(other / lr)) > math.log(self.ladder.step) / 2]
+            aim = math.log(lr) + side * steps * math.log(self.ladder.step)
+            if far:
+                found.append((far[int(np.argmin(np.abs(np.log(far) - aim)))], size))
+        return found
+
+    def _lrs(self, size: int) -> list[float]:
+        trained = {lr for lr, batch in self.also if batch == size}
+        if not trained:
+            return list(self.ladder.lrs)
+        near = self.ladder.step**NEAR
+        rungs = [lr for lr in self.ladder.lrs if all(not lr / near < other < lr * near for other in trained)]
+        return sorted({*rungs, *trained})
 
     def planner(self, runs: Sequence[Run]) -> Planner:
         """Return a planner that has been told some runs."""
@@ -118,6 +148,12 @@ class Course:
     seeds: int
     """Seeds used so far: the next one is fresh."""
     ended: Ended
+    stopped: tuple[Trial, ...] = ()
+    """Those that a stopper has ended: nothing is known of their loss at the horizon."""
+    extends: bool = True
+    """Whether LRs beyond the first ones are tried where the best one lies at their end."""
+    losses: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Losses at the validations of each trial, by trial id and number, where a stopper looks at them."""
 
     @property
     def finite(self) -> list[Run]:
@@ -134,8 +170,25 @@ class Course:
         """Whether its trials name a setting: enough of them, whose losses differ, and no LR at an end that may move."""
         if len(self.finite) < FEWEST or not self.question.settings:
             return False
-        choice, ladder = self.advice.choice, self.question.ladder
-        return choice is not None and (ladder.bound or not ladder.is_end(choice.lr))
+        choice = self.advice.choice
+        return choice is not None and (self.question.ladder.bound or self.end(choice) is None)
+
+    def end(self, choice: Choice) -> Literal["lowest", "highest"] | None:
+        """Return the end of the LRs at which a choice lies, beyond which the best one may be; None inside.
+
+        Between the rungs, where other engines ask, an LR also counts as at an end when it is less than `UNSEEN` steps
+        away from it and no run of its batch size lies beyond.
+        """
+        ladder, lr = self.question.ladder, choice.lr
+        low = lr * lr < ladder.lrs[0] * ladder.lrs[-1]
+        if ladder.is_end(lr):
+            return "lowest" if low else "highest"
+        away = lr / ladder.lrs[0] if low else ladder.lrs[-1] / lr
+        others = [run.lr for run in self.measured if run.batch_size == choice.batch_size]
+        seen = any(other < lr if low else other > lr for other in others)
+        if self.extends or seen or away > ladder.step**UNSEEN:
+            return None
+        return "lowest" if low else "highest"
 
 
 def without_shifts(measured: Sequence[Run]) -> tuple[Run, ...]:

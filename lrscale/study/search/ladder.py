@@ -59,8 +59,9 @@ class Ladder:
         return self.lrs[1] / self.lrs[0] if len(self.lrs) > 1 else RATIO
 
     def is_end(self, lr: float) -> bool:
-        """Whether an LR is the first or the last."""
-        return lr in (self.lrs[0], self.lrs[-1])
+        """Whether an LR is the first or the last, or within half a step of it."""
+        half = math.sqrt(self.step) * (1 - 1e-9)
+        return lr < self.lrs[0] * half or lr > self.lrs[-1] / half
 
     def extended(self, lr: float) -> Ladder | None:
         """Return a longer ladder where an LR is at an end of this one, or None where it is not or may not grow."""

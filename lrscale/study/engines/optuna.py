@@ -1,0 +1,237 @@
+"""Optuna as the engine of a search: its samplers ask, and its pruners end trials early."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar, final
+
+from typing_extensions import override
+
+from lrscale.recipe import Recipe
+from lrscale.recipe.engines import OptunaEngine as OptunaSettings
+from lrscale.stoppers import AbstractStopper, Bound, Earlier, expected_shares, stopper_settings
+from lrscale.store import Trial, TrialSpec
+from lrscale.study.engines.base import ENGINES, AbstractEngine
+from lrscale.study.engines.optuna_game import Game, How, Told, is_installed, next_round
+from lrscale.study.engines.validations import first_validations, losses_at
+from lrscale.study.experiments.base import Context
+from lrscale.study.outcomes import counts_as_diverged
+from lrscale.study.search.course import Course, Ended, Question, Run, Setting, without_shifts
+from lrscale.study.search.setup import Setup
+
+SAMPLER_NAMES: Mapping[str, str] = {
+    "tpe": "a tree-structured Parzen estimator (TPE)",
+    "gp": "a Gaussian process",
+    "cmaes": "CMA-ES",
+    "random": "random settings",
+}
+
+
+@final
+class OptunaEngine(AbstractEngine):
+    """A sampler and a pruner of Optuna, replayed over the trials that have ended."""
+
+    key: ClassVar[str] = "optuna"
+    title: ClassVar[str] = "Optuna"
+
+    @override
+    def follow(self, context: Context) -> Course:
+        setup = Setup.of(context.recipe)
+        if not is_installed("optuna"):
+            there = _there(context, setup)
+            if len(there.trials) >= setup.trials:
+                # What is there can be read where nothing more is asked for: a report needs no engine.
+                return there
+        return _followed(context, setup)
+
+    @override
+    def sampled(self, context: Context, course: Course, count: int) -> list[TrialSpec]:
+        whole = course.setup.sampled(context, count)
+        stopper = _settings(context.recipe).pruner.stopper()
+        if stopper is None:
+            return whole
+        setup = course.setup
+        shares = expected_shares(stopper, setup.trials, setup.validations, setup.at_once)[len(course.wanted) :]
+        return [_part(spec, share) for spec, share in zip(whole, shares, strict=False)]
+
+    @override
+    def method(self, recipe: Recipe) -> str:
+        settings = _settings(recipe)
+        told = (
+            f"Optuna asks for each trial: {SAMPLER_NAMES[settings.sampler]} over ln LR and the batch sizes in their "
+            "order, told the loss at the horizon, and of a trial that diverged that it was worse than any other. It "
+            "does not leave the range of LRs it was given, and says nothing of how sure it is: the named setting, its "
+            "intervals and the expected regret are those of lrscale's surface through all trials that trained to "
+            "their horizon."
+        )
+        if settings.pruner.stopper() is None:
+            return told
+        return (
+            f"{told}\n\nTrials end early by Optuna's rule {settings.pruner.name.replace('_', ' ')}: at each validation "
+            "a trial is held against what earlier trials had there. Its schedule is that of the full horizon. A "
+            "stopped trial has no loss at equal examples and is never named. Such rules compare losses before the LR "
+            "has decayed, where a low LR and a small batch look better than they end."
+        )
+
+
+def _settings(recipe: Recipe) -> OptunaSettings:
+    search = recipe.experiments.search
+    assert search is not None
+    assert isinstance(search.engine, OptunaSettings)
+    return search.engine
+
+
+def _part(spec: TrialSpec, share: float) -> TrialSpec:
+    return dataclasses.replace(spec, horizon=max(1, round(share * spec.horizon)))
+
+
+def _game(recipe: Recipe, setup: Setup, learning_rates: tuple[float, float]) -> Game:
+    settings = _settings(recipe)
+    stopper = settings.pruner.stopper()
+    return Game(
+        sampler=settings.sampler,
+        startup=settings.startup,
+        pruner=None if stopper is None else settings.pruner.name,
+        pruner_settings=() if stopper is None else tuple(sorted(dataclasses.asdict(stopper).items())),
+        validations=setup.validations,
+        learning_rates=learning_rates,
+        batch_sizes=setup.batch_sizes,
+        at_once=setup.at_once,
+        trials=setup.trials,
+        seed=recipe.seed,
+    )
+
+
+def _followed(context: Context, setup: Setup) -> Course:
+    """Return the course of a search: Optuna's study is played again, a round at a time, as far as trials have ended.
+
+    A setting that is asked for again takes the next seed. Where memory was short, that batch size and larger ones are
+    not tried again: Optuna is told that they are as bad as can be.
+    """
+    ladder = setup.ladder(context)
+    settings = _settings(context.recipe)
+    stopper = settings.pruner.stopper()
+    game = _game(context.recipe, setup, setup.learning_rates or (ladder.lrs[0], ladder.lrs[-1]))
+    wanted: dict[tuple[float, int, int], TrialSpec] = {}
+    trials: list[Trial] = []
+    told: list[tuple[Told, ...]] = []
+    earlier: list[Earlier] = []
+    losses: dict[str, Mapping[int, float]] = {}
+    tight = math.inf
+    ended: Ended = "spent"
+    while game.asked_after(tuple(told)):
+        first = sum(map(len, told))
+        new: list[tuple[float, int, int] | None] = []
+        for number, (lr, size) in enumerate(next_round(game, tuple(told)), start=first):
+            if size >= tight:
+                new.append(None)
+                continue
+            key = (lr, size, sum(one[:2] == (lr, size) for one in wanted))
+            wanted[key] = _bounded(setup.spec(context, *key), stopper, settings.pruner.name, number, earlier, setup)
+            new.append(key)
+        found = [None if key is None else context.view.get(wanted[key]) for key in new]
+        trials += [trial for trial in found if trial is not None]
+        if any(key is not None and trial is None for key, trial in zip(new, found, strict=True)):
+            ended = "open"
+            break
+        some: list[Told] = []
+        for number, trial in enumerate(found, start=first):
+            if trial is None:
+                some.append(Told(how="not tried"))
+                continue
+            at = losses_at(context.view, trial, setup.validations) if stopper is not None else {}
+            losses[trial.trial_id] = at
+            how = _how(trial, trials)
+            if trial.record.status == "out_of_memory":
+                tight = min(tight, trial.spec.global_batch_size)
+            some.append(Told(how=how, loss=trial.record.final_loss, losses=tuple(at.items())))
+            if how != "failed":
+                earlier.append(Earlier(number=number, losses=at, completed=how != "stopped"))
+        told.append(tuple(some))
+    if ended == "spent" and len(wanted) < setup.trials:
+        ended = "nothing left"
+    return _course(context, setup, wanted, trials, ended, losses)
+
+
+def _how(trial: Trial, others: list[Trial]) -> How:
+    if counts_as_diverged(trial, others) or trial.record.status == "out_of_memory":
+        return "diverged"
+    if trial.record.ended_by_stopper is not None:
+        return "stopped"
+    return "failed" if trial.record.final_loss is None else "completed"
+
+
+def _bounded(
+    spec: TrialSpec, stopper: AbstractStopper | None, name: str, number: int, earlier: list[Earlier], setup: Setup
+) -> TrialSpec:
+    """Return a spec with the bounds at which its stopper ends it, by step."""
+    if stopper is None:
+        return spec
+    places = first_validations(spec, setup.validations)
+    bounds: dict[int, Bound] = {}
+    for place, bound in sorted(stopper.bounds(number, earlier, setup.validations).items()):
+        # Where a trial has fewer validations than that, one of them stands for several, and for the last of these.
+        if places[place] < spec.horizon:
+            bounds[places[place]] = bound
+    return dataclasses.replace(spec, stopper=stopper_settings(name, bounds))
+
+
+def _course(
+    context: Context,
+    setup: Setup,
+    wanted: Mapping[tuple[float, int, int], TrialSpec],
+    trials: list[Trial],
+    ended: Ended,
+    losses: Mapping[str, Mapping[int, float]],
+) -> Course:
+    place_of = {spec.trial_id: key for key, spec in wanted.items()}
+    measured, failed = [], []
+    for trial in trials:
+        lr, size, seed = place_of[trial.trial_id]
+        diverged = counts_as_diverged(trial, trials)
+        if diverged or trial.record.final_loss is not None:
+            loss = None if diverged else trial.record.final_loss
+            measured.append(Run(lr=lr, batch_size=size, seed=seed, loss=loss))
+        elif trial.record.ended_by_stopper is None:
+            failed.append(trial)
+    trained: list[Setting] = sorted({(run.lr, run.batch_size) for run in measured})
+    question = Question(
+        ladder=setup.ladder(context),
+        batch_sizes=setup.batch_sizes,
+        belief=setup.belief(context),
+        seed=context.recipe.seed,
+        also=tuple(trained),
+    )
+    return Course(
+        setup=setup,
+        question=question,
+        wanted=tuple(wanted.values()),
+        measured=tuple(measured),
+        runs=without_shifts(measured) if len(question.settings) > 1 else tuple(measured),
+        trials=tuple(trials),
+        failed=tuple(failed),
+        stopped=tuple(trial for trial in trials if trial.record.ended_by_stopper is not None),
+        seeds=1 + max((seed for _, _, seed in wanted), default=-1),
+        ended=ended,
+        extends=False,
+        losses=losses,
+    )
+
+
+def _there(context: Context, setup: Setup) -> Course:
+    """Return the course as the trials that are there tell it, in no order, without asking Optuna."""
+    wanted, trials = {}, []
+    for trial in context.own_trials:
+        spec, size = trial.spec, trial.spec.global_batch_size
+        if spec.seed != context.recipe.seed or size not in setup.batch_sizes:
+            continue
+        if setup.spec(context, spec.peak_lr, size, 0) == dataclasses.replace(spec, stopper={}):
+            wanted[spec.peak_lr, size, 0] = spec
+            trials.append(trial)
+    losses = {trial.trial_id: losses_at(context.view, trial, setup.validations) for trial in trials}
+    return _course(context, setup, wanted, trials, "spent", losses)
+
+
+ENGINES.register(OptunaEngine.key)(OptunaEngine())

@@ -26,5 +26,6 @@ from lrscale.recipe.reduced import with_settings as with_settings
 from lrscale.recipe.schema import Cost as Cost
 from lrscale.recipe.schema import LayoutSettings as LayoutSettings
 from lrscale.recipe.schema import Recipe as Recipe
+from lrscale.recipe.slurm import SlurmSettings as SlurmSettings
 from lrscale.recipe.task import ClassEntry as ClassEntry
 from lrscale.recipe.task import Task as Task

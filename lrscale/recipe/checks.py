@@ -11,6 +11,7 @@ from lrscale.errors import LayoutError
 from lrscale.recipe.experiments import Experiments, Target
 from lrscale.recipe.problems import EntryPath, Problem, spelled
 from lrscale.recipe.schema import LayoutSettings
+from lrscale.recipe.slurm import SlurmSettings
 from lrscale.units import Duration, split_global_batch
 
 MIN_STEPS = 2
@@ -30,7 +31,8 @@ def cross_problems(value: Any) -> list[Problem]:
     Returns
     -------
     list of Problem
-        Batches that the layout cannot form, and batches that make too few steps of a horizon.
+        Batches that the layout cannot form, batches that make too few steps of a horizon, and jobs that a trial does
+        not fit into.
     """
     if not isinstance(value, dict):
         return []
@@ -38,7 +40,7 @@ def cross_problems(value: Any) -> list[Problem]:
         layout = LayoutSettings.model_validate(value.get("layout") or {})
     except ValidationError:
         return []
-    found: list[Problem] = []
+    found: list[Problem] = list(_job_problems(layout, value.get("slurm")))
     try:
         experiments = Experiments.model_validate(value.get("experiments") or {})
     except ValidationError:
@@ -111,4 +113,30 @@ def _too_short(path: EntryPath, size: int, horizon: Duration) -> Iterator[Proble
             f"fewer than {MIN_STEPS}",
             path=path,
             hint=f"use a smaller batch, or a horizon of at least {Duration(MIN_STEPS * size, 'examples')}",
+        )
+
+
+def _job_problems(layout: LayoutSettings, value: Any) -> Iterator[Problem]:
+    """Yield what of a trial does not fit into one of the jobs that `slurm` asks for."""
+    try:
+        slurm = SlurmSettings.model_validate(value or {})
+    except ValidationError:
+        return
+    if slurm.nodes is not None and slurm.nodes < layout.num_nodes:
+        yield Problem(
+            f"slurm.nodes is {slurm.nodes}, and layout.num_nodes of one trial is {layout.num_nodes}",
+            path=("slurm", "nodes"),
+            hint=f"set slurm.nodes: {layout.num_nodes}, or leave it out",
+        )
+    if slurm.gpu_count is not None and slurm.gpu_count < layout.devices:
+        yield Problem(
+            f"slurm.gpus is {slurm.gpus} a node, and layout.devices of one trial is {layout.devices}",
+            path=("slurm", "gpus"),
+            hint=f"ask for at least {layout.devices}, or set layout.devices: {slurm.gpu_count}",
+        )
+    if slurm.gpu_count is not None and layout.accelerator == "cpu":
+        yield Problem(
+            f"slurm.gpus asks for {slurm.gpus} a node, and layout.accelerator is cpu",
+            path=("slurm", "gpus"),
+            hint="remove one of them",
         )

@@ -24,6 +24,7 @@ from lrscale.recipe.fields import (
 )
 from lrscale.recipe.instruments import Instruments
 from lrscale.recipe.problems import EntryPath, spelled
+from lrscale.recipe.slurm import SlurmSettings
 from lrscale.recipe.task import Section, Task
 
 
@@ -88,6 +89,8 @@ class Recipe(Section):
     """What is trained."""
     layout: Annotated[LayoutSettings, EMPTY_IS_DEFAULT] = Field(default_factory=LayoutSettings)
     """Where a trial runs."""
+    slurm: Annotated[SlurmSettings, EMPTY_IS_DEFAULT] = Field(default_factory=SlurmSettings)
+    """How jobs are asked of SLURM, for ``--launcher slurm``."""
     instruments: Annotated[Instruments, EMPTY_IS_DEFAULT] = Field(default_factory=Instruments)
     """What every trial measures besides its loss."""
     experiments: Annotated[Experiments, EMPTY_IS_DEFAULT] = Field(default_factory=Experiments)

@@ -271,8 +271,9 @@ class Study:
                 f"the recipe has changed since the study in {self.folder.path} began: {told}",
                 hint="give the changed recipe a folder of its own with --study",
             )
-        # What a device costs, or is said to train, changes no question.
-        said = [str(change) for change in changes if change.path not in ("cost.price", "cost.throughput")]
+        # What a device costs, or is said to train, and how jobs are asked for, changes no question.
+        silent = ("cost.price", "cost.throughput", "slurm")
+        said = [str(change) for change in changes if not change.path.startswith(silent)]
         if said:
             progress.note(f"the study goes on with a changed recipe: {'; '.join(said)}")
             plan["decisions"].append({"at": now(), "recipe_changed": said})

@@ -322,6 +322,19 @@ def status(study: StudyArgument) -> None:
     _end(show_status(study))
 
 
+@app.command("worker", hidden=True)
+def worker(
+    study: StudyArgument,
+    idle: Annotated[
+        float, typer.Option("--idle", metavar="SECONDS", help="Wait so long for a trial before leaving.")
+    ] = 120.0,
+) -> None:
+    """Run trials that a driver asks for in a study folder; jobs of the launcher slurm call this."""
+    from lrscale.launch.slurm import serve
+
+    _end(serve(study, idle=idle))
+
+
 @app.command("recipes")
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this built-in recipe.")] = None,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -138,8 +137,7 @@ def _carry_out(
     progress = make_progress(most_trials(recipe, folder, experiments if experiments is not None else asked(recipe)))
     progress.note(f"study {recipe.name} in {folder.path}")
     try:
-        settings = dataclasses.replace(launch_settings(recipe), study=folder.path)
-        with make_launcher(request, settings) as launcher:
+        with make_launcher(request, launch_settings(recipe, folder, progress.note)) as launcher:
             return Study(recipe, folder).run(launcher, experiments=experiments, progress=progress)
     finally:
         progress.finished()
@@ -155,8 +153,13 @@ def make_launcher(request: StudyRequest, settings: LaunchSettings) -> AbstractLa
     return LAUNCHERS[request.launcher or "local"](settings)
 
 
-def launch_settings(recipe: Recipe) -> LaunchSettings:
-    """Return what a launcher needs to know of a recipe; modules of its classes are imported once, for all trials."""
+def launch_settings(
+    recipe: Recipe, folder: StudyFolder | None = None, note: Callable[[str], None] | None = None
+) -> LaunchSettings:
+    """Return what a launcher needs to know of a recipe; modules of its classes are imported once, for all trials.
+
+    Without the study folder it is one for this machine alone.
+    """
     from lrscale.launch import LaunchSettings
 
     task, layout = recipe.task, recipe.layout
@@ -167,8 +170,13 @@ def launch_settings(recipe: Recipe) -> LaunchSettings:
         import_paths=task.import_paths,
         preload=tuple(dict.fromkeys(paths)),
         accelerator=layout.accelerator,
+        devices=layout.devices,
+        num_nodes=layout.num_nodes,
         trials_at_once=layout.trials_at_once,
         timeout=layout.timeout,
+        study=None if folder is None else folder.path,
+        slurm=recipe.slurm,
+        note=note,
     )
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, final
 
 from lrscale.launch.progress import AbstractProgress
+from lrscale.recipe import SlurmSettings
 from lrscale.registry import Registry
 from lrscale.store import TrialRecord, TrialSpec
 from lrscale.units import Layout
@@ -26,6 +27,8 @@ class TrialRequest:
     """Folder of the trial; the launcher writes its trajectory and logs there, never the record."""
     instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Those that ride along besides the ones of the spec: name -> settings. They do not change the trial's result."""
+    seconds: float | None = None
+    """Expected to take, from what other trials took; None where nothing tells."""
     may_start: Callable[[], bool] | None = None
     """Asked right before each attempt at the trial. A trial that may not start is left out and yields no record; one
     that may not start again yields that of its first attempt. Default None: it may."""
@@ -44,6 +47,10 @@ class LaunchSettings:
     """Modules that are imported once, before the first trial."""
     accelerator: str = "auto"
     """``"auto"``, ``"cpu"`` or ``"gpu"``."""
+    devices: int = 1
+    """Devices (ranks) of one trial on each node, at most."""
+    num_nodes: int = 1
+    """Nodes of one trial, at most."""
     trials_at_once: int = 1
     """Trials that run side by side, each on its own devices."""
     timeout: float | None = None
@@ -51,7 +58,11 @@ class LaunchSettings:
     environment: Mapping[str, str] | None = None
     """Extra environment variables of the ranks."""
     study: Path | None = None
-    """Study folder, where the processes of several nodes meet; None for a launcher that needs none."""
+    """The study folder, on a file system that all machines share, for launchers of more than one machine."""
+    slurm: SlurmSettings = field(default_factory=SlurmSettings)
+    """How jobs are asked of SLURM."""
+    note: Callable[[str], None] | None = None
+    """Told what the user should know while the task is looked at, before there is progress to tell it to."""
 
 
 class AbstractLauncher(ABC):

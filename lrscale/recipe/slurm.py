@@ -187,3 +187,8 @@ class SlurmSettings(Section):
     def gpu_count(self) -> int | None:
         """GPUs of each node; None where none is asked for here."""
         return None if self.gpus is None else int(self.gpus.rpartition(":")[2])
+
+    @property
+    def asks_for_gpus(self) -> bool:
+        """Whether a job has GPUs, by `gpus` or by a further option of sbatch."""
+        return self.gpus is not None or any(option.startswith(("--gres=gpu", "--gpus")) for option in self.extra)

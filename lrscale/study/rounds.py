@@ -14,6 +14,7 @@ from lrscale.launch import AbstractLauncher, TrialRequest
 from lrscale.launch.progress import AbstractProgress
 from lrscale.store import StudyFolder, Trial, TrialSpec
 from lrscale.study.budget.keeper import Keeper
+from lrscale.study.cost import CostModel
 from lrscale.study.experiments import AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
@@ -125,7 +126,9 @@ class Rounds:
         self._decide(experiment, trials=[spec.trial_id for spec in chosen])
         specs = {spec.trial_id: spec for spec in chosen}
         finished = []
-        for record in self._launcher.run([self._request(spec, context) for spec in chosen], self._progress):
+        prices = context.price_list()
+        requests = [self._request(spec, context, prices) for spec in chosen]
+        for record in self._launcher.run(requests, self._progress):
             self._folder.finish_trial(record)
             trial = Trial(specs[record.trial_id], record)
             self._trials[record.trial_id] = trial
@@ -137,14 +140,15 @@ class Rounds:
             self._folder.withdraw_trial(trial_id)
         return finished
 
-    def _request(self, spec: TrialSpec, context: Context) -> TrialRequest:
-        cost = context.cost(spec) if context.budget.bounded else None
+    def _request(self, spec: TrialSpec, context: Context, prices: CostModel) -> TrialRequest:
+        cost = prices.cost(spec)
         return TrialRequest(
             spec=spec,
             layout=trial_layout(context.recipe, spec, largest_that_fits(context.findings)),
             folder=self._folder.begin_trial(spec),
             instruments=riding_instruments(context.recipe, spec),
-            may_start=partial(self._keeper.starts, spec.trial_id, cost),
+            seconds=cost.seconds,
+            may_start=partial(self._keeper.starts, spec.trial_id, cost if context.budget.bounded else None),
         )
 
     def _keep_time(self) -> None:

@@ -1,0 +1,287 @@
+"""The worker: takes tickets of one study and runs them with what its job was given."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, final
+
+from lrscale.errors import LrscaleError, StudyError
+from lrscale.launch.base import AbstractLauncher, LaunchSettings
+from lrscale.launch.local import LocalLauncher
+from lrscale.launch.progress import AbstractProgress
+from lrscale.launch.slurm.cluster import seconds_left
+from lrscale.launch.slurm.deadline import Deadline
+from lrscale.launch.slurm.heart import Heart
+from lrscale.launch.slurm.queue import Claim, JobQueue
+from lrscale.launch.slurm.script import NOTICE
+from lrscale.launch.slurm.ticket import Ticket, error_to_dict, launch_settings, trial_request
+from lrscale.launch.slurm.verdict import verdict
+from lrscale.store import TrialSpec
+from lrscale.units import Layout
+
+TICK = 0.5
+"""Seconds between looks at an empty queue."""
+
+
+class LeaveError(BaseException):
+    """The job is about to end; no `Exception`, so that no handler of one keeps it."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        """``"time"``, or the name of the signal."""
+
+
+@final
+class _LogProgress(AbstractProgress):
+    """What a worker's log says of its trials."""
+
+    def trial_started(self, spec: TrialSpec, layout: Layout) -> None:
+        """Say which trial begins."""
+        _say(f"trial {spec.trial_id} begins: {spec.horizon} steps on {layout.world_size} ranks")
+
+    def note(self, text: str) -> None:
+        """Repeat a sentence of the launcher."""
+        _say(text)
+
+
+@final
+class _Worker:
+    def __init__(self, study: Path, name: str, deadline: Deadline, idle: float) -> None:
+        self._study = study
+        self._queue = JobQueue(study)
+        self._name = name
+        self._deadline = deadline
+        self._idle = idle
+        self._launcher: AbstractLauncher | None = None
+        self._settings: LaunchSettings | None = None
+        self._held: list[Claim] = []
+        self._taken = 0
+        self._longest: float | None = None
+        self._began = time.monotonic()
+        self._whole = False
+
+    def serve(self) -> None:
+        """Take tickets until none is left that this job can do."""
+        for claims in self._queue.claimed().values():
+            # Those of an earlier life, of a job that was started again under its number.
+            for claim in claims:
+                if claim.worker == self._name:
+                    self._queue.give_back(claim, {"job": self._name, "cause": "RESTARTED"})
+        said = {"state": "idle", "job": self._name, "node": socket.gethostname(), "taken": 0, "keys": []}
+        with Heart(self._queue.heart_path(self._name), check=self._check_claims, **said) as heart:
+            try:
+                self._take_all(heart)
+            except LeaveError as leave:
+                _say(f"leaves: {'its time is up' if leave.cause == 'time' else leave.cause}")
+                self._dismiss()
+                self._give_back(leave.cause)
+            finally:
+                heart.tell(state="closing", keys=[])
+                self._dismiss()
+
+    def _take_all(self, heart: Heart) -> None:
+        since = time.monotonic()
+        while not self._queue.closed:
+            waiting = self._queue.waiting()
+            tickets = self._claim(waiting)
+            if tickets:
+                self._taken += len(tickets)
+                heart.tell(state="running", taken=self._taken, keys=[claim.key for claim in tickets])
+                self._carry_out(tickets)
+                heart.tell(state="idle", keys=[])
+                since = time.monotonic()
+                continue
+            left = self._deadline.left
+            if waiting and not self._held and left < math.inf and set(waiting) == set(self._queue.waiting()):
+                _say(f"leaves: none of {len(waiting)} waiting trials can end in the {max(left, 0):.0f} s that are left")
+                return
+            if time.monotonic() - since >= self._idle or left <= 0:
+                _say("leaves: nothing is waiting")
+                return
+            time.sleep(TICK)
+        _say("leaves: the study needs it no more")
+
+    def _claim(self, waiting: dict[str, int]) -> dict[Claim, Ticket]:
+        """Take as many tickets as run side by side, all of one kind."""
+        taken: dict[Claim, Ticket] = {}
+        for key, place in waiting.items():
+            seen = self._queue.ticket(key, place)
+            if seen is None or not self._admits(seen, key, first=self._taken == 0 and not taken):
+                continue
+            if taken and not _go_together([*taken.values(), seen]):
+                break
+            claim = self._queue.claim(key, place, self._name)
+            if claim is None:
+                continue
+            self._held.append(claim)
+            try:
+                taken[claim] = self._queue.claimed_ticket(claim)
+            except StudyError as error:
+                self._finish(claim, {"error": error_to_dict(error)})
+        return taken
+
+    def _admits(self, ticket: Ticket, key: str, *, first: bool) -> bool:
+        past = self._queue.past(key)
+        if past and ticket.work["kind"] == "train" and verdict(ticket.name, Layout(**ticket.work["layout"]), past):
+            # The driver is about to give it up.
+            return False
+        if not first and self._deadline.left < math.inf and any(attempt.get("cause") == "time" for attempt in past):
+            # It did not end in what another job had left: it gets one from the beginning.
+            return False
+        return self._deadline.admits(ticket.seconds if ticket.seconds is not None else self._longest, first=first)
+
+    def _carry_out(self, tickets: dict[Claim, Ticket]) -> None:
+        self._began = time.monotonic()
+        self._whole = self._taken == len(tickets)
+        first = next(iter(tickets))
+        try:
+            if tickets[first].work["kind"] == "inspect":
+                ticket = tickets[first]
+                facts = self._ready(ticket).inspect(
+                    ticket.work["job"], Layout(**ticket.work["layout"]), self._queue.run_folder(first)
+                )
+                self._finish(first, {"facts": facts})
+            else:
+                self._train(tickets)
+        except LrscaleError as error:
+            # It ends the study, whichever of the trials met it.
+            _say(f"{type(error).__name__}: {error}")
+            left = next((claim for claim in tickets if claim in self._held), None)
+            if left is not None:
+                self._finish(left, {"error": error_to_dict(error)})
+            self._give_back("error")
+
+    def _train(self, tickets: dict[Claim, Ticket]) -> None:
+        requests = {
+            claim.key: trial_request(ticket, self._queue.run_folder(claim)) for claim, ticket in tickets.items()
+        }
+        claims = {requests[claim.key].spec.trial_id: claim for claim in tickets}
+        launcher = self._ready(next(iter(tickets.values())))
+        for record in launcher.run(list(requests.values()), _LogProgress()):
+            _say(f"trial {record.trial_id} {record.status}" + (f": {record.reason}" if record.reason else ""))
+            self._longest = max(self._longest or 0.0, record.timing.get("total", 0.0))
+            self._finish(claims[record.trial_id], {"record": record.to_dict()})
+
+    def _ready(self, ticket: Ticket) -> AbstractLauncher:
+        settings = launch_settings(ticket, self._study)
+        if self._launcher is None or settings != self._settings:
+            self._dismiss()
+            self._launcher, self._settings = LocalLauncher(settings).__enter__(), settings
+        return self._launcher
+
+    def _dismiss(self) -> None:
+        if self._launcher is not None:
+            self._launcher.__exit__(None, None, None)
+            self._launcher = None
+
+    def _finish(self, claim: Claim, outcome: dict[str, Any]) -> None:
+        # First: a claim that is held and not there has been given to another.
+        self._held.remove(claim)
+        self._queue.finish(claim, outcome)
+
+    def _give_back(self, cause: str) -> None:
+        held, self._held = self._held, []
+        for claim in held:
+            why = {"job": self._name, "cause": cause, "beside": len(held) - 1}
+            if cause == "time":
+                why |= {"whole": self._whole, "had": time.monotonic() - self._began}
+            self._queue.give_back(claim, why)
+
+    def _check_claims(self) -> None:
+        # In the heart's thread. A claim that is gone was given to another, who must not be met in the trial.
+        with suppress(OSError):
+            gone = [claim for claim in list(self._held) if not self._queue.holds(claim)]
+            if not any(claim in self._held for claim in gone):
+                return
+            _say(f"{gone[0].key} was given to another, because this worker was silent for too long")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def serve(study: Path, *, idle: float) -> int:
+    """Serve the queue of a study from inside a job, or from any machine that sees the folder.
+
+    Parameters
+    ----------
+    study : Path
+        The study folder.
+    idle : float
+        Seconds to wait for a ticket before leaving.
+
+    Returns
+    -------
+    int
+        0: leaving is no failure, and what was not ended waits for another.
+
+    Raises
+    ------
+    StudyError
+        When no queue is there.
+    """
+    if not JobQueue(study).folder.is_dir():
+        raise StudyError(f"nobody asks for trials in {study}", hint="start: lrscale run RECIPE --launcher slurm")
+    job = os.environ.get("SLURM_JOB_ID")
+    name = job if job is not None else f"{socket.gethostname()}-{os.getpid()}"
+    deadline = Deadline(None if job is None else seconds_left(job))
+    limit = "no time limit" if deadline.left == math.inf else f"{deadline.left:.0f} s for trials"
+    _say(f"worker {name} on {socket.gethostname()} with {limit}")
+    with _leaving_in_time(deadline), suppress(LeaveError):
+        _Worker(study.resolve(), name, deadline, idle).serve()
+    return 0
+
+
+@contextmanager
+def _leaving_in_time(deadline: Deadline) -> Iterator[None]:
+    """Raise `LeaveError` in the main thread once: at the end of the time, or when the job is told to go."""
+    gone = False
+
+    def leave(cause: str) -> None:
+        nonlocal gone
+        if not gone:
+            gone = True
+            raise LeaveError(cause)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        leave("time" if number == signal.SIGALRM else signal.Signals(number).name)
+
+    def arm() -> None:
+        if deadline.left < math.inf:
+            signal.setitimer(signal.ITIMER_REAL, max(deadline.left, 0.001))
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        deadline.at_most(NOTICE)
+        arm()
+
+    handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGALRM: end, signal.SIGUSR1: notice}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    arm()
+    try:
+        yield
+    finally:
+        gone = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _go_together(tickets: list[Ticket]) -> bool:
+    """Whether tickets run side by side: trials of the same settings, as many as those allow."""
+    first = tickets[0].work
+    if any(ticket.work["kind"] != "train" or ticket.work["settings"] != first["settings"] for ticket in tickets):
+        return False
+    at_once = first["settings"]["trials_at_once"]
+    return len(tickets) <= (at_once if isinstance(at_once, int) else 1)
+
+
+def _say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 
 from lrscale.recipe import SlurmSettings
 
+NOTICE_SIGNAL = signal.SIGURG
+"""By which SLURM tells it. It reaches every process of the job, ranks and data-loader workers too, so it must be one
+that is ignored where nobody waits for it."""
 NOTICE = 90
 """Seconds before its time limit at which SLURM tells a job so; it may do that up to a minute earlier (sbatch(1))."""
 
@@ -42,8 +46,7 @@ def sbatch_options(settings: SlurmSettings, *, name: str, log: Path, nodes: int,
         "open-mode": "append",
         # A job that SLURM starts again by itself would meet its own claims; the driver submits another.
         "no-requeue": None,
-        # To the steps of the job, which are the workers.
-        "signal": f"USR1@{NOTICE}",
+        "signal": f"{int(NOTICE_SIGNAL)}@{NOTICE}",
         "nodes": settings.nodes or nodes,
         "ntasks-per-node": 1,
         "cpus-per-task": cores,

@@ -16,12 +16,14 @@ from typing import Any, final
 from lrscale.errors import LrscaleError, StudyError
 from lrscale.launch.base import AbstractLauncher, LaunchSettings
 from lrscale.launch.local import LocalLauncher
+from lrscale.launch.nodes import Gathering, detect, follow
+from lrscale.launch.nodes.launcher import AllocationLauncher
 from lrscale.launch.progress import AbstractProgress
 from lrscale.launch.slurm.cluster import seconds_left
 from lrscale.launch.slurm.deadline import Deadline
 from lrscale.launch.slurm.heart import Heart
 from lrscale.launch.slurm.queue import Claim, JobQueue
-from lrscale.launch.slurm.script import NOTICE
+from lrscale.launch.slurm.script import NOTICE, NOTICE_SIGNAL
 from lrscale.launch.slurm.ticket import Ticket, error_to_dict, launch_settings, trial_request
 from lrscale.launch.slurm.verdict import verdict
 from lrscale.store import TrialSpec
@@ -37,7 +39,7 @@ class LeaveError(BaseException):
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
         self.cause = cause
-        """``"time"``, or the name of the signal."""
+        """``"time"``, ``"NODE_FAIL"``, or the name of the signal."""
 
 
 @final
@@ -55,12 +57,15 @@ class _LogProgress(AbstractProgress):
 
 @final
 class _Worker:
-    def __init__(self, study: Path, name: str, deadline: Deadline, idle: float) -> None:
+    def __init__(
+        self, study: Path, name: str, deadline: Deadline, idle: float, gathering: Gathering | None = None
+    ) -> None:
         self._study = study
         self._queue = JobQueue(study)
         self._name = name
         self._deadline = deadline
         self._idle = idle
+        self._gathering = gathering
         self._launcher: AbstractLauncher | None = None
         self._settings: LaunchSettings | None = None
         self._held: list[Claim] = []
@@ -153,6 +158,9 @@ class _Worker:
             else:
                 self._train(tickets)
         except LrscaleError as error:
+            if self._lost_nodes():
+                # What does not fit the nodes that are left fits another job.
+                raise LeaveError("NODE_FAIL") from error
             # It ends the study, whichever of the trials met it.
             _say(f"{type(error).__name__}: {error}")
             left = next((claim for claim in tickets if claim in self._held), None)
@@ -168,6 +176,8 @@ class _Worker:
         launcher = self._ready(next(iter(tickets.values())))
         for record in launcher.run(list(requests.values()), _LogProgress()):
             _say(f"trial {record.trial_id} {record.status}" + (f": {record.reason}" if record.reason else ""))
+            if record.retryable and self._lost_nodes():
+                raise LeaveError("NODE_FAIL")
             self._longest = max(self._longest or 0.0, record.timing.get("total", 0.0))
             self._finish(claims[record.trial_id], {"record": record.to_dict()})
 
@@ -175,13 +185,21 @@ class _Worker:
         settings = launch_settings(ticket, self._study)
         if self._launcher is None or settings != self._settings:
             self._dismiss()
-            self._launcher, self._settings = LocalLauncher(settings).__enter__(), settings
+            group = self._gathering
+            launcher = LocalLauncher(settings) if group is None else AllocationLauncher(settings, group)
+            self._launcher, self._settings = launcher.__enter__(), settings
         return self._launcher
 
     def _dismiss(self) -> None:
         if self._launcher is not None:
             self._launcher.__exit__(None, None, None)
             self._launcher = None
+
+    def _lost_nodes(self) -> bool:
+        if self._gathering is None:
+            return False
+        members, missing = self._gathering.wait(0)
+        return bool(missing) or any(one.server is not None and one.server.gone for one in members.values())
 
     def _finish(self, claim: Claim, outcome: dict[str, Any]) -> None:
         # First: a claim that is held and not there has been given to another.
@@ -228,13 +246,22 @@ def serve(study: Path, *, idle: float) -> int:
     """
     if not JobQueue(study).folder.is_dir():
         raise StudyError(f"nobody asks for trials in {study}", hint="start: lrscale run RECIPE --launcher slurm")
+    study = study.resolve()
     job = os.environ.get("SLURM_JOB_ID")
+    allocation = detect(os.environ)
+    if allocation is not None and not allocation.leads:
+        return follow(allocation, study)
     name = job if job is not None else f"{socket.gethostname()}-{os.getpid()}"
     deadline = Deadline(None if job is None else seconds_left(job))
     limit = "no time limit" if deadline.left == math.inf else f"{deadline.left:.0f} s for trials"
     _say(f"worker {name} on {socket.gethostname()} with {limit}")
     with _leaving_in_time(deadline), suppress(LeaveError):
-        _Worker(study.resolve(), name, deadline, idle).serve()
+        if allocation is None:
+            _Worker(study, name, deadline, idle).serve()
+        else:
+            with Gathering(allocation, study) as gathering:
+                _Worker(study, name, deadline, idle, gathering).serve()
+                gathering.end(0)
     return 0
 
 
@@ -262,7 +289,7 @@ def _leaving_in_time(deadline: Deadline) -> Iterator[None]:
         deadline.at_most(NOTICE)
         arm()
 
-    handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGALRM: end, signal.SIGUSR1: notice}
+    handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGALRM: end, NOTICE_SIGNAL: notice}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     arm()
     try:

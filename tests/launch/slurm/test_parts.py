@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,13 @@ def test_spans_are_read_as_slurm_writes_them(text: str, seconds: int | None) -> 
 def test_a_job_asks_for_what_the_recipe_says_and_for_nothing_else() -> None:
     bare = sbatch_options(SlurmSettings(), name="lrscale-a", log=Path("/s/%j.log"), nodes=2, ranks=4)
     assert set(bare) == {
-        *("--no-requeue", "--job-name=lrscale-a", "--output=/s/%j.log", "--open-mode=append", "--signal=USR1@90"),
+        *(
+            "--no-requeue",
+            "--job-name=lrscale-a",
+            "--output=/s/%j.log",
+            "--open-mode=append",
+            f"--signal={int(signal.SIGURG)}@90",
+        ),
         *("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=4"),
     }
     wishes = SlurmSettings.model_validate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -44,6 +45,9 @@ class AbstractSchedule(ABC):
         return None
 
 
+ROUNDING = 1e-9
+"""Relative, of a share: 0.3 of ten steps is their third step also where floating point says 2.9999999999999996."""
+
 SCHEDULES: Registry[type[AbstractSchedule]] = Registry("schedule")
 
 
@@ -51,3 +55,20 @@ def require_fraction(name: str, value: float, *, zero: bool = False) -> None:
     """Raise unless `value` is in (0, 1], or in [0, 1] when `zero` is allowed."""
     if not (0 <= value <= 1 if zero else 0 < value <= 1):
         raise LrscaleError(f"{name} must be in {'[' if zero else '('}0, 1], not {value}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise unless `value` is above 0 and finite."""
+    if not 0 < value < math.inf:
+        raise LrscaleError(f"{name} must be above 0, not {value}")
+
+
+def require_count(name: str, value: float) -> None:
+    """Raise unless `value` is at least 1 and finite."""
+    if not 1 <= value < math.inf:
+        raise LrscaleError(f"{name} must be at least 1, not {value}")
+
+
+def elapsed(position: int, horizon: int) -> float:
+    """Return the share of the horizon that lies before a step, in [0, 1]."""
+    return min(1.0, position / horizon)

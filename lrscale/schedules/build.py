@@ -64,6 +64,14 @@ def _require_kind(name: str, kind: str, value: object) -> None:
         "int": ((int,), "a whole number"),
         "bool": ((bool,), "true or false"),
     }
+    if kind == "tuple[float, ...]":
+        if not isinstance(value, (list, tuple)) or not all(_is_number(one) for one in value):
+            raise LrscaleError(f"{name} must be a list of numbers, not {value!r}")
+        return
     types, words = allowed.get(kind, ((str,), "a name"))
     if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
         raise LrscaleError(f"{name} must be {words}, not {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal, final
+from typing import final
 
 from typing_extensions import override
 
-from lrscale.errors import LrscaleError, did_you_mean
 from lrscale.schedules.base import SCHEDULES, AbstractSchedule, require_fraction
-
-Decay = Literal["linear", "one_minus_sqrt", "cosine"]
-
-DECAYS: Mapping[str, Callable[[float], float]] = MappingProxyType(
-    {
-        "linear": lambda share: 1 - share,
-        "one_minus_sqrt": lambda share: 1 - math.sqrt(share),
-        "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
-    }
-)
-"""Shapes of the cooldown as functions of its elapsed share in [0, 1] (Hägele et al. 2024, arXiv:2405.18392)."""
+from lrscale.schedules.cooldown import Decay, cooldown, require_decay
 
 
 @final
@@ -52,12 +38,9 @@ class WSD(AbstractSchedule):
 
     def __post_init__(self) -> None:
         require_fraction("decay_fraction", self.decay_fraction)
-        require_fraction("final_factor", self.final_factor, zero=True)
-        if self.decay not in DECAYS:
-            raise LrscaleError(f"unknown decay {self.decay}", hint=did_you_mean(self.decay, DECAYS))
+        require_decay(self.decay, self.final_factor)
 
     @override
     def factor(self, position: int, horizon: int) -> float:
         left = (horizon - position) / (self.decay_fraction * horizon)
-        share = min(1.0, max(0.0, 1 - left))
-        return self.final_factor + (1 - self.final_factor) * DECAYS[self.decay](share)
+        return cooldown(self.decay, 1 - left, self.final_factor)

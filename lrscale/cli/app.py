@@ -11,6 +11,7 @@ import typer
 from lrscale import __version__
 from lrscale.cli.guard import GuardedGroup
 from lrscale.cli.options import (
+    AddressOption,
     BudgetOption,
     DevicesOption,
     LauncherOption,
@@ -59,6 +60,7 @@ def run(
     devices: DevicesOption = None,
     num_nodes: NodesOption = None,
     launcher: LauncherOption = None,
+    address: AddressOption = None,
     budget: BudgetOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -70,7 +72,8 @@ def run(
     from lrscale.cli.run import run_study
     from lrscale.cli.worker_group import in_worker_group
 
-    request = _request("run", recipe, study, devices, num_nodes, launcher, overrides, budget=budget)
+    more = {"budget": budget, "address": address}
+    request = _request("run", recipe, study, devices, num_nodes, launcher, overrides, **more)
     _end(in_worker_group(request, run_study))
 
 
@@ -118,13 +121,14 @@ def _add_experiment(command: str, help_: str) -> None:
         devices: DevicesOption = None,
         num_nodes: NodesOption = None,
         launcher: LauncherOption = None,
+        address: AddressOption = None,
         overrides: SetOption = None,
         open_: OpenOption = False,
     ) -> None:
         from lrscale.cli.run import run_alone
         from lrscale.cli.worker_group import in_worker_group
 
-        request = _request(command, recipe, study, devices, num_nodes, launcher, overrides)
+        request = _request(command, recipe, study, devices, num_nodes, launcher, overrides, address=address)
         _end(in_worker_group(request, partial(run_alone, open_in_browser=open_)))
 
 
@@ -391,6 +395,7 @@ def _request(
     budget: str | None = None,
     price: str | None = None,
     throughput: str | None = None,
+    address: str | None = None,
 ) -> StudyRequest:
     return StudyRequest(
         command=command,
@@ -403,6 +408,7 @@ def _request(
         budget=budget,
         price=price,
         throughput=throughput,
+        address=address,
     )
 
 

@@ -27,6 +27,12 @@ LauncherOption = Annotated[
         "--launcher", metavar="NAME", help="Where trials run. Default: the ranks of torchrun or srun, else local."
     ),
 ]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="ADDRESS", help="Address of a Ray cluster, for --launcher ray. Default: RAY_ADDRESS."
+    ),
+]
 BudgetOption = Annotated[
     str | None,
     typer.Option(

@@ -37,6 +37,8 @@ class StudyRequest:
     num_nodes: int | None = None
     launcher: str | None = None
     """Where trials run; None for the ranks of torchrun or srun where there are some, else ``"local"``."""
+    address: str | None = None
+    """Address of a Ray cluster."""
     budget: str | None = None
     """What the study may spend; sets ``cost.budget``."""
     price: str | None = None
@@ -72,6 +74,7 @@ class StudyRequest:
             ("--devices", self.devices),
             ("--num-nodes", self.num_nodes),
             ("--launcher", self.launcher),
+            ("--address", self.address),
             ("--budget", self.budget),
             ("--price", self.price),
             ("--throughput", self.throughput),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import threading
@@ -137,7 +138,8 @@ def _carry_out(
     progress = make_progress(most_trials(recipe, folder, experiments if experiments is not None else asked(recipe)))
     progress.note(f"study {recipe.name} in {folder.path}")
     try:
-        with make_launcher(request, launch_settings(recipe, folder, progress.note)) as launcher:
+        settings = dataclasses.replace(launch_settings(recipe, folder, progress.note), address=request.address)
+        with make_launcher(request, settings) as launcher:
             return Study(recipe, folder).run(launcher, experiments=experiments, progress=progress)
     finally:
         progress.finished()
@@ -148,6 +150,8 @@ def make_launcher(request: StudyRequest, settings: LaunchSettings) -> AbstractLa
     from lrscale.launch import LAUNCHERS, AllocationLauncher
     from lrscale.launch.nodes import WORKER_GROUPS
 
+    if request.address is not None and request.launcher != "ray":
+        raise LrscaleError("--address is the address of a Ray cluster", hint="add --launcher ray")
     if request.gathering is not None and request.launcher in (None, *WORKER_GROUPS):
         return AllocationLauncher(settings, request.gathering)
     return LAUNCHERS[request.launcher or "local"](settings)

@@ -63,6 +63,8 @@ class LaunchSettings:
     """How jobs are asked of SLURM."""
     note: Callable[[str], None] | None = None
     """Told what the user should know while the task is looked at, before there is progress to tell it to."""
+    address: str | None = None
+    """Address of a cluster, for launchers that connect to one; None for the one that they find."""
 
 
 class AbstractLauncher(ABC):

@@ -72,7 +72,7 @@ def main(job_path: str) -> int:
 
 
 def _join(job: Job, rendezvous: str) -> None:
-    if job.layout.world_size == 1:
+    if job.layout.world_size == 1 or torch.distributed.is_initialized():
         return
     backend = "nccl" if job.accelerator == "gpu" else "gloo"
     if backend == "nccl":

@@ -29,6 +29,7 @@ from lrscale.training.failure import describe_failure
 from lrscale.training.hooks import TrialHooks, make_callback, prepare_module
 from lrscale.training.instruments import make_instruments
 from lrscale.training.lr_control import LRControl
+from lrscale.training.ray_strategy import on_ray
 from lrscale.training.recorder import MOST_STEPS_A_FLUSH, Recorder
 from lrscale.training.seeding import seed_hooks
 from lrscale.training.start_state import StartLoader
@@ -57,6 +58,8 @@ class Job:
     purpose: str = "train"
     instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Those that ride on the trial besides the ones of its spec: name -> settings."""
+    process_group: str = "launcher"
+    """Who has made the ranks' process group and tells Lightning their numbers: ``"launcher"`` or ``"ray"``."""
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], rank: int) -> Job:
@@ -71,6 +74,7 @@ class Job:
             rank=rank,
             purpose=plain["purpose"],
             instruments=plain.get("instruments", {}),
+            process_group=plain.get("process_group", "launcher"),
         )
 
 
@@ -248,6 +252,8 @@ def _fit(course: Course, scratch: Path) -> None:
         callbacks=[course.hooks, *course.instruments.values()],
     )
     course.notes += notes
+    if job.process_group == "ray":
+        arguments = on_ray(arguments, built.flavour)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = built.trainer_class(**arguments)

@@ -9,7 +9,7 @@ import typer
 
 from lrscale.cli.app import app
 
-RECIPE_OPTIONS = ["RECIPE", "--study", "--devices", "--num-nodes", "--launcher", "--set"]
+RECIPE_OPTIONS = ["RECIPE", "--study", "--devices", "--num-nodes", "--launcher", "--address", "--set"]
 AMOUNTS = ["--budget", "--price", "--throughput"]
 ALONE_OPTIONS = [*RECIPE_OPTIONS, "--open"]
 OPTIONS = {

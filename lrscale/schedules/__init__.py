@@ -16,6 +16,7 @@ from lrscale.schedules.inverse_sqrt import InverseSqrt as InverseSqrt
 from lrscale.schedules.linear import Linear as Linear
 from lrscale.schedules.multi_step import MultiStep as MultiStep
 from lrscale.schedules.one_cycle import OneCycle as OneCycle
+from lrscale.schedules.piecewise import Piecewise as Piecewise
 from lrscale.schedules.polynomial import Polynomial as Polynomial
 from lrscale.schedules.power import Power as Power
 from lrscale.schedules.ramp import Ramp as Ramp

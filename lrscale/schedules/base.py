@@ -39,6 +39,11 @@ class AbstractSchedule(ABC):
             In [0, 1].
         """
 
+    @property
+    def label(self) -> str | None:
+        """What people read for it, where that says more than its name and settings one after the other; else None."""
+        return None
+
     def momentum(self, position: int, horizon: int) -> float | None:
         """Return the momentum (Adam's beta1) at this step, or None where the schedule leaves it alone."""
         del position, horizon

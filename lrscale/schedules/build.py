@@ -52,7 +52,13 @@ def schedule_label(name: str, settings: Mapping[str, Any]) -> str:
     --------
     >>> schedule_label("cosine", {}), schedule_label("wsd", {"decay_fraction": 0.2})
     ('cosine', 'wsd (decay_fraction=0.2)')
+    >>> schedule_label("piecewise", {"points": [[0, 1], [0.8, 0.1]]})
+    'piecewise constant (1, 0.1 from 80 %)'
     """
+    kind = SCHEDULES.get(name)
+    own = None if kind is None or not settings else kind(**settings).label
+    if own is not None:
+        return own
     extra = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
     return f"{name} ({extra})" if extra else name
 
@@ -63,6 +69,7 @@ def _require_kind(name: str, kind: str, value: object) -> None:
         "float": ((int, float), "a number"),
         "int": ((int,), "a whole number"),
         "bool": ((bool,), "true or false"),
+        "Points": ((list, tuple), "a list of pairs"),
     }
     if kind == "tuple[float, ...]":
         if not isinstance(value, (list, tuple)) or not all(_is_number(one) for one in value):

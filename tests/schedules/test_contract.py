@@ -60,6 +60,15 @@ SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "one_cycle": st.fixed_dictionaries(
         {"rise_fraction": FRACTIONS, "start_divisor": st.floats(1, 100), "final_divisor": st.floats(1, 1e6)}
     ),
+    "piecewise": st.builds(
+        lambda shares, factors, between: {
+            "points": [[share, factor] for share, factor in zip([0, *sorted(shares)], [1, *factors], strict=False)],
+            "between": between,
+        },
+        st.sets(FRACTIONS, max_size=5),
+        st.lists(st.floats(0, 1), min_size=5, max_size=5),
+        st.sampled_from(["constant", "linear"]),
+    ),
     "ramp": st.fixed_dictionaries({"start_factor": st.floats(1e-9, 0.5), "hold": st.integers(1, 10)}),
     "wsd": st.fixed_dictionaries(
         {
@@ -189,6 +198,30 @@ def test_a_schedule_reaches_its_peak_at_the_end_of_warm_up(name: str) -> None:
         ("ramp", {"start_factor": 1}, "start_factor must be in (0, 1), not 1"),
         ("ramp", {"hold": 0}, "hold must be at least 1, not 0"),
         ("ramp", {"hold": 1.5}, "hold of schedule ramp must be a whole number, not 1.5"),
+        ("piecewise", {"points": []}, "points of schedule piecewise are empty; write for example [[0, 1], [0.8, 0.1]]"),
+        ("piecewise", {"points": 0.5}, "points of schedule piecewise must be a list of pairs, not 0.5"),
+        (
+            "piecewise",
+            {"points": [[0, 1], 0.5]},
+            "a point of schedule piecewise is a share and a factor, not 0.5; write for example [0.8, 0.1]",
+        ),
+        ("piecewise", {"points": [[0.1, 1]]}, "points must begin at share 0, not 0.1"),
+        (
+            "piecewise",
+            {"points": [[0, 1], [0.5, 0.5], [0.2, 0.1]]},
+            "shares of points must rise and end by 1: 0.2 follows 0.5",
+        ),
+        ("piecewise", {"points": [[0, 1], [0.5, 2]]}, "factors of points must be in [0, 1], not 2"),
+        (
+            "piecewise",
+            {"points": [[0, 0.5]]},
+            "the largest factor of points must be 1, not 0.5; divide all by it, and multiply the peak LR instead",
+        ),
+        (
+            "piecewise",
+            {"points": [[0, 1]], "between": "cosine"},
+            "unknown between cosine; known: constant, linear",
+        ),
         ("inverse_sqrt", {"timescale_fraction": 0}, "timescale_fraction must be in (0, 1], not 0"),
     ],
 )

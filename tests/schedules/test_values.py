@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from lrscale.schedules import (
     Ramp,
     Warmup,
     build_schedule,
+    schedule_label,
 )
 
 STEPS = 40
@@ -190,3 +192,36 @@ def test_a_negative_warm_up_is_refused() -> None:
 def test_a_schedule_with_its_own_rise_takes_no_warm_up() -> None:
     assert build_schedule("one_cycle", warmup_steps=10) == OneCycle()
     assert build_schedule("ramp", warmup_steps=10) == Ramp()
+
+
+def test_a_piecewise_line_is_numpys_interpolation() -> None:
+    points = [(0.0, 0.2), (0.1, 1.0), (0.35, 0.7), (0.8, 0.05)]
+    schedule = build_schedule("piecewise", {"points": points, "between": "linear"})
+    shares, factors = zip(*points, strict=True)
+    for horizon in (7, 100, 1234):
+        expected = np.interp(np.arange(horizon) / horizon, shares, factors).tolist()
+        assert [schedule.factor(step, horizon) for step in range(horizon)] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("horizon", [10, 40, 1000])
+def test_piecewise_factors_begin_at_the_very_step_of_their_share(horizon: int) -> None:
+    schedule = build_schedule("piecewise", {"points": [[0, 1.0], [0.1, 0.6], [0.3, 0.3], [0.7, 0.2]]})
+    for share, before, after in ((0.1, 1.0, 0.6), (0.3, 0.6, 0.3), (0.7, 0.3, 0.2)):
+        step = round(share * horizon)
+        assert (schedule.factor(step - 1, horizon), schedule.factor(step, horizon)) == (before, after)
+
+
+def test_a_piecewise_schedule_is_its_own_warm_up() -> None:
+    points = {"points": [[0, 0.1], [0.5, 1]]}
+    assert build_schedule("piecewise", points, warmup_steps=10) == build_schedule("piecewise", points)
+
+
+def test_two_piecewise_schedules_are_told_apart_by_their_points() -> None:
+    one, other = {"points": [[0, 1], [0.5, 0.1]]}, {"points": [[0, 1], [0.5, 0.2]]}
+    assert schedule_label("piecewise", one) == "piecewise constant (1, 0.1 from 50 %)"
+    assert schedule_label("piecewise", one) != schedule_label("piecewise", other)
+    assert schedule_label("piecewise", {**one, "called": "found by PBT"}) == "found by PBT"
+    many = {"points": [[0, 1], *([0.1 * place, 0.1] for place in range(1, 9))]}
+    assert schedule_label("piecewise", many) == (
+        "piecewise constant (1, 0.1 from 10 %, 0.1 from 20 %, 5 more, 0.1 from 80 %)"
+    )

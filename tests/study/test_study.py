@@ -88,6 +88,30 @@ def test_schedules_are_ranked_as_the_truth_ranks_them(finished: tuple[Path, Synt
     assert rows["linear"]["loss"] < rows["constant"]["loss"]
 
 
+def test_a_schedule_found_elsewhere_is_compared_with_the_others_at_its_own_best_lr(tmp_path: Path) -> None:
+    found = {"points": [[0, 1.0], [0.4, 0.5], [0.8, 0.1]], "called": "found by evolution"}
+    asked = recipe(
+        range_test=None,
+        scaling=None,
+        throughput=None,
+        schedules={
+            "schedules": ["constant", {"name": "piecewise", "settings": found}],
+            "batch_size": 64,
+            "horizon": "40k examples",
+        },
+    )
+    # It ends where a linear decay does, 0.06 below a constant LR.
+    run(tmp_path, asked, SyntheticLauncher(SyntheticStudy()))
+    (finding,) = read_findings(StudyFolder(tmp_path))
+    rows = {row["label"]: row for row in finding.data["schedules"]}
+    assert rows["found by evolution"]["verdict"] == "best"
+    assert rows["constant"]["difference"] == pytest.approx(0.06, abs=0.02)
+    assert [round(factor, 6) for _, factor in rows["found by evolution"]["shape"]][::30] == [1.0, 0.5, 0.1]
+    assert finding.sentence.startswith("found by evolution ends lowest")
+    view = StudyView.of(StudyFolder(tmp_path))
+    assert len({trial.spec.examples for trial in view}) == 1
+
+
 def test_the_cosine_trials_of_the_sweep_serve_the_comparison_too(finished: tuple[Path, SyntheticLauncher]) -> None:
     findings = {finding.key: finding for finding in read_findings(StudyFolder(finished[0]))}
     batch = findings["schedules"].data["batch_size"]

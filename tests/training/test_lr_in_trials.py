@@ -35,6 +35,13 @@ def test_every_step_runs_at_the_lr_of_its_schedule(trials: Trials, tmp_path: Pat
     assert [step["lrs"][0] for step in steps] == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_schedule_found_elsewhere_is_trained_as_it_was(trials: Trials, tmp_path: Path) -> None:
+    found = {"points": [[0, 0.25], [0.25, 1.0], [0.5, 0.6], [0.75, 0.05]]}
+    ran, _ = run(trials, tmp_path, schedule="piecewise", settings=found, lr=0.02)
+    expected = [0.02 * factor for factor in (0.25, 1.0, 0.6, 0.05) for _ in range(HORIZON // 4)]
+    assert ran.lrs == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_one_cycle_moves_momentum_against_the_lr(trials: Trials, tmp_path: Path, optimizer: str) -> None:
     _, steps = run(trials, tmp_path, init={"optimizer": optimizer}, schedule="one_cycle")

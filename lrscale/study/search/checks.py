@@ -50,7 +50,8 @@ def _inside(conclusion: Conclusion, choice: Choice) -> Iterator[Check]:
         yield Check(name="search inside", status="PASS", sentence=sentence)
         return
     sentence = f"LR {number(choice.lr)} is at the end of those searched, {number(first)} to {number(last)}."
-    remedy = "widen experiments.search.learning_rates" if ladder.bound else "raise experiments.search.trials"
+    grows = conclusion.course.extends and not ladder.bound
+    remedy = "raise experiments.search.trials" if grows else "widen experiments.search.learning_rates"
     yield Check(name="search inside", status="WARNING", sentence=sentence, remedy=remedy)
 
 

@@ -97,4 +97,14 @@ class StudyRequest:
         from lrscale.store import StudyFolder
 
         recipe = load_recipe(self.recipe, self.all_overrides())
+        if recipe.layout.trials_at_once == "auto":
+            from lrscale.launch.at_once import trials_side_by_side
+
+            layout = recipe.layout
+            allocation = None if self.gathering is None else self.gathering.allocation
+            launcher = self.launcher or (allocation.kind if allocation is not None else "local")
+            number = trials_side_by_side(
+                layout.devices, layout.num_nodes, layout.accelerator, launcher=launcher, allocation=allocation
+            )
+            recipe = load_recipe(self.recipe, (*self.all_overrides(), f"layout.trials_at_once={number}"))
         return recipe, StudyFolder(self.study if self.study is not None else Path(f"{recipe.name}-study"))

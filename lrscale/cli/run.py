@@ -176,7 +176,7 @@ def launch_settings(
         accelerator=layout.accelerator,
         devices=layout.devices,
         num_nodes=layout.num_nodes,
-        trials_at_once=layout.trials_at_once,
+        trials_at_once=layout.at_once,
         timeout=layout.timeout,
         study=None if folder is None else folder.path,
         slurm=recipe.slurm,

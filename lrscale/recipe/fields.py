@@ -98,6 +98,17 @@ def _positive_lr(value: Any) -> Any:
     return float(value)
 
 
+def _side_by_side(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if isinstance(value, str):
+        refuse(f"must be a whole number or auto, not {shown(value)}")
+    number = _whole(value)
+    if number < 1:
+        refuse(f"must be at least 1, not {shown(value)}", hint="write 1 or auto")
+    return number
+
+
 def _bytes(value: Any) -> Any:
     if isinstance(value, str):
         found = _BYTES.match(value)
@@ -202,5 +213,11 @@ Arguments = Annotated[dict[str, Any], EMPTY_IS_DEFAULT]
 """Named arguments, of any JSON values."""
 
 Accelerator = Literal["auto", "cpu", "gpu"]
+SideBySide = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_side_by_side),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+]
+"""A whole number of at least 1, or ``auto``."""
 WhoseSchedule = Literal["ours", "module"]
 Objective = Literal["loss", "time", "cost", "time_price"]

@@ -19,6 +19,7 @@ from lrscale.recipe.fields import (
     NonNegative,
     PriceText,
     Real,
+    SideBySide,
     SpeedText,
     refuse,
 )
@@ -41,10 +42,15 @@ class LayoutSettings(Section):
     """Examples of one forward on one device. Default: as many as the global batch and the bound allow."""
     max_per_device_batch_size: Count | None = None
     """Most examples of one forward that a device can hold. Default: no bound; beyond it gradients accumulate."""
-    trials_at_once: Count = 1
-    """Trials that run side by side."""
+    trials_at_once: SideBySide = 1
+    """Trials that run side by side; ``auto``: as many as there are devices for, on CPU one for each core of a rank."""
     timeout: Annotated[Real, Field(gt=0)] | None = None
     """Seconds after which one trial is stopped. Default: never."""
+
+    @property
+    def at_once(self) -> int:
+        """`trials_at_once` as a number; ``auto`` counts as one until a machine has told what it stands for."""
+        return 1 if self.trials_at_once == "auto" else self.trials_at_once
 
     @model_validator(mode="after")
     def _within_the_bound(self) -> Self:

@@ -174,7 +174,7 @@ class Study:
                 findings[experiment.key] = analysed(experiment, context)
         known = usable(findings)
         prices = CostModel.of(self.recipe, view, facts, largest_that_fits(known))
-        left = spent_by_plan(plan, view).left_of(self.recipe.cost.budget, self.recipe.layout.trials_at_once)
+        left = spent_by_plan(plan, view).left_of(self.recipe.cost.budget, self.recipe.layout.at_once)
 
         def context_of(recipe: Recipe) -> Context:
             return Context(recipe=recipe, view=view, facts=facts, findings=known, budget=left, prices=prices)
@@ -232,7 +232,7 @@ class Study:
             plan = self._begin(progress)
             trials = dict(StudyView.of(self.folder).trials)
             view = StudyView(trials, self.folder.trajectory)
-            ledger = Ledger.open(plan, self.folder, view, self.recipe.layout.trials_at_once)
+            ledger = Ledger.open(plan, self.folder, view, self.recipe.layout.at_once)
             here = _OpenRun(plan=plan, trials=trials, view=view, ledger=ledger, facts=self._facts(plan, launcher))
             try:
                 yield here

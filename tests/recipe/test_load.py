@@ -66,6 +66,8 @@ def test_the_noise_scale_rides_on_every_trial_unless_the_recipe_says_otherwise(
 
 
 def test_an_empty_section_means_its_defaults() -> None:
+    recipe = parse_recipe(f"{BASE}layout: {{trials_at_once: auto}}\n")
+    assert (recipe.layout.trials_at_once, recipe.layout.at_once) == ("auto", 1)
     recipe = parse_recipe(f"{BASE}layout:\nexperiments:\ntarget:\n")
     assert recipe.layout.devices == 1
     assert recipe.experiments.range_test is not None

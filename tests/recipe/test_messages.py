@@ -203,6 +203,14 @@ def message(text: str, *overrides: str) -> str:
             "use 32 or 34",
         ),
         (
+            f"{BASE}layout: {{trials_at_once: all}}\n",
+            "recipe.yaml line 4: layout.trials_at_once must be a whole number or auto, not 'all'",
+        ),
+        (
+            f"{BASE}layout: {{trials_at_once: 0}}\n",
+            "recipe.yaml line 4: layout.trials_at_once must be at least 1, not 0; write 1 or auto",
+        ),
+        (
             f"{BASE}layout: {{per_device_batch_size: 64, max_per_device_batch_size: 32}}\n",
             "recipe.yaml line 4: layout has per_device_batch_size 64 above max_per_device_batch_size 32; "
             "keep one of them",

@@ -66,7 +66,7 @@ class Keeper:
     def left(self) -> Allowance:
         """What the study may still spend."""
         so_far = spent(self._view, self._ledger.seconds)
-        return so_far.left_of(self._asked.cost.budget, self._asked.layout.trials_at_once)
+        return so_far.left_of(self._asked.cost.budget, self._asked.layout.at_once)
 
     def context(
         self, experiment: AbstractExperiment, later: Sequence[AbstractExperiment], findings: Mapping[str, Finding]
@@ -157,7 +157,7 @@ class Keeper:
             need = entry.need
         else:
             costs = [context.cost(spec) for spec in missing]
-            need = taken_by(missing, costs, context.recipe.layout.trials_at_once)
+            need = taken_by(missing, costs, context.recipe.layout.at_once)
         self._plan[BUDGET][KEPT_OUT][experiment.key] = dataclasses.asdict(need)
 
     def refuse_if_nothing_starts(self, experiments: Sequence[AbstractExperiment]) -> None:

@@ -373,11 +373,19 @@ def doctor(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="Also check that the task of this recipe can be built.")
     ] = None,
+    launch: Annotated[
+        bool, typer.Option("--launch", help="Train a few steps by every launcher that can be started from here.")
+    ] = False,
 ) -> None:
     """Check the environment and, if given, a recipe.
 
-    The exit code is 1 when something fails; what to do about it is printed.
+    With --launch below torchrun or srun, the ranks that were given are tried. The exit code is 1 when something fails;
+    what to do about it is printed.
     """
+    if launch:
+        from lrscale.cli.doctor_launch import examine_launchers
+
+        _end(examine_launchers())
     from lrscale.cli.doctor import examine
 
     _end(examine(recipe))

@@ -14,7 +14,10 @@ from lrscale.cli.text import count, seconds, wrapped
 from lrscale.errors import LrscaleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from lrscale.launch import AbstractLauncher, LaunchSettings
+    from lrscale.store import TrialRecord
 
 LOOPBACK_TIMEOUT = 180.0
 """Seconds for a trial of four steps; loading torch from a cold network disk takes most of a minute."""
@@ -23,9 +26,14 @@ _COLUMN = 9
 
 
 def examine(recipe: str | None) -> int:
+    """Check the environment and, if given, a recipe; return 1 when a check fails."""
+    return show(_checks(recipe))
+
+
+def show(checks: Iterable[Check]) -> int:
     """Print one line per check and return 1 when one of them fails."""
     failed = False
-    for check in _checks(recipe):
+    for check in checks:
         typer.echo(wrapped(f"{check.name}: {check.sentence}", indent=" " * _COLUMN, first=check.status.ljust(_COLUMN)))
         if check.remedy is not None:
             typer.echo(wrapped(f"-> {check.remedy}", indent=" " * (_COLUMN + 3), first=" " * _COLUMN))
@@ -50,14 +58,34 @@ def _checks(recipe: str | None) -> Iterator[Check]:
 
 def check_ranks(accelerator: str, devices: int) -> Check:
     """Train a built-in model for a few steps, with as many ranks as `devices`: imports, processes, DDP and files."""
-    from lrscale.launch import LAUNCHERS, LaunchSettings, SilentProgress, TrialRequest
+    from lrscale.launch import LocalLauncher
+
+    what = f"{count(devices, 'rank')} on {'the CPU (gloo)' if accelerator == 'cpu' else 'GPU'}"
+    try:
+        with tempfile.TemporaryDirectory(prefix="lrscale-doctor-") as scratch:
+            with LocalLauncher(rehearsal_settings(Path(scratch), accelerator)) as launcher:
+                record = rehearse(launcher, Path(scratch), devices=devices)
+    except LrscaleError as error:
+        return Check(name="ranks", status="FAIL", sentence=f"{what}: {error.message}", remedy=error.hint)
+    return judge(record, "ranks", what, "check that processes may talk over the loopback interface")
+
+
+def rehearsal_settings(study: Path, accelerator: str) -> LaunchSettings:
+    """Return the settings for a trial that shows whether trials can be run at all."""
+    from lrscale.launch import LaunchSettings
+
+    return LaunchSettings(root=Path.cwd(), accelerator=accelerator, timeout=LOOPBACK_TIMEOUT, study=study)
+
+
+def rehearse(launcher: AbstractLauncher, study: Path, *, devices: int, num_nodes: int = 1) -> TrialRecord:
+    """Train a built-in model for a few steps on ranks of an entered launcher."""
+    from lrscale.launch import SilentProgress, TrialRequest
     from lrscale.recipe import load_recipe
     from lrscale.store import ScheduleSpec, StudyFolder, TrialSpec
     from lrscale.units import Layout
 
-    what = f"{count(devices, 'rank')} on {'the CPU (gloo)' if accelerator == 'cpu' else 'GPU'}"
     recipe = load_recipe("digits")
-    layout = Layout(per_device_batch_size=16, devices=devices)
+    layout = Layout(per_device_batch_size=16, devices=devices, num_nodes=num_nodes)
     spec = TrialSpec(
         task=recipe.task.resolved(recipe.root),
         schedule=ScheduleSpec(name="constant"),
@@ -66,24 +94,22 @@ def check_ranks(accelerator: str, devices: int) -> Check:
         horizon=LOOPBACK_STEPS,
         seed=0,
     )
-    settings = LaunchSettings(root=recipe.root, accelerator=accelerator, timeout=LOOPBACK_TIMEOUT)
-    try:
-        with tempfile.TemporaryDirectory(prefix="lrscale-doctor-") as scratch:
-            folder = StudyFolder(Path(scratch)).begin_trial(spec)
-            request = TrialRequest(spec=spec, layout=layout, folder=folder)
-            with LAUNCHERS["local"](settings) as launcher:
-                record = next(iter(launcher.run([request], SilentProgress())))
-    except LrscaleError as error:
-        return Check(name="ranks", status="FAIL", sentence=f"{what}: {error.message}", remedy=error.hint)
+    folder = StudyFolder(study).begin_trial(spec)
+    request = TrialRequest(spec=spec, layout=layout, folder=folder)
+    return next(iter(launcher.run([request], SilentProgress())))
+
+
+def judge(record: TrialRecord, name: str, what: str, advice: str) -> Check:
+    """Return how a rehearsal went; `advice` is what to look at when it failed."""
     if record.status == "completed":
         took = seconds(record.timing.get("total"))
-        return Check(name="ranks", status="PASS", sentence=f"{what} trained {LOOPBACK_STEPS} steps together in {took}")
+        return Check(name=name, status="PASS", sentence=f"{what} trained {LOOPBACK_STEPS} steps together in {took}")
     last = record.log_tail[-1] if record.log_tail else "no log line"
     return Check(
-        name="ranks",
+        name=name,
         status="FAIL",
         sentence=f"{what}: {record.status.replace('_', ' ')}, {record.reason}; last log line: {last}",
-        remedy="trials would fail like this; check that processes may talk over the loopback interface",
+        remedy=f"trials would fail like this; {advice}",
     )
 
 

@@ -67,3 +67,47 @@ def test_the_first_screen_has_the_map_where_no_slices_are(context_of: Contexts, 
     context = dataclasses.replace(context_of("range tests alone"), findings=(finding,))
     card = make_card(HeadlineSection(), context)
     assert [figure.key for figure in card.figures] == ["map"]
+
+
+def test_the_course_counts_trials_and_examples_and_never_rises(context_of: Contexts, finding: Finding) -> None:
+    card = _card(context_of("complete"), finding)
+    points = card.figure("course").points["course"]
+    searched = [row for row in finding.tables["trials"] if row["phase"] == "search"]
+    assert [point[0] for point in points] == list(range(1, len(searched) + 1))
+    assert points[-1][1] == sum(row["examples"] for row in searched)
+    lowest = [point[3] for point in points if point[3] is not None]
+    assert lowest == sorted(lowest, reverse=True)
+    assert lowest[-1] == min(row["loss"] for row in searched if row["loss"] is not None)
+    assert "A planner asks for each trial" in card.method
+
+
+def test_what_a_stopper_ended_is_told_with_what_it_saved(context_of: Contexts, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    engine = {"name": "optuna", "pruner": "median"}
+    made = found(tmp_path, recipe(trials=20, engine=engine, learning_rates=[1e-4, 1e-1], confirm=False))
+    card = _card(context_of("complete"), made)
+    stopped = [row for row in made.tables["trials"] if row["status"] == "stopped"]
+    assert stopped
+    facts = {fact.term: fact for fact in card.facts}
+    assert facts["Stopped early"].value == f"{len(stopped)} of 20"
+    assert facts["Planned by"].value == "Optuna"
+    assert sum(row["stopped"] for row in card.table("stopped").rows) == len(stopped)
+    assert "Optuna asks for each trial" in card.method
+    assert "Such rules compare losses before the LR has decayed" in card.method
+    # They have no loss, and leave the lowest one as it is.
+    points = card.figure("course").points["course"]
+    for row, (order, _, value, best) in zip(made.tables["trials"], points, strict=True):
+        if row["status"] == "stopped":
+            assert value is None
+            assert order == 1 or best == points[order - 2][3]
+
+
+def test_a_search_of_an_earlier_version_is_drawn_without_what_it_did_not_keep(
+    context_of: Contexts, finding: Finding
+) -> None:
+    rows = [{key: value for key, value in row.items() if key != "examples"} for row in finding.tables["trials"]]
+    data = {key: value for key, value in finding.data.items() if key not in ("engine", "stopping")}
+    older = dataclasses.replace(finding, tables={**finding.tables, "trials": tuple(rows)}, data=data)
+    card = _card(context_of("complete"), older)
+    assert card.status == "ok"
+    assert "Planned by" not in {fact.term for fact in card.facts}

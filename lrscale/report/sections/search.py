@@ -11,15 +11,20 @@ import numpy as np
 from typing_extensions import override
 
 from lrscale.report.base import AbstractSection, Card, Column, Fact, Figure, LegendEntry, Panel, Table
-from lrscale.report.canvas import Canvas, padded
+from lrscale.report.canvas import Canvas, padded, text_width
 from lrscale.report.context import ReportContext
 from lrscale.report.palette import color
-from lrscale.report.words import finite, loss, rate, significant
+from lrscale.report.search_course import course_figure, crosses, dots, rings, stopped_words
+from lrscale.report.words import finite, loss, percent, rate, significant
 from lrscale.study.finding import Finding, Quantity
 
 LEVELS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Contours, as relative excess of the expected loss over its lowest; half a decade apart, to be told apart both in the
 basin, where losses differ by tenths of a percent, and on its walls."""
+LEFT, RIGHT = 54, 20
+"""Room beside the axes of the map, in pixels."""
+LABEL_GAP = 2.0
+"""Pixels between the numbers of two trials; where there are fewer, the earlier one has its number."""
 TRIALS = (
     Column(key="order", label="no.", kind="count"),
     Column(key="phase", label="phase"),
@@ -27,7 +32,13 @@ TRIALS = (
     Column(key="lr", label="LR", kind="rate"),
     Column(key="seed", label="seed", kind="count"),
     Column(key="loss", label="loss", kind="loss"),
+    Column(key="examples", label="examples", kind="count"),
     Column(key="status", label="status", kind="status"),
+)
+STOPPED = (
+    Column(key="rule", label="rule"),
+    Column(key="place", label="share of the horizon"),
+    Column(key="stopped", label="trials stopped there", kind="count"),
 )
 CONFIRMATION = (
     Column(key="setting", label="setting"),
@@ -65,24 +76,26 @@ class SearchSection(AbstractSection):
         if confirmation:
             caption = "Confirmation: the named setting and its neighbours with seeds that the search has not seen"
             tables.insert(0, Table(key="confirmation", caption=caption, columns=CONFIRMATION, rows=tuple(confirmation)))
+        stopped = finding.tables.get("stopped", ())
+        if stopped:
+            places = tuple(
+                {**row, "rule": str(row["rule"]).replace("_", " "), "place": percent(row["share"])} for row in stopped
+            )
+            tables.insert(-1, Table(key="stopped", caption="Trials stopped early", columns=STOPPED, rows=places))
+        course = course_figure(finding)
+        engine = finding.data.get("engine", {})
         return Card(
             key=self.key,
             title=self.title,
             finding=finding.sentence,
             status="ok" if finding.status == "ok" else "cannot_tell",
             facts=tuple(_facts(finding)),
-            figures=(search_map(finding),),
+            figures=(search_map(finding), *(() if course is None else (course,))),
             tables=tuple(tables),
             notes=tuple(check.sentence for check in finding.checks if check.status == "INFO"),
             checks=tuple(check for check in finding.checks if check.status in ("WARNING", "FAIL")),
             method=(
-                "A planner asks for each trial. It draws some thousand basins over ln LR and ln batch from what is "
-                "known of losses in general (asymmetric slices, a best LR that rises with the batch up to a knee, "
-                "walls of divergence), weighs them by how well they fit the runs so far, with a Gaussian process for "
-                "what no basin fits, and asks for the setting of the largest expected improvement. Noise is a "
-                "hypothesis among them: where it decides, settings are trained again with the next seed, and the "
-                "lowest expected loss of those trained is named instead of the lowest measured one. The search ends "
-                "when naming its best is expected to cost less than the tolerance.\n\n"
+                f"{engine.get('method', '')}\n\n"
                 "The confirmation has other seeds, the same for each of its settings. What a seed shifts all of them "
                 "by is taken out before they are told to the planner; prediction and confirmation are compared with "
                 "the spread between seeds counted in."
@@ -102,6 +115,13 @@ def _facts(finding: Finding) -> list[Fact]:
     if "noise_sd" in numbers:
         value = significant(numbers["noise_sd"].value)
         facts.append(Fact(term="Noise", value=value, detail="Standard deviation of a run at equal setting."))
+    stopping = finding.data.get("stopping")
+    if stopping is not None:
+        value, saved = stopped_words(stopping)
+        facts.append(Fact(term="Stopped early", value=value, detail=saved))
+    title = finding.data.get("engine", {}).get("title")
+    if title is not None:
+        facts.append(Fact(term="Planned by", value=title))
     return facts
 
 
@@ -116,7 +136,9 @@ def search_map(finding: Finding, wide: tuple[int, int] = (600, 330)) -> Figure:
         LegendEntry(mark="dot", label="a trial, numbered in its order"),
         LegendEntry(mark="cross", label="gave no loss: diverged or failed"),
     ]
-    caption = "Trials of the same setting share a mark, which has the number of the first."
+    if any(row["status"] == "stopped" for row in rows):
+        legend.append(LegendEntry(mark="ring", label="stopped early"))
+    caption = "Trials of the same setting share a mark, which has the number of the first where there is room for it."
     if data.get("map") is not None:
         caption += (
             " Lines join settings of equal expected loss: "
@@ -136,7 +158,7 @@ def search_map(finding: Finding, wide: tuple[int, int] = (600, 330)) -> Figure:
 
 
 def _draw(canvas: Canvas, data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    canvas.margins(left=54, right=20)
+    canvas.margins(left=LEFT, right=RIGHT)
     named = data.get("named")
     sizes = [float(size) for size in data["batch_sizes"]]
     ends = [float(row["lr"]) for row in rows] + ([] if named is None else [named["lr_lo"], named["lr_hi"]])
@@ -147,13 +169,20 @@ def _draw(canvas: Canvas, data: Mapping[str, Any], rows: Sequence[Mapping[str, A
     canvas.axis_labels("peak LR", "global batch size")
     _contours(canvas, data)
     known = [row["loss"] for row in rows if finite(row["loss"])]
+    labelled: dict[int, list[float]] = {}
     for setting, own in _by_setting(rows).items():
         losses = [row["loss"] for row in own if finite(row["loss"])]
         texts = ", ".join(loss(value) for value in losses) or str(own[0]["status"])
-        marker, tint = ("o", color("ink")) if losses else ("x", color("bad"))
-        dot = canvas.axes.scatter([setting[0]], [setting[1]], s=30, marker=marker, color=tint, zorder=4)
+        stopped = any(row["status"] == "stopped" for row in own)
+        draw = dots if losses else rings if stopped else crosses
+        dot = draw(canvas, [setting[0]], [setting[1]])
         canvas.hover(dot, f"no. {own[0]['order']}: LR {rate(setting[0])}, batch {setting[1]}: {texts}")
-        canvas.label(setting[0], setting[1], str(own[0]["order"]), dx=0, dy=11, align="center", role="muted")
+        number = str(own[0]["order"])
+        place = math.log(setting[0] / lo) / math.log(hi / lo) * (canvas.width - LEFT - RIGHT)
+        room = text_width(number) + LABEL_GAP
+        if all(abs(place - other) >= room for other in labelled.setdefault(setting[1], [])):
+            labelled[setting[1]].append(place)
+            canvas.label(setting[0], setting[1], number, dx=0, dy=11, align="center", role="muted")
     if named is not None:
         size = named["batch_size"]
         canvas.axes.plot([named["lr_lo"], named["lr_hi"]], [size] * 2, color=color("accent"), lw=2.4, zorder=5)

@@ -252,7 +252,10 @@ def outcome(trial: Trial) -> str:
     if record.status == "completed":
         return f"{record.monitor or 'loss'} {number(record.final_loss, 4)}"
     status = record.status.replace("_", " ")
-    return f"{status}: {first_line(record.reason)}" if record.reason else status
+    if not record.reason:
+        return status
+    reason = first_line(record.reason)
+    return reason if reason.startswith(f"{status} ") else f"{status}: {reason}"
 
 
 def first_line(text: str) -> str:

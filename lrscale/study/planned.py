@@ -67,7 +67,7 @@ def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperim
     most = [] if over else _left(experiment.at_most(context), finished, certain)
     prices = context.price_list()
     costs = [_cost(prices, spec) for spec in expected]
-    need = taken_by(expected, costs, context.recipe.layout.at_once)
+    need = taken_by(expected, costs, experiment.side_by_side(context.recipe))
     return PlannedExperiment(
         name=experiment.key,
         question=experiment.question,

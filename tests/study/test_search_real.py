@@ -36,6 +36,27 @@ def _finding(folder: Path, key: str, *changes: str) -> Finding:
 
 
 @pytest.mark.slow
+def test_optunas_pruner_ends_real_trials_on_two_ranks_at_their_validations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    engine = "experiments.search.engine={name: optuna, sampler: tpe, pruner: {name: median, settings: {startup: 3}}}"
+    more = ("--set", "experiments.search.trials=12", "--devices", "2", "--set", "experiments.search.confirm=false")
+    finding = _finding(tmp_path / "pruned", "search", "--set", engine, *more)
+    rows = finding.tables["trials"]
+    stopped = [row for row in rows if row["status"] == "stopped"]
+    assert stopped
+    assert len(rows) == 12
+    for row in stopped:
+        steps, horizon = row["examples"] // row["batch_size"], 4096 // row["batch_size"]
+        assert steps % -(-horizon // 10) == 0
+        assert steps < horizon
+    named = finding.numbers["best_lr"].value, finding.numbers["best_batch_size"].value
+    assert named in {(row["lr"], row["batch_size"]) for row in rows if row["status"] == "completed"}
+
+
+@pytest.mark.slow
 def test_a_search_over_digits_names_an_lr_that_a_factor_of_four_either_way_does_not_beat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,7 +157,7 @@ class Keeper:
             need = entry.need
         else:
             costs = [context.cost(spec) for spec in missing]
-            need = taken_by(missing, costs, context.recipe.layout.at_once)
+            need = taken_by(missing, costs, experiment.side_by_side(context.recipe))
         self._plan[BUDGET][KEPT_OUT][experiment.key] = dataclasses.asdict(need)
 
     def refuse_if_nothing_starts(self, experiments: Sequence[AbstractExperiment]) -> None:

@@ -186,6 +186,7 @@ def _course(
     ended: Ended,
     losses: Mapping[str, Mapping[int, float]],
 ) -> Course:
+    settings = _settings(context.recipe)
     place_of = {spec.trial_id: key for key, spec in wanted.items()}
     measured, failed = [], []
     for trial in trials:
@@ -215,6 +216,7 @@ def _course(
         stopped=tuple(trial for trial in trials if trial.record.ended_by_stopper is not None),
         seeds=1 + max((seed for _, _, seed in wanted), default=-1),
         ended=ended,
+        stopper=None if settings.pruner.stopper() is None else settings.pruner.name,
         extends=False,
         losses=losses,
     )

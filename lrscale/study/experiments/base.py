@@ -114,6 +114,10 @@ class AbstractExperiment(ABC):
         """Return as many specs, of the right sizes, as the experiment usually comes to run. Default: `at_most`."""
         return self.at_most(context)
 
+    def side_by_side(self, recipe: Recipe) -> int:
+        """Return how many of its trials run at once, at least 1. Default: `layout.trials_at_once`."""
+        return recipe.layout.at_once
+
     def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
         """Return settings of this experiment with which it asks less, each cheaper than the one before.
 

@@ -72,10 +72,23 @@ class Search(AbstractExperiment):
         return [*wanted, *more, *course.setup.sampled(context, confirmed * course.setup.fresh_seeds)]
 
     @override
+    def side_by_side(self, recipe: Recipe) -> int:
+        settings = recipe.experiments.search
+        assert settings is not None
+        # The next ones are not known before those that are planned together have ended.
+        return min(recipe.layout.at_once, settings.at_once)
+
+    @override
     def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
         settings = recipe.experiments.search
         assert settings is not None
-        found: list[dict[str, Any]] = [{"trials": count} for count in FEWER if count < settings.trials]
+        counts = [count for count in FEWER if count < settings.trials]
+        # A long search, as other engines take it, is halved first.
+        half = settings.trials // 2
+        while half > FEWER[0]:
+            counts.append(half)
+            half //= 2
+        found: list[dict[str, Any]] = [{"trials": count} for count in sorted(counts, reverse=True)]
         fewest = min(settings.trials, FEWER[-1])
         if settings.confirm is not None and settings.confirm.seeds > 1:
             found.append({"trials": fewest, "confirm": {"seeds": 1}})

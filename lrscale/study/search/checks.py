@@ -192,7 +192,15 @@ def _failed(conclusion: Conclusion) -> Iterator[Check]:
 
 
 def _stopped(conclusion: Conclusion) -> Iterator[Check]:
-    stopping = Stopping.of(conclusion.course)
+    course = conclusion.course
+    stopping = Stopping.of(course)
+    if course.stopper is not None and len(course.finite) > 1 and not any(course.losses.values()):
+        yield Check(
+            name="search stopping",
+            status="WARNING",
+            sentence=f"No trial could be stopped by {course.stopper}: the task validates nothing along the way.",
+            remedy="add validation data to the task, or set pruner: none",
+        )
     if stopping is None:
         return
     told = (

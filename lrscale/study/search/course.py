@@ -150,6 +150,8 @@ class Course:
     ended: Ended
     stopped: tuple[Trial, ...] = ()
     """Those that a stopper has ended: nothing is known of their loss at the horizon."""
+    stopper: str | None = None
+    """Name of the rule by which trials may end early, where there is one."""
     extends: bool = True
     """Whether LRs beyond the first ones are tried where the best one lies at their end."""
     losses: Mapping[str, Mapping[int, float]] = field(default_factory=dict)

@@ -11,7 +11,8 @@ import pytest
 
 from lrscale.errors import LrscaleError
 from lrscale.recipe import Recipe
-from lrscale.store import StudyFolder, StudyView, TrialSpec
+from lrscale.recipe.amounts import Speed
+from lrscale.store import StudyFolder, StudyView, Trajectory, TrialSpec
 from lrscale.study import Study, read_findings
 from lrscale.study.engines import ENGINES, engine_of, optuna_game
 from lrscale.study.engines import optuna as optuna_engine
@@ -153,6 +154,42 @@ def test_a_search_that_has_ended_asks_for_nothing_more_whatever_else_is_in_the_s
     assert launcher.ran == []
 
 
+def test_more_trials_later_go_on_with_those_that_are_there(tmp_path: Path) -> None:
+    fewer, more = (recipe({"pruner": "hyperband"}, trials=count, at_once=3) for count in (8, 13))
+    run(tmp_path, fewer)
+    before = [spec.trial_id for spec in SEARCH.plan(context(fewer, tmp_path))]
+    launcher = SyntheticLauncher(SyntheticStudy())
+    run(tmp_path, more, launcher)
+    after = [spec.trial_id for spec in SEARCH.plan(context(more, tmp_path))]
+    assert after[:8] == before
+    assert launcher.ran == after[8:]
+
+
+def test_a_budget_leaves_a_long_search_half_of_its_trials_before_a_few() -> None:
+    assert [one["trials"] for one in SEARCH.reductions(recipe(trials=40))] == [20, 10, 8, 6, 5]
+
+
+def test_a_task_without_validation_stops_nothing_and_says_so(tmp_path: Path) -> None:
+    blind = SyntheticLauncher(SyntheticStudy(validations=0))
+    finding = run(tmp_path, recipe({"pruner": "hyperband"}, trials=8), blind)
+    assert "stopped" not in finding.tables
+    warned = check(finding, "search stopping")
+    assert warned.status == "WARNING"
+    assert "the task validates nothing along the way" in warned.sentence
+
+
+def test_trials_that_are_planned_one_by_one_are_timed_one_by_one(tmp_path: Path) -> None:
+    seconds = {}
+    for at_once in (1, 4):
+        asked = recipe(trials=8, at_once=at_once)
+        cost = asked.cost.model_copy(update={"throughput": Speed.parse("1000 examples/s")})
+        layout = asked.layout.model_copy(update={"trials_at_once": 4})
+        asked = asked.model_copy(update={"cost": cost, "layout": layout})
+        (planned,) = Study(asked, StudyFolder(tmp_path)).plan(StudyView({}, lambda _: Trajectory()))
+        seconds[at_once] = planned.seconds
+    assert seconds[1] == pytest.approx(4 * seconds[4])
+
+
 def test_a_stopped_trial_is_no_answer_to_a_question_asked_without_the_stopper(tmp_path: Path) -> None:
     asked = recipe({"pruner": "successive_halving"}, trials=12)
     run(tmp_path, asked)
@@ -283,7 +320,7 @@ def test_a_plan_says_less_for_a_search_that_stops_trials_and_never_too_little_at
     whole, pruned = recipe(), recipe({"pruner": "hyperband"})
     planned = {}
     for name, asked in (("whole", whole), ("pruned", pruned)):
-        (planned[name],) = Study(asked, StudyFolder(tmp_path / name)).plan(StudyView({}, lambda _: None))  # type: ignore[arg-type, return-value]
+        (planned[name],) = Study(asked, StudyFolder(tmp_path / name)).plan(StudyView({}, lambda _: Trajectory()))
     assert planned["whole"].trials_at_most == planned["pruned"].trials_at_most == 24
     assert planned["whole"].examples == 24 * EXAMPLES
     assert 0.3 < planned["pruned"].examples / planned["whole"].examples < 0.6

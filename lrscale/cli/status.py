@@ -11,6 +11,7 @@ import typer
 
 from lrscale.cli.guard import DONE
 from lrscale.cli.progress_board import describe
+from lrscale.cli.status_jobs import STATES, JobsStatus
 from lrscale.cli.study_access import OpenStudy, open_study
 from lrscale.cli.text import count, number, seconds, table, wrapped
 from lrscale.errors import LrscaleError
@@ -18,6 +19,7 @@ from lrscale.errors import LrscaleError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lrscale.launch.slurm import AtWork
     from lrscale.store import StudyFolder
 
 SHOWN_DECISIONS = 5
@@ -26,21 +28,27 @@ SHOWN_DECISIONS = 5
 def show_status(path: Path) -> int:
     """Print the state of a study; nothing is written, and torch is not loaded."""
     study = open_study(path)
-    running = lock_is_held(path)
+    jobs = JobsStatus.of(path)
+    running = lock_is_held(path) or jobs.driver is not None
     unfinished = [trial_id for trial_id in study.folder.trial_ids() if trial_id not in study.view.trials]
-    typer.echo(f"study {study.recipe.name} in {path}: {'running' if running else 'not running'}")
+    typer.echo(f"study {study.recipe.name} in {path}: {jobs.heading or ('running' if running else 'not running')}")
     typer.echo()
     counts = Counter(trial.record.status.replace("_", " ") for trial in study.view)
     rows = [[status, f"{times:,}"] for status, times in counts.most_common()]
-    if unfinished:
-        rows.append(["running" if running else "lost", f"{len(unfinished):,}"])
+    alone = [trial_id for trial_id in unfinished if trial_id not in jobs.states]
+    states = Counter(jobs.states[trial_id] for trial_id in unfinished if trial_id in jobs.states)
+    states.update(("running" if running else "lost") for _ in alone)
+    rows += [[state, f"{states[state]:,}"] for state in (*STATES, "lost") if states[state]]
     typer.echo(table(["trials", ""], rows or [["none yet", "0"]], right=[1]))
-    if unfinished:
+    shown = [trial_id for trial_id in unfinished if trial_id in jobs.at_work or trial_id in alone]
+    if shown:
         typer.echo()
-        for trial_id in unfinished:
-            typer.echo(_how_far(study.folder, trial_id))
-        if not running:
+        for trial_id in shown:
+            typer.echo(_how_far(study.folder, trial_id, jobs.at_work.get(trial_id)))
+        if states["lost"]:
             typer.echo("Lost trials were stopped before they ended; the next run starts them anew.")
+    for line in jobs.lines:
+        typer.echo(wrapped(line, indent="  ", first=""))
     typer.echo()
     for line in _missing(study, running=running):
         typer.echo(wrapped(line, indent="  ", first=""))
@@ -67,18 +75,20 @@ def lock_is_held(path: Path) -> bool:
     return False
 
 
-def _how_far(folder: StudyFolder, trial_id: str) -> str:
+def _how_far(folder: StudyFolder, trial_id: str, at_work: AtWork | None) -> str:
     from lrscale.launch.tail import last_row
 
     try:
         spec = folder.spec(trial_id)
     except LrscaleError:
         return f"  {trial_id}: killed before its spec was written"
-    row = last_row(folder.trial_path(trial_id))
+    home = folder.trial_path(trial_id) if at_work is None else at_work.folder
+    where = "" if at_work is None else f", {at_work.where}" + (" (lost)" if at_work.lost else "")
+    row = last_row(home)
     if row is None:
-        return f"  {describe(spec)}: no step yet"
-    heard = seconds(max(0.0, time.time() - _touched(folder.trial_path(trial_id))))
-    return f"  {describe(spec)}: step {row['step']} of {spec.horizon}, loss {_loss(row)}, last heard {heard} ago"
+        return f"  {describe(spec)}: no step yet{where}"
+    heard = seconds(max(0.0, time.time() - _touched(home)))
+    return f"  {describe(spec)}: step {row['step']} of {spec.horizon}, loss {_loss(row)}, last heard {heard} ago{where}"
 
 
 def _touched(folder: Path) -> float:

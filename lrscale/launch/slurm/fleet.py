@@ -242,7 +242,7 @@ class Fleet:
             job_id = self._cluster.submit(options, job_script(self._settings, study=self._study, **wishes))
         except RefusedError as error:
             refusal = str(error)
-            last = refusal.splitlines()[-1]
+            last = refusal.splitlines()[-1].removeprefix("sbatch: ").removeprefix("error: ")
             # After a time-out the job may have been submitted all the same: the next look at the queue tells.
             if is_transient(refusal):
                 self._tell("sbatch", f"sbatch is not answered ({last}); it is asked again")

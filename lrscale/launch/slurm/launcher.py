@@ -143,10 +143,8 @@ class SlurmLauncher(AbstractLauncher):
             outcome = None if claim is None else self._queue.outcome(claim)
             if claim is not None and outcome is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-                _bring(self._queue.run_folder(claim), folder)
+                self._take_over(claim, outcome, folder)
                 self._queue.forget(ticket.key)
-                if "error" in outcome:
-                    raise error_from_dict(outcome["error"])
                 return dict(outcome["facts"])
             ended = verdict("inspect", layout, self._queue.past(ticket.key))
             if ended is not None:
@@ -207,11 +205,21 @@ class SlurmLauncher(AbstractLauncher):
         outcome = self._queue.outcome(claim)
         if outcome is None:
             return None
-        if "error" in outcome:
-            self._queue.forget(claim.key)
-            raise error_from_dict(outcome["error"])
-        _bring(self._queue.run_folder(claim), request.folder)
+        self._take_over(claim, outcome, request.folder)
         return TrialRecord.from_dict(outcome["record"])
+
+    def _take_over(self, claim: Claim, outcome: Mapping[str, Any], folder: Path) -> None:
+        """Bring the files of an attempt to where they are looked for, and raise the error that it met."""
+        _bring(self._queue.run_folder(claim), folder)
+        if "error" not in outcome:
+            return
+        # Asked for again it must be tried again: the user will have changed what was wrong.
+        self._queue.forget(claim.key)
+        plain = dict(outcome["error"])
+        for name in ("message", "hint"):
+            if plain[name] is not None:
+                plain[name] = str(plain[name]).replace(str(self._queue.run_folder(claim)), str(folder.resolve()))
+        raise error_from_dict(plain)
 
     def _given_up(self, left: Mapping[str, TrialRequest]) -> list[tuple[TrialRecord, str]]:
         """Return the records of trials that no further attempt can help; each is taken out of the queue."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -120,8 +122,20 @@ def _driver(path: Path, now: float) -> str | None:
         return None
     with contextlib.suppress(StudyError):
         said: Mapping[str, Any] = read_json(path)
+        if said.get("host") == socket.gethostname() and not _runs(said.get("process")):
+            return None
         return f"process {said.get('process')} on {said.get('host')}"
     return None
+
+
+def _runs(process: Any) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True
+    except (OSError, TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _jobs(queue: JobQueue) -> list[Job] | None:

@@ -35,7 +35,7 @@ PERMANENT: Mapping[str, str] = MappingProxyType(
     {
         "PartitionTimeLimit": "set slurm.time to what the partition allows (sinfo -o '%P %l')",
         "PartitionNodeLimit": "set slurm.nodes to what the partition allows (scontrol show partition)",
-        "PartitionConfig": "ask for less, or for another slurm.partition",
+        "PartitionConfig": "the partition has no such nodes: check slurm.cpus_per_task, mem, gpus and nodes",
         "BadConstraints": "no node has what is asked for: check slurm.constraint, gpus, mem and cpus_per_task",
         "InvalidAccount": "set slurm.account to one of yours (sacctmgr show associations user=$USER)",
         "AccountNotAllowed": "the partition does not serve this slurm.account; choose another of the two",

@@ -81,7 +81,7 @@ class _Worker:
             for claim in claims:
                 if claim.worker == self._name:
                     self._queue.give_back(claim, {"job": self._name, "cause": "RESTARTED"})
-        said = {"state": "idle", "job": self._name, "node": socket.gethostname(), "taken": 0, "keys": []}
+        said = {"state": "idle", "job": self._name, "node": socket.gethostname(), "process": os.getpid()}
         with Heart(self._queue.heart_path(self._name), check=self._check_claims, **said) as heart:
             try:
                 self._take_all(heart)

@@ -1,0 +1,137 @@
+"""A real SLURM on the loopback interface, and launchers that submit to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrscale.launch import LaunchSettings, TrialRequest
+from lrscale.launch.progress import AbstractProgress
+from lrscale.launch.slurm.launcher import SlurmLauncher
+from lrscale.recipe import SlurmSettings
+from lrscale.store import ScheduleSpec, TrialSpec
+from lrscale.units import Layout
+
+HERE = Path(__file__).resolve().parent
+TASKS = HERE.parent / "tasks"
+
+
+class Watcher(AbstractProgress):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.notes: list[str] = []
+
+    def trial_started(self, spec: TrialSpec, layout: Layout) -> None:
+        self.began.append(spec.trial_id)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[dict[str, str]]:
+    """Three nodes on this machine, up for the session; skipped where SLURM's daemons are not installed."""
+    sys.path.insert(0, str(HERE))
+    try:
+        import loopback_cluster
+    finally:
+        sys.path.remove(str(HERE))
+    absent = loopback_cluster.missing()
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)}")
+    # A short path: that of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="lrscale-slurm-") as folder:
+        variables = loopback_cluster.up(Path(folder), nodes=3)
+        package = str(HERE.parent.parent.parent)
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
+            yield variables
+        finally:
+            subprocess.run(["scancel", "--user", str(os.getuid())], check=False, timeout=60)
+            loopback_cluster.down(Path(folder))
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+@pytest.fixture
+def study(cluster: dict[str, str], tmp_path: Path) -> Path:
+    del cluster
+    folder = tmp_path / "study"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def launcher(study: Path) -> Callable[..., SlurmLauncher]:
+    def make(*, timeout: float | None = None, devices: int = 2, num_nodes: int = 1, **slurm: Any) -> SlurmLauncher:
+        wishes = {"time": "10m", "max_jobs": 1, "poll": 1, "idle": 30, **slurm}
+        return SlurmLauncher(
+            LaunchSettings(
+                root=TASKS,
+                preload=("tiny",),
+                accelerator="cpu",
+                devices=devices,
+                num_nodes=num_nodes,
+                timeout=timeout,
+                study=study,
+                slurm=SlurmSettings.model_validate(wishes),
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def request_for(study: Path) -> Callable[..., TrialRequest]:
+    """Make a request for a trial of `tiny`, with a folder of its own as a study would make it."""
+
+    def make(
+        *,
+        lr: float = 0.01,
+        devices: int = 2,
+        num_nodes: int = 1,
+        seconds: float | None = None,
+        home: str = "",
+        **init: Any,
+    ) -> TrialRequest:
+        layout = Layout(per_device_batch_size=12 // (devices * num_nodes), devices=devices, num_nodes=num_nodes)
+        spec = TrialSpec(
+            task={
+                "model": {"class_path": "tiny.Tiny", "init_args": init},
+                "data": {"class_path": "tiny.Points", "init_args": {}},
+                "trainer": {},
+                "monitor": "val_loss",
+            },
+            schedule=ScheduleSpec(name="constant"),
+            peak_lr=lr,
+            global_batch_size=12,
+            horizon=5,
+            seed=0,
+        )
+        folder = study.parent / f"trials{home}" / spec.trial_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return TrialRequest(spec=spec, layout=layout, folder=folder, seconds=seconds)
+
+    return make
+
+
+def live_jobs() -> list[str]:
+    """Return the numbers of jobs that wait or run."""
+    listed = subprocess.run(
+        ["squeue", "--noheader", "--format=%i"], capture_output=True, text=True, check=True, timeout=60
+    )
+    return listed.stdout.split()

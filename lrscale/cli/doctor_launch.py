@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lrscale.cli.doctor import check_ranks, judge, rehearsal_settings, rehearse, show
 from lrscale.cli.doctor_checks import Check, installed
+from lrscale.cli.doctor_slurm import check_slurm
 from lrscale.cli.text import count
 from lrscale.errors import LrscaleError
 
@@ -88,18 +89,6 @@ def check_torchrun() -> Check:
     from lrscale.launch.devices import visible_gpus
 
     return _run("torchrun", command, [{} if len(visible_gpus()) > 1 else {"CUDA_VISIBLE_DEVICES": ""}])
-
-
-def check_slurm() -> Check:
-    """Whether jobs can be submitted from here; nothing is."""
-    if shutil.which("sbatch") is None:
-        return Check(name="slurm", status="INFO", sentence="sbatch is not on the path: no job can be submitted here")
-    return Check(
-        name="slurm",
-        status="INFO",
-        sentence="sbatch is on the path; no job was submitted",
-        remedy="inside of an allocation: srun lrscale doctor --launch",
-    )
 
 
 def check_ray() -> Check:

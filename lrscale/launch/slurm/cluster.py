@@ -74,6 +74,16 @@ class Cluster:
             raise RefusedError(f"sbatch printed no job number: {printed.strip()!r}")
         return number
 
+    def try_out(self, options: Sequence[str], script: str) -> None:
+        """Ask whether a job would be taken; none is submitted.
+
+        Raises
+        ------
+        RefusedError
+            When it would not, or sbatch is not answered.
+        """
+        _run(["sbatch", "--test-only", *options], script)
+
     def jobs(self, name: str) -> dict[str, Job] | None:
         """Return the user's jobs of a name, those included that ended a moment ago; None when SLURM does not answer."""
         user = str(os.getuid())

@@ -66,7 +66,7 @@ def test_every_field_of_a_request_and_of_the_settings_travels_or_is_the_drivers_
     fields = {field.name for field in dataclasses.fields(TrialRequest)}
     assert fields == {"spec", "layout", "instruments", "seconds"} | {"folder", "may_start"}
     names = {field.name for field in dataclasses.fields(LaunchSettings)}
-    assert names == {"root", *CARRIED} | {"study", "slurm", "note", "devices", "num_nodes"}
+    assert names == {"root", *CARRIED} | {"study", "slurm", "note", "devices", "num_nodes", "address"}
 
 
 def test_what_a_trial_is_expected_to_take_does_not_change_its_key(tmp_path: Path) -> None:

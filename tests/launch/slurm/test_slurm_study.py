@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lrscale.cli.doctor_slurm import check_slurm
 from lrscale.launch.slurm import queue_overview
 from lrscale.store import StudyFolder
 
@@ -130,6 +131,19 @@ def test_ctrl_c_cancels_the_jobs_says_how_to_go_on_and_the_next_run_does(home: P
     assert again.wait(timeout=150) == 0, (home / "stderr.txt").read_text()
     assert len(losses(study)) == 6
     assert known.items() <= losses(study).items()
+
+
+def test_doctor_says_whether_slurm_would_take_a_job_and_submits_none(
+    cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del cluster
+    check = check_slurm()
+    assert (check.status, check.sentence) == ("PASS", "SLURM would take a worker job of one node; none was submitted")
+    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
+    refused = check_slurm()
+    assert refused.status == "WARNING"
+    assert "set slurm.partition" in (refused.remedy or "")
+    assert live_jobs() == []
 
 
 def test_status_tells_queued_and_running_trials_with_job_and_node_also_on_a_machine_without_slurm(home: Path) -> None:

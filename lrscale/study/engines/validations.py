@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
-from lrscale.store import StudyView, Trial, TrialSpec
+from lrscale.store import StudyView, Trajectory, Trial, TrialSpec
 
 LATE = 1e-9
 """Share of a horizon by which rounding may put a validation too early."""
@@ -44,7 +46,15 @@ def first_validations(spec: TrialSpec, count: int) -> dict[int, int]:
 
 def losses_at(view: StudyView, trial: Trial, count: int) -> dict[int, float]:
     """Return the finite losses of a trial at those validations, as far as it came, by the number of the share."""
-    steps, losses = view.load_trajectory(trial.trial_id).points("val_loss")
-    known = {int(step): float(loss) for step, loss in zip(steps, losses, strict=True) if math.isfinite(loss)}
+    known = _validation_losses(view.load_trajectory, trial.trial_id, trial.record.steps)
     places = first_validations(trial.spec, count)
     return {place: known[step] for place, step in places.items() if step in known}
+
+
+@lru_cache(maxsize=4096)
+def _validation_losses(load: Callable[[str], Trajectory], trial_id: str, steps: int) -> dict[int, float]:
+    # A plan looks at every finished trial again, and a finished trial is never written again. One that was lost and
+    # ran once more may have got further: its steps tell it from the first attempt.
+    del steps
+    at, losses = load(trial_id).points("val_loss")
+    return {int(step): float(loss) for step, loss in zip(at, losses, strict=True) if math.isfinite(loss)}

@@ -100,8 +100,15 @@ def regret(finding: Finding, truth: Truth) -> float:
     return truth.loss(size, lr, EXAMPLES) - best
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
+PAIRS = [
+    # Each sampler and each pruner by default, and every pair of them among the slow tests.
+    pytest.param(sampler, pruner, marks=[] if "tpe" == sampler or pruner == "none" else [pytest.mark.slow])
+    for sampler in SAMPLERS
+    for pruner in PRUNERS
+]
+
+
+@pytest.mark.parametrize(("sampler", "pruner"), PAIRS)
 def test_a_search_names_a_setting_that_it_trained_to_the_end(tmp_path: Path, sampler: str, pruner: str) -> None:
     finding = run(tmp_path, recipe({"sampler": sampler, "pruner": PRUNERS[pruner]}))
     rows = finding.tables["trials"]

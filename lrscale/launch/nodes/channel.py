@@ -129,9 +129,12 @@ class Channel:
             self._sent += 1
             try:
                 self._link.sendall(struct.pack("!I", len(body)) + code + body)
+                return True
             except OSError:
-                return False
-        return True
+                pass
+        # A message that went half its way leaves nothing that could be read after it.
+        self.close()
+        return False
 
     def receive(self, timeout: float) -> list[dict[str, Any]]:
         """Return the messages that have arrived whole within `timeout` seconds; none when there is none.

@@ -123,7 +123,8 @@ class Forkserver(AbstractServer):
 
     @override
     def free_port(self) -> int:
-        return free_port()
+        # The ranks of other nodes come in by any interface.
+        return free_port("")
 
     @override
     def events(self, timeout: float) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,10 @@ COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """A collective that waits longer fails; the launcher ends a group much sooner once one of its ranks has failed."""
 
 
+MEETING_TIMEOUT = timedelta(minutes=2)
+"""Ranks of several nodes that do not reach each other say so after it. They are started within the same second."""
+
+
 def main(job_path: str) -> int:
     """Do the job and publish the outcome; return the exit code.
 
@@ -79,12 +83,16 @@ def _join(job: Job, rendezvous: str) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Lightning uses a group that stands already. On one machine the ranks meet by a file on its disk, which needs no
     # port that another process could take between its choice and its use.
+    kind, _, place = rendezvous.partition("://")
+    world = job.layout.world_size
+    if kind == "file":
+        store: torch.distributed.Store = torch.distributed.FileStore(place, world)
+    else:
+        address, _, port = place.rpartition(":")
+        store = torch.distributed.TCPStore(address, int(port), world, job.rank == 0, timeout=MEETING_TIMEOUT)
+    store.set_timeout(COLLECTIVE_TIMEOUT)
     torch.distributed.init_process_group(
-        backend,
-        init_method=rendezvous,
-        rank=job.rank,
-        world_size=job.layout.world_size,
-        timeout=COLLECTIVE_TIMEOUT,
+        backend, store=store, rank=job.rank, world_size=world, timeout=COLLECTIVE_TIMEOUT
     )
 
 

@@ -15,6 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from lrscale.errors import StudyError
+from lrscale.launch import LAUNCHERS, LaunchSettings
+
 from ..conftest import TASKS, eventually, is_running
 
 GROUP = Path(__file__).with_name("group.py")
@@ -217,3 +220,10 @@ def test_a_layout_beyond_the_ranks_is_refused_with_what_was_given(study: Path, p
     (error,) = told(study, "error")
     assert error.startswith("a trial of 2 x 3 does not fit the ranks that were given: 2 on node 0 (")
     assert "set layout.devices and layout.num_nodes to what was given" in error
+
+
+def test_without_ranks_the_launcher_says_how_to_start_some(tmp_path: Path) -> None:
+    settings = LaunchSettings(root=tmp_path, study=tmp_path)
+    for name in ("torchrun", "srun"):
+        with pytest.raises(StudyError, match="this process leads no ranks of torchrun or srun; start the command with"):
+            LAUNCHERS[name](settings).__enter__()

@@ -59,7 +59,7 @@ def in_worker_group(request: StudyRequest, command: Callable[[StudyRequest], int
 
 def _layout_of_ranks(allocation: Allocation, said: set[str]) -> tuple[str, ...]:
     """Return the overrides that give trials all ranks; a layout that the recipe states stays as it is."""
-    if "devices" in said or "num_nodes" in said or allocation.local_world_size == 1:
+    if "devices" in said or "num_nodes" in said:
         return ()
     nodes, rest = divmod(allocation.world_size, allocation.local_world_size)
     if rest:

@@ -85,11 +85,14 @@ def _join(job: Job, rendezvous: str) -> None:
     # port that another process could take between its choice and its use.
     kind, _, place = rendezvous.partition("://")
     world = job.layout.world_size
+    # torch documents both classes under this name and does not list them in it.
     if kind == "file":
-        store: torch.distributed.Store = torch.distributed.FileStore(place, world)
+        store: Any = torch.distributed.FileStore(place, world)  # type: ignore[attr-defined]
     else:
         address, _, port = place.rpartition(":")
-        store = torch.distributed.TCPStore(address, int(port), world, job.rank == 0, timeout=MEETING_TIMEOUT)
+        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            address, int(port), world, job.rank == 0, timeout=MEETING_TIMEOUT
+        )
     store.set_timeout(COLLECTIVE_TIMEOUT)
     torch.distributed.init_process_group(
         backend, store=store, rank=job.rank, world_size=world, timeout=COLLECTIVE_TIMEOUT

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from lrscale.launch.devices import free_port
@@ -117,3 +119,95 @@ def test_a_recipe_that_is_wrong_is_told_once_and_ends_all(tmp_path: Path, enviro
     out, err = agent.communicate(timeout=180)
     assert agent.returncode != 0
     assert (out + err).count("error: ") == 1
+
+
+def members(study: Path) -> list[psutil.Process]:
+    """Return the processes that name a study, torchrun's agents left out, and everything below them."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            if str(study) in words and "torch.distributed.run" not in words:
+                found |= {one.pid: one for one in (process, *process.children(recursive=True))}
+        except psutil.Error:
+            continue
+    return list(found.values())
+
+
+def leader(study: Path) -> psutil.Process | None:
+    for process in members(study):
+        try:
+            if process.environ().get("RANK") == "0" and str(study) in process.cmdline():
+                return process
+        except psutil.Error:
+            continue
+    return None
+
+
+def begun(folder: Path, environment: dict[str, str], study: Path, *, num_nodes: int) -> list[subprocess.Popen[str]]:
+    """Start a study on two nodes of one rank each, and wait for its first records."""
+    command = ("run", "tiny.yaml", "--study", str(study), "--num-nodes", str(num_nodes))
+    agents = torchrun(folder, environment, *command, nodes=2, per_node=1)
+    deadline = time.monotonic() + 240
+    while len(records(study)) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return agents
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    gone_by = time.monotonic() + 30
+    while left := [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < gone_by, left
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_leader_that_is_killed_leaves_nothing_on_any_node_and_the_same_command_goes_on(
+    tmp_path: Path, tiny: str, environment: dict[str, str]
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(tiny)
+    study = tmp_path / "study"
+    agents = begun(tmp_path, environment, study, num_nodes=2)
+    there, victim = members(study), leader(study)
+    assert victim is not None
+    assert len(there) > 4
+    victim.kill()
+    outputs = [agent.communicate(timeout=120) for agent in agents]
+    before = {trial_id: path_text(study, trial_id) for trial_id in records(study)}
+    assert agents[0].returncode != 0, outputs
+    assert_gone(there)
+    agents = torchrun(tmp_path, environment, "run", "tiny.yaml", "--study", str(study), nodes=2, per_node=1)
+    outputs = [agent.communicate(timeout=300) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], outputs
+    assert {trial_id: path_text(study, trial_id) for trial_id in before} == before
+    assert {record["status"] for record in records(study).values()} <= {"completed", "diverged"}
+
+
+@pytest.mark.slow
+def test_a_study_is_finished_on_the_node_that_is_left(tmp_path: Path, tiny: str, environment: dict[str, str]) -> None:
+    (tmp_path / "tiny.yaml").write_text(tiny)
+    study = tmp_path / "study"
+    agents = begun(tmp_path, environment, study, num_nodes=1)
+    try:
+        there = members(study)
+        for process in there:
+            if process.ppid() == agents[1].pid:
+                process.kill()
+        agents[1].kill()
+        deadline = time.monotonic() + 240
+        while not (study / "report.html").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert_gone(there)
+    finally:
+        # The agent that is left waits five minutes for the other one, whatever its own worker has to say.
+        for agent in agents:
+            agent.kill()
+    outputs = [agent.communicate(timeout=60) for agent in agents]
+    assert "is lost: its connection closed; trials go on without it" in outputs[0][1]
+    assert {record["status"] for record in records(study).values()} <= {"completed", "diverged"}
+
+
+def path_text(study: Path, trial_id: str) -> str:
+    return (study / "trials" / trial_id / "record.json").read_text()

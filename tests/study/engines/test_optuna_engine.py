@@ -60,7 +60,7 @@ def recipe(engine: dict[str, Any] | None = None, **search: object) -> Recipe:
                     "horizon": f"{EXAMPLES} examples",
                     "trials": 24,
                     "confirm": False,
-                    "engine": {"name": "optuna", **(engine or {})},
+                    "engine": {"name": "optuna"} | (engine or {}),
                     **search,
                 },
             },
@@ -371,3 +371,23 @@ def test_every_engine_of_a_recipe_is_there_and_says_how_it_plans(name: str) -> N
     asked = asked.model_copy(update={"experiments": experiments})
     assert engine_of(asked) is ENGINES[name]
     assert len(ENGINES[name].method(asked)) > 100
+
+
+@pytest.mark.parametrize("engine", [{"name": "planner"}, {"name": "optuna", "pruner": "median"}])
+def test_a_trial_that_was_lost_is_waited_for_and_changes_no_course(tmp_path: Path, engine: dict[str, Any]) -> None:
+    class Losing(SyntheticLauncher):
+        """Loses the third trial, as when its node goes twice."""
+
+        def run(self, requests: Any, progress: Any) -> Any:
+            for record in super().run(requests, progress):
+                gone = {"status": "crashed", "final_loss": None, "retryable": True, "reason": "rank 1 is gone"}
+                yield dataclasses.replace(record, **gone) if len(self.ran) == 3 else record
+
+    asked = recipe(engine, trials=9)
+    run(tmp_path / "undisturbed", asked)
+    launcher = Losing(SyntheticStudy())
+    waiting = run(tmp_path / "disturbed", asked, launcher)
+    assert len(launcher.ran) == 3
+    assert waiting.status == "cannot_tell"
+    run(tmp_path / "disturbed", asked)
+    assert records(tmp_path / "disturbed") == records(tmp_path / "undisturbed")

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "lrscale"
 
 BASE = {"errors", "units", "registry"}
-FORMULAS = BASE | {"schedules", "companions", "stoppers", "laws"}
+FORMULAS = BASE | {"schedules", "companions", "stoppers", "ray_tune", "laws"}
 FACTS = FORMULAS | {"recipe", "store"}
 
 # part of lrscale -> the other parts that it may import, at any level of a file
@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "schedules": BASE,
     "companions": BASE,
     "stoppers": BASE,
+    "ray_tune": BASE,
     "laws": BASE,
     "recipe": FORMULAS,
     "store": FORMULAS,

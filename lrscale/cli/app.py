@@ -376,6 +376,9 @@ def doctor(
     launch: Annotated[
         bool, typer.Option("--launch", help="Train a few steps by every launcher that can be started from here.")
     ] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Try every scheduler and algorithm that a search may use, on a toy.")
+    ] = False,
 ) -> None:
     """Check the environment and, if given, a recipe.
 
@@ -386,6 +389,11 @@ def doctor(
         from lrscale.cli.doctor_launch import examine_launchers
 
         _end(examine_launchers())
+    if search:
+        from lrscale.cli.doctor import show
+        from lrscale.cli.doctor_search import search_checks
+
+        _end(show(search_checks()))
     from lrscale.cli.doctor import examine
 
     _end(examine(recipe))

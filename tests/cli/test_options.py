@@ -36,7 +36,7 @@ OPTIONS = {
     "worker": ["STUDY", "--idle"],
     "recipes": ["[NAME]"],
     "init": ["CLASS_PATH", "--data", "--output"],
-    "doctor": ["[RECIPE]", "--launch"],
+    "doctor": ["[RECIPE]", "--launch", "--search"],
 }
 """The whole command line. A new knob belongs in the recipe; an option is added here only on purpose."""
 

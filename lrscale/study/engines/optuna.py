@@ -14,11 +14,12 @@ from lrscale.recipe.engines import OptunaEngine as OptunaSettings
 from lrscale.stoppers import AbstractStopper, Bound, Earlier, expected_shares, stopper_settings
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.engines.base import ENGINES, AbstractEngine, ended_trial
+from lrscale.study.engines.gathered import course_of, gathered
 from lrscale.study.engines.optuna_game import Game, How, Told, is_installed, next_round
 from lrscale.study.engines.validations import first_validations, losses_at
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged
-from lrscale.study.search.course import Course, Ended, Question, Run, Setting, without_shifts
+from lrscale.study.search.course import Course, Ended
 from lrscale.study.search.setup import Setup
 
 SAMPLER_NAMES: Mapping[str, str] = {
@@ -40,7 +41,7 @@ class OptunaEngine(AbstractEngine):
     def follow(self, context: Context) -> Course:
         setup = Setup.of(context.recipe)
         if not is_installed("optuna"):
-            there = _there(context, setup)
+            there = gathered(context, setup, _pruner_name(context.recipe))
             if len(there.trials) >= setup.trials:
                 # What is there can be read where nothing more is asked for: a report needs no engine.
                 return there
@@ -81,6 +82,11 @@ def _settings(recipe: Recipe) -> OptunaSettings:
     assert search is not None
     assert isinstance(search.engine, OptunaSettings)
     return search.engine
+
+
+def _pruner_name(recipe: Recipe) -> str | None:
+    pruner = _settings(recipe).pruner
+    return None if pruner.stopper() is None else pruner.name
 
 
 def _part(spec: TrialSpec, share: float) -> TrialSpec:
@@ -152,7 +158,7 @@ def _followed(context: Context, setup: Setup) -> Course:
         told.append(tuple(some))
     if ended == "spent" and len(wanted) < setup.trials:
         ended = "nothing left"
-    return _course(context, setup, wanted, trials, ended, losses)
+    return course_of(context, setup, wanted, trials, ended, losses, _pruner_name(context.recipe))
 
 
 def _how(trial: Trial, others: list[Trial]) -> How:
@@ -176,64 +182,6 @@ def _bounded(
         if places[place] < spec.horizon:
             bounds[places[place]] = bound
     return dataclasses.replace(spec, stopper=stopper_settings(name, bounds))
-
-
-def _course(
-    context: Context,
-    setup: Setup,
-    wanted: Mapping[tuple[float, int, int], TrialSpec],
-    trials: list[Trial],
-    ended: Ended,
-    losses: Mapping[str, Mapping[int, float]],
-) -> Course:
-    settings = _settings(context.recipe)
-    place_of = {spec.trial_id: key for key, spec in wanted.items()}
-    measured, failed = [], []
-    for trial in trials:
-        lr, size, seed = place_of[trial.trial_id]
-        diverged = counts_as_diverged(trial, trials)
-        if diverged or trial.record.final_loss is not None:
-            loss = None if diverged else trial.record.final_loss
-            measured.append(Run(lr=lr, batch_size=size, seed=seed, loss=loss))
-        elif trial.record.ended_by_stopper is None:
-            failed.append(trial)
-    trained: list[Setting] = sorted({(run.lr, run.batch_size) for run in measured})
-    question = Question(
-        ladder=setup.ladder(context),
-        batch_sizes=setup.batch_sizes,
-        belief=setup.belief(context),
-        seed=context.recipe.seed,
-        also=tuple(trained),
-    )
-    return Course(
-        setup=setup,
-        question=question,
-        wanted=tuple(wanted.values()),
-        measured=tuple(measured),
-        runs=without_shifts(measured) if len(question.settings) > 1 else tuple(measured),
-        trials=tuple(trials),
-        failed=tuple(failed),
-        stopped=tuple(trial for trial in trials if trial.record.ended_by_stopper is not None),
-        seeds=1 + max((seed for _, _, seed in wanted), default=-1),
-        ended=ended,
-        stopper=None if settings.pruner.stopper() is None else settings.pruner.name,
-        extends=False,
-        losses=losses,
-    )
-
-
-def _there(context: Context, setup: Setup) -> Course:
-    """Return the course as the trials that are there tell it, in no order, without asking Optuna."""
-    wanted, trials = {}, []
-    for trial in context.own_trials:
-        spec, size = trial.spec, trial.spec.global_batch_size
-        if spec.seed != context.recipe.seed or size not in setup.batch_sizes:
-            continue
-        if setup.spec(context, spec.peak_lr, size, 0) == dataclasses.replace(spec, stopper={}):
-            wanted[spec.peak_lr, size, 0] = spec
-            trials.append(trial)
-    losses = {trial.trial_id: losses_at(context.view, trial, setup.validations) for trial in trials}
-    return _course(context, setup, wanted, trials, "spent", losses)
 
 
 ENGINES.register(OptunaEngine.key)(OptunaEngine())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lrscale.cli.guard import FAULT, INTERRUPTED, FaultError
+from lrscale.cli.guard import FAULT, INTERRUPTED
 from lrscale.errors import LayoutError, LrscaleError
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ def _layout_of_ranks(allocation: Allocation, said: set[str]) -> tuple[str, ...]:
     """Return the overrides that give trials all ranks; a layout that the recipe states stays as it is."""
     if "devices" in said or "num_nodes" in said:
         return ()
-    nodes, rest = divmod(allocation.world_size, allocation.local_world_size)
+    devices, rest = divmod(allocation.world_size, allocation.num_nodes)
     if rest:
         raise LayoutError(
-            f"{allocation.world_size} ranks are not the same number on every node: {allocation.local_world_size} here",
+            f"{allocation.world_size} ranks cannot be the same number on each of {allocation.num_nodes} nodes",
             hint="start as many on each node, or set layout.devices and layout.num_nodes",
         )
-    return (f"layout.devices={allocation.local_world_size}", f"layout.num_nodes={nodes}")
+    return (f"layout.devices={devices}", f"layout.num_nodes={allocation.num_nodes}")
 
 
 def _code_of(error: BaseException) -> int:
@@ -78,4 +78,4 @@ def _code_of(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
-    return FAULT if isinstance(error, (FaultError, Exception)) else INTERRUPTED
+    return FAULT if isinstance(error, Exception) else INTERRUPTED

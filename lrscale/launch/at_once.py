@@ -47,5 +47,5 @@ def trials_side_by_side(
     else:
         places = len(visible_gpus()) if resolve_accelerator(accelerator) == "gpu" else cpu_count()
     if allocation is not None:
-        nodes = max(1, allocation.world_size // allocation.local_world_size)
+        nodes = allocation.num_nodes
     return max(1, places // devices * nodes // num_nodes)

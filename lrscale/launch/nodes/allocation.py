@@ -38,6 +38,7 @@ class Allocation:
     """Ranks of this node; other nodes may have other numbers."""
     node: int
     """Number of this node."""
+    num_nodes: int
     token: str
     """The same in all processes of the group, and in no other group that runs now."""
     meeting_hint: str | None = None
@@ -56,7 +57,7 @@ class Allocation:
     @property
     def one_node(self) -> bool:
         """Whether all ranks are on this node."""
-        return self.local_world_size == self.world_size
+        return self.num_nodes == 1
 
 
 def detect(environ: Mapping[str, str]) -> Allocation | None:
@@ -80,6 +81,7 @@ def detect(environ: Mapping[str, str]) -> Allocation | None:
     """
     if all(name in environ for name in TORCHRUN):
         rank, world, local, local_world, node = _numbers(environ, TORCHRUN)
+        nodes = environ.get("GROUP_WORLD_SIZE", "")
         told: tuple[str, ...] = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
         kind: Kind = "torchrun"
         hint = environ.get("MASTER_ADDR")
@@ -87,6 +89,7 @@ def detect(environ: Mapping[str, str]) -> Allocation | None:
         rank, world, local, node = _numbers(environ, SRUN)
         local_world = _tasks_of_node(environ.get("SLURM_STEP_TASKS_PER_NODE", str(world)), node)
         told = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+        nodes = environ.get("SLURM_STEP_NUM_NODES", "")
         kind = "srun"
         hint = environ.get("SLURM_LAUNCH_NODE_IPADDR")
     else:
@@ -101,6 +104,7 @@ def detect(environ: Mapping[str, str]) -> Allocation | None:
         local_rank=local,
         local_world_size=local_world,
         node=node,
+        num_nodes=int(nodes) if nodes.isdigit() else -(-world // local_world),
         token=hashlib.sha256(name.encode()).hexdigest()[:16],
         meeting_hint=hint,
     )

@@ -150,6 +150,8 @@ class RemoteServer(AbstractServer):
         try:
             answer = self._answers.get(timeout=timeout)
         except queue.Empty:
+            # An answer that came later would be taken for that to another question.
+            self._channel.close()
             raise ConnectionError("it does not answer") from None
         if answer is None:
             raise ConnectionError(self._gone)

@@ -18,6 +18,7 @@ TORCHRUN = {
 SRUN = {
     "SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0", "SLURM_PROCID": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "2",
     "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1", "SLURM_LAUNCH_NODE_IPADDR": "10.1.2.9",
+    "SLURM_STEP_NUM_NODES": "3",
 }  # fmt: skip
 
 
@@ -28,6 +29,7 @@ def test_torchrun_is_told_by_its_own_variables_also_inside_of_slurm() -> None:
     assert (found.local_rank, found.local_world_size, found.node) == (1, 4, 1)
     assert (found.leads, found.acts, found.one_node) == (False, False, False)
     assert found.meeting_hint == "10.1.2.3"
+    assert found.num_nodes == 2
 
 
 def test_a_task_of_srun_knows_its_node_and_how_many_share_it() -> None:
@@ -37,6 +39,7 @@ def test_a_task_of_srun_knows_its_node_and_how_many_share_it() -> None:
     assert (found.local_rank, found.local_world_size, found.node) == (0, 1, 2)
     assert (found.leads, found.acts) == (False, True)
     assert found.meeting_hint == "10.1.2.9"
+    assert found.num_nodes == 3
 
 
 @pytest.mark.parametrize(

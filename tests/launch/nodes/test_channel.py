@@ -119,7 +119,14 @@ def test_a_message_that_was_changed_on_its_way_ends_the_connection() -> None:
 
 def allocation(rank: int, world: int = 2) -> Allocation:
     return Allocation(
-        kind="torchrun", rank=rank, world_size=world, local_rank=rank, local_world_size=world, node=0, token="abc"
+        kind="torchrun",
+        rank=rank,
+        world_size=world,
+        local_rank=rank,
+        local_world_size=world,
+        node=0,
+        num_nodes=1,
+        token="abc",
     )
 
 

@@ -125,6 +125,7 @@ def test_ranks_of_two_nodes_know_their_places_and_all_end_with_the_leaders_code(
     assert sorted(path.name for path in study.iterdir()) == ["requests.json", "told.jsonl", "trials"]
 
 
+@pytest.mark.slow
 def test_trials_of_one_node_run_on_both_at_the_same_time(study: Path, processes: Processes) -> None:
     wanted = [trial(1, 1, "sleep:1.5") for _ in range(4)]
     begin(processes, study, 2, 2, requests=wanted, settings={"trials_at_once": 4})
@@ -145,7 +146,7 @@ def test_a_node_that_is_lost_ends_its_trial_in_seconds_and_the_next_runs_on_what
     processes[1].send_signal(signal.SIGKILL)
     assert eventually(lambda: len(told(study, "record")) == 2, within=30)
     assert time.monotonic() - began < 8
-    assert not is_running(pid)
+    assert eventually(lambda: not is_running(pid), within=5)
     lost = told(study, "record")[1]
     assert (lost["status"], lost["retryable"]) == ("crashed", True)
     assert lost["reason"].startswith("node 1 (")
@@ -158,6 +159,7 @@ def test_a_node_that_is_lost_ends_its_trial_in_seconds_and_the_next_runs_on_what
     assert_nothing_is_left(study)
 
 
+@pytest.mark.slow
 def test_a_trial_of_one_node_is_run_once_more_on_another(study: Path, processes: Processes) -> None:
     wanted = [trial(1, 1, "sleep:2"), trial(1, 1, "hang_once"), trial(1, 1)]
     begin(processes, study, 2, 1, requests=wanted, settings={"trials_at_once": 2})
@@ -183,7 +185,7 @@ def test_a_node_that_is_stopped_is_lost_after_its_silence(study: Path, processes
     assert_nothing_is_left(study)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_nothing_outlives_a_leader_on_any_node(study: Path, processes: Processes, number: int) -> None:
     begin(processes, study, 2, 2, requests=[trial(2, 2, "deaf", "deaf", "deaf", "hang_once")])
     assert eventually((study / "trials" / "0" / "far.pid").exists, within=60)
@@ -194,6 +196,7 @@ def test_nothing_outlives_a_leader_on_any_node(study: Path, processes: Processes
     assert_nothing_is_left(study)
 
 
+@pytest.mark.slow
 def test_a_follower_that_is_told_to_end_leaves_nothing(study: Path, processes: Processes) -> None:
     begin(processes, study, 2, 1, requests=[trial(2, 1, "sleep:600", "hang_once")])
     assert eventually((study / "trials" / "0" / "far.pid").exists, within=60)
@@ -203,6 +206,7 @@ def test_a_follower_that_is_told_to_end_leaves_nothing(study: Path, processes: P
     assert not is_running(pid)
 
 
+@pytest.mark.slow
 def test_those_who_only_wait_take_no_time(study: Path, processes: Processes) -> None:
     begin(processes, study, 1, 2, requests=[trial(1, 2, "sleep:3", "sleep:3")])
     facts(study, 0, 1)

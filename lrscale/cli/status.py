@@ -26,7 +26,7 @@ SHOWN_DECISIONS = 5
 
 
 def show_status(path: Path) -> int:
-    """Print the state of a study; nothing is written, and torch is not loaded."""
+    """Print the state of a study; nothing of it is changed, and torch is not loaded."""
     study = open_study(path)
     jobs = JobsStatus.of(path)
     running = lock_is_held(path) or jobs.driver is not None

@@ -116,7 +116,7 @@ class Fleet:
         self._answered_at = now
         self._told.pop("", None)
         if first and (running := [job for job in listed.values() if not job.ended]):
-            self._note(f"{_jobs(running)} of an earlier run go on")
+            self._note(f"{_jobs(running)} of an earlier run {'goes' if len(running) == 1 else 'go'} on")
         self._follow(listed, first=first)
         self._submit_missing(unfinished)
 
@@ -248,7 +248,7 @@ class Fleet:
                 self._tell("sbatch", f"sbatch is not answered ({last}); it is asked again")
                 return False
             if is_limit(refusal) and self.live:
-                self._tell("sbatch", f"SLURM takes no further job of yours now ({last}); {_jobs(self.live)} go on")
+                self._tell("sbatch", f"SLURM takes no further job of yours now ({last}); there is {_jobs(self.live)}")
                 return False
             hint = "wait until other jobs of yours have ended" if is_limit(refusal) else remedy_for(refusal)
             raise LrscaleError(f"SLURM refuses the job: {last}", hint=hint or "see slurm in the recipe") from error

@@ -18,6 +18,7 @@ from lrscale.launch.progress import AbstractProgress, SilentProgress
 from lrscale.launch.slurm.cluster import Cluster
 from lrscale.launch.slurm.fleet import Fleet
 from lrscale.launch.slurm.heart import Heart
+from lrscale.launch.slurm.overview import LOST_AFTER, living_driver
 from lrscale.launch.slurm.queue import Claim, JobQueue
 from lrscale.launch.slurm.ticket import Ticket, error_from_dict, inspect_ticket, train_ticket
 from lrscale.launch.slurm.verdict import verdict
@@ -82,7 +83,7 @@ class SlurmLauncher(AbstractLauncher):
                 self._queue.clear()
         finally:
             self._heart.__exit__(None, None, None)
-            (self._queue.folder / "driver.json").unlink(missing_ok=True)
+            self._queue.driver_path.unlink(missing_ok=True)
             self._heart = self._fleet = None
 
     def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
@@ -148,6 +149,7 @@ class SlurmLauncher(AbstractLauncher):
                 return dict(outcome["facts"])
             ended = verdict("inspect", layout, self._queue.past(ticket.key))
             if ended is not None:
+                self._queue.forget(ticket.key)
                 tail = "".join(f"\n  {line}" for line in ended.log_tail)
                 raise StudyError(
                     f"the task could not be looked at: {ended.reason}{tail}", hint="the same command tries again"
@@ -157,10 +159,15 @@ class SlurmLauncher(AbstractLauncher):
 
     def _begin(self) -> Fleet:
         if self._fleet is None:
+            other = living_driver(self._queue)
+            if other is not None:
+                # The lock of the study has not told: it does not reach over every shared file system.
+                raise StudyError(
+                    f"study folder {self._study} is in use by {other}",
+                    hint=f"wait for it; if it was killed, wait {LOST_AFTER:.0f} seconds",
+                )
             self._queue.open()
-            self._heart = Heart(
-                self._queue.folder / "driver.json", host=socket.gethostname(), process=os.getpid()
-            ).__enter__()
+            self._heart = Heart(self._queue.driver_path, host=socket.gethostname(), process=os.getpid()).__enter__()
             settings, at_once = self._settings, self._settings.trials_at_once
             self._fleet = Fleet(
                 self._queue,
@@ -224,12 +231,10 @@ class SlurmLauncher(AbstractLauncher):
     def _given_up(self, left: Mapping[str, TrialRequest]) -> list[tuple[TrialRecord, str]]:
         """Return the records of trials that no further attempt can help; each is taken out of the queue."""
         found = []
-        for key in self._queue.waiting():
-            request = left.get(key)
-            if request is None:
-                continue
-            past = self._queue.past(key)
-            record = verdict(request.spec.trial_id, request.layout, past) if past else None
+        waiting = self._queue.waiting()
+        for key in self._queue.interrupted() & waiting.keys() & left.keys():
+            request = left[key]
+            record = verdict(request.spec.trial_id, request.layout, self._queue.past(key))
             if record is not None and self._queue.withdraw(key):
                 found.append((record, key))
         return found

@@ -91,8 +91,22 @@ def queue_overview(study: Path) -> QueueOverview | None:
         at_work=at_work,
         uncollected=[_trial(key) for key in done],
         jobs=_jobs(queue),
-        driver=_driver(queue.folder / "driver.json", now),
+        driver=living_driver(queue),
     )
+
+
+def living_driver(queue: JobQueue) -> str | None:
+    """Return the process that runs the study, on whatever machine; None where none gives signs of life."""
+    if not queue.driver_path.exists():
+        return None
+    silent = _silence(queue.driver_path, _time_there(queue.folder))
+    if silent is None or silent > LOST_AFTER:
+        return None
+    with contextlib.suppress(StudyError):
+        said: Mapping[str, Any] = read_json(queue.driver_path)
+        if said.get("host") != socket.gethostname() or _runs(said.get("process")):
+            return f"process {said.get('process')} on {said.get('host')}"
+    return None
 
 
 def _trial(key: str) -> str:
@@ -114,18 +128,6 @@ def _silence(path: Path, now: float) -> float | None:
         return max(0.0, now - path.stat().st_mtime)
     except OSError:
         return None
-
-
-def _driver(path: Path, now: float) -> str | None:
-    silent = _silence(path, now)
-    if silent is None or silent > LOST_AFTER:
-        return None
-    with contextlib.suppress(StudyError):
-        said: Mapping[str, Any] = read_json(path)
-        if said.get("host") == socket.gethostname() and not _runs(said.get("process")):
-            return None
-        return f"process {said.get('process')} on {said.get('host')}"
-    return None
 
 
 def _runs(process: Any) -> bool:

@@ -189,6 +189,10 @@ class JobQueue:
                 told.append(read_json(path))
         return told
 
+    def interrupted(self) -> set[str]:
+        """Return the keys of tickets with a past."""
+        return {found["key"] for found in self._names("past", _OWNED)}
+
     def outcome(self, claim: Claim) -> dict[str, Any] | None:
         """Return how an attempt ended, or None where that cannot be read."""
         try:
@@ -239,6 +243,11 @@ class JobQueue:
                 if isinstance(said, dict) and _WORKER.match(path.stem):
                     found[path.stem] = said
         return found
+
+    @property
+    def driver_path(self) -> Path:
+        """File by which the driver shows that it lives."""
+        return self.folder / "driver.json"
 
     @property
     def name_path(self) -> Path:

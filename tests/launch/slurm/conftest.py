@@ -77,7 +77,14 @@ def study(cluster: dict[str, str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def launcher(study: Path) -> Callable[..., SlurmLauncher]:
-    def make(*, timeout: float | None = None, devices: int = 2, num_nodes: int = 1, **slurm: Any) -> SlurmLauncher:
+    def make(
+        *,
+        timeout: float | None = None,
+        devices: int = 2,
+        num_nodes: int = 1,
+        trials_at_once: int = 1,
+        **slurm: Any,
+    ) -> SlurmLauncher:
         wishes = {"time": "10m", "max_jobs": 1, "poll": 1, "idle": 30, **slurm}
         return SlurmLauncher(
             LaunchSettings(
@@ -86,6 +93,7 @@ def launcher(study: Path) -> Callable[..., SlurmLauncher]:
                 accelerator="cpu",
                 devices=devices,
                 num_nodes=num_nodes,
+                trials_at_once=trials_at_once,
                 timeout=timeout,
                 study=study,
                 slurm=SlurmSettings.model_validate(wishes),

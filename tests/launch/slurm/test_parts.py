@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lrscale.launch.slurm import queue_overview
 from lrscale.launch.slurm.cluster import span
 from lrscale.launch.slurm.deadline import RESERVE, Deadline
 from lrscale.launch.slurm.heart import Heart, Pulses
+from lrscale.launch.slurm.overview import LOST_AFTER, living_driver
 from lrscale.launch.slurm.queue import JobQueue
 from lrscale.launch.slurm.script import job_script, sbatch_options
 from lrscale.launch.slurm.states import ENDED, OUTSIDE, WORDS, is_limit, is_transient, remedy_for
@@ -275,3 +278,17 @@ def test_a_worker_without_a_queue_says_how_to_start_one(tmp_path: Path) -> None:
 
     with pytest.raises(StudyError, match="nobody asks for trials"):
         serve(tmp_path, idle=1.0)
+
+
+def test_a_driver_on_another_machine_is_told_by_its_signs_of_life(tmp_path: Path) -> None:
+    queue = JobQueue(tmp_path)
+    queue.open()
+    assert living_driver(queue) is None
+    queue.driver_path.write_text(json.dumps({"host": "elsewhere", "process": 7, "beat": 1}))
+    assert living_driver(queue) == "process 7 on elsewhere"
+    os.utime(queue.driver_path, (0, queue.driver_path.stat().st_mtime - LOST_AFTER - 1))
+    assert living_driver(queue) is None
+    queue.driver_path.write_text(json.dumps({"host": socket.gethostname(), "process": 2**22 + 1, "beat": 1}))
+    assert living_driver(queue) is None, "no such process runs here"
+    queue.driver_path.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "beat": 1}))
+    assert living_driver(queue) == f"process {os.getpid()} on {socket.gethostname()}"

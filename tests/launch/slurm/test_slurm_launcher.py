@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -86,7 +87,7 @@ def test_a_trial_over_two_nodes_reaches_the_loss_of_two_ranks_on_one(launcher: L
     assert (far.trial_id, far.final_loss) == (near.trial_id, near.final_loss)
 
 
-@pytest.mark.parametrize("how", ["scancel", "kill"])
+@pytest.mark.parametrize("how", ["scancel", "kill", "stop"])
 def test_a_job_that_dies_in_the_middle_loses_no_trial(
     how: str, launcher: Launcher, request_for: Ask, study: Path, tmp_path: Path
 ) -> None:
@@ -97,18 +98,22 @@ def test_a_job_that_dies_in_the_middle_loses_no_trial(
         if how == "scancel":
             subprocess.run(["scancel", heart["job"]], check=True, timeout=60)
         else:
-            os.kill(heart["process"], signal.SIGKILL)
+            # One that is stopped is alive for SLURM, and silent, like one whose node has lost the file system.
+            os.kill(heart["process"], signal.SIGKILL if how == "kill" else signal.SIGSTOP)
 
     when(once.exists, end_job)
     watcher = Watcher()
-    with launcher() as jobs:
-        records = list(
-            jobs.run([request_for(), request_for(act="hang", once=str(once)), request_for(lr=0.02)], watcher)
-        )
+    wanted = [request_for(), request_for(act="hang", once=str(once)), request_for(lr=0.02)]
+    with launcher(lost_after=15) as jobs:
+        records = list(jobs.run(wanted, watcher))
     assert [record.status for record in records] == ["completed"] * 3, watcher.notes
     first, second = job_ids(study)
-    ending = "was cancelled" if how == "scancel" else "failed"
-    assert any(note.startswith(f"job {first}") and ending in note for note in watcher.notes), watcher.notes
+    told = {
+        "scancel": f"job {first} on n1 was cancelled; 0 of its trials",
+        "kill": f"job {first} on n1 failed; 1 of its trials will run again",
+        "stop": f"worker {first} is silent for 15 s; its trial runs again",
+    }[how]
+    assert any(note.startswith(told.split(";")[0]) for note in watcher.notes), watcher.notes
     assert f"job {second} submitted" in watcher.notes
     assert live_jobs() == []
 
@@ -214,3 +219,35 @@ def test_several_jobs_serve_one_study_and_no_more_than_there_are_trials(
     assert [record.status for record in records] == ["completed"] * 3
     assert len(job_ids(study)) == 3, watcher.notes
     assert live_jobs() == []
+
+
+def test_trials_run_side_by_side_in_a_job_as_many_as_the_recipe_says(
+    launcher: Launcher, request_for: Ask, study: Path
+) -> None:
+    wanted = [request_for(devices=1, lr=lr) for lr in (0.01, 0.02, 0.03)]
+    with launcher(devices=1, trials_at_once=2) as jobs:
+        records = list(jobs.run(wanted, Watcher()))
+    assert {record.status for record in records} == {"completed"}
+    (job,) = job_ids(study)
+    lines = JobQueue(study).log_path(job).read_text().splitlines()
+    events = [line.split()[3] if "begins" in line else line.split()[-1] for line in lines if " trial " in line]
+    assert events[:2] == ["begins:", "begins:"], lines
+    assert events[2:] == ["completed", "completed", "begins:", "completed"], lines
+
+
+def test_a_trial_that_may_not_start_any_more_is_taken_out_of_the_queue(launcher: Launcher, request_for: Ask) -> None:
+    asked = []
+
+    def only_at_first() -> bool:
+        asked.append(True)
+        return len(asked) == 1
+
+    waiting = dataclasses.replace(request_for(lr=0.02), may_start=only_at_first)
+    refused = dataclasses.replace(request_for(lr=0.03), may_start=lambda: False)
+    watcher = Watcher()
+    with launcher(timeout=15.0) as jobs:
+        (record,) = jobs.run([request_for(act="hang"), waiting, refused], watcher)
+    assert record.status == "timed_out"
+    assert record.trial_id == request_for(act="hang").spec.trial_id
+    assert watcher.began == [record.trial_id]
+    assert len(asked) == 2

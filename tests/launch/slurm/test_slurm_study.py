@@ -86,7 +86,7 @@ def submitted(home: Path) -> int:
     return (home / "stderr.txt").read_text().count(" submitted")
 
 
-def test_a_driver_killed_and_started_again_ends_as_a_local_study_and_submits_no_job_twice(home: Path) -> None:
+def test_a_driver_killed_and_started_again_ends_as_a_local_study_and_as_one_below_srun(home: Path) -> None:
     study = home / "tiny-study"
     driver = start(home)
     until(lambda: len(losses(study)) >= 1, home)
@@ -111,6 +111,18 @@ def test_a_driver_killed_and_started_again_ends_as_a_local_study_and_submits_no_
         timeout=300,
     )
     assert losses(study) == losses(home / "local")
+    # The launcher of ranks that are there, by the same SLURM.
+    subprocess.run(
+        [
+            *("srun", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2"),
+            *(sys.executable, "-m", "lrscale", "run", "tiny.yaml", "--study", "by-srun"),
+        ],
+        cwd=home,
+        capture_output=True,
+        check=True,
+        timeout=300,
+    )
+    assert losses(home / "by-srun") == losses(home / "local")
     assert known.items() <= losses(study).items()
     lr = {name: json.loads((home / name / "findings.json").read_text())["scaling"] for name in ("tiny-study", "local")}
     assert lr["tiny-study"]["sentence"] == lr["local"]["sentence"]

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -27,6 +27,8 @@ TICK = 0.1
 """Seconds between looks at time limits while nothing is heard."""
 TELL = 1.0
 """Seconds between looks at how far a trial is."""
+SILENCE = 600.0
+"""Seconds without a new step after which the user is told of a trial: it may hang, or its steps are that long."""
 ATTEMPTS = 2
 """A trial whose processes were lost is run once more; what its own code does is not retried."""
 
@@ -42,6 +44,10 @@ class _Running:
     lent: Lent
     attempt: int
     told_at: float
+    step: int = 0
+    """The last that was seen."""
+    stepped_at: float = field(default_factory=time.monotonic)
+    silence_told: bool = False
 
 
 class AbstractNodeLauncher(AbstractLauncher):
@@ -282,6 +288,15 @@ def _tell(trial: _Running, progress: AbstractProgress) -> None:
         return
     trial.told_at = now
     row = last_row(trial.request.folder)
+    spec = trial.request.spec
     if row is not None:
-        spec = trial.request.spec
         progress.trial_progress(spec.trial_id, int(row["step"]), spec.horizon, row.get("train_loss"))
+    step = 0 if row is None else int(row["step"])
+    if step != trial.step:
+        trial.step, trial.stepped_at, trial.silence_told = step, now, False
+    elif now - trial.stepped_at > SILENCE and not trial.silence_told:
+        trial.silence_told = True
+        progress.note(
+            f"trial {spec.trial_id} has made no step for {SILENCE / 60:.0f} minutes (the last was {step}); "
+            "if it hangs, layout.timeout ends such trials"
+        )

@@ -1,10 +1,11 @@
 """Kill a study at random, run the same command again, and compare what it leaves with an undisturbed run.
 
-    python tests/endurance/kill_and_resume.py --kills 200
+    python tests/endurance/kill_and_resume.py --kills 200 [--nodes 2]
 
 Victims of ``kill -9``: the driver, a rank, the forkserver, the reaper above it, or all processes at once in random
-order. When a study has finished before the kills are spent, the next one begins in a fresh folder. Afterwards, and
-after every kill, the following must hold, else the script ends with an AssertionError:
+order. With two nodes, which are both this machine, every trial spans both, and the follower is a victim too. When a
+study has finished before the kills are spent, the next one begins in a fresh folder. Afterwards, and after every kill,
+the following must hold, else the script ends with an AssertionError:
 
 * a finished trial is neither lost nor changed: the bytes of its record and its trajectory stay;
 * no process outlives its driver;
@@ -36,7 +37,7 @@ task:
   model: {class_path: lrscale.zoo.DigitsMLP, init_args: {width: 16}}
   data: {class_path: lrscale.zoo.Digits}
   monitor: val_loss
-layout: {devices: 2, accelerator: cpu}
+layout: {devices: DEVICES, num_nodes: NODES, accelerator: cpu}
 experiments:
   range_test: {seeds: 2, steps: 40}
   scaling: {batch_sizes: [32, 64], horizon: 2k examples, seeds: 1, validations: 2}
@@ -45,6 +46,8 @@ MARK = "LRSCALE_ENDURANCE"
 """Variable by which every process of a study is known, whatever its parent."""
 VICTIMS = ("driver", "rank", "rank", "server", "reaper", "group")
 """Ranks come twice: they are killed in the middle of their work most often in real life."""
+NODE_VICTIMS = ("driver", "rank", "follower", "server", "reaper", "group")
+"""Those of two nodes."""
 COMPARED = ("status", "final_loss", "best_loss", "initial_loss", "monitor", "steps", "examples")
 LOST = 3
 """Exit code of a driver that gave up because its processes were killed again and again."""
@@ -57,15 +60,19 @@ STUDY_LIMIT = 600.0
 def drive(recipe: Path, study: Path) -> None:
     """Run the study in this process, as ``lrscale run`` does."""
     from lrscale.errors import StudyError, TrialsFailedError
-    from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress
+    from lrscale.launch import AllocationLauncher, LaunchSettings, LocalLauncher, SilentProgress
+    from lrscale.launch.nodes import detect, follow
     from lrscale.recipe import load_recipe
     from lrscale.store import StudyFolder
     from lrscale.study import Study
 
     loaded = load_recipe(recipe)
-    settings = LaunchSettings(root=loaded.root, preload=("lrscale.zoo.digits",), accelerator="cpu")
+    settings = LaunchSettings(root=loaded.root, preload=("lrscale.zoo.digits",), accelerator="cpu", study=study)
+    allocation = detect(os.environ)
+    if allocation is not None and not allocation.leads:
+        raise SystemExit(follow(allocation, study))
     try:
-        with LocalLauncher(settings) as launcher:
+        with LocalLauncher(settings) if allocation is None else AllocationLauncher(settings) as launcher:
             Study(loaded, StudyFolder(study)).run(launcher, progress=SilentProgress())
     except (TrialsFailedError, StudyError) as error:
         # All that ran was lost to the killer, twice; the same command goes on.
@@ -92,24 +99,44 @@ class Killer:
         Folder for the recipe and the studies.
     seed : int
         Seed of the choice of victims and moments.
+    nodes : int, optional
+        Nodes of every trial, 1 or 2. Default 1.
     """
 
-    def __init__(self, home: Path, seed: int) -> None:
+    def __init__(self, home: Path, seed: int, nodes: int = 1) -> None:
         self.home = home
         self.tally = Tally()
         self._random = random.Random(seed)
         self._mark = f"{os.getpid()}-{time.time_ns()}"
         self._recipe = home / "recipe.yaml"
-        self._recipe.write_text(RECIPE, encoding="utf-8")
+        recipe = RECIPE.replace("DEVICES", str(2 // nodes)).replace("NODES", str(nodes))
+        self._recipe.write_text(recipe, encoding="utf-8")
+        self._nodes = nodes
+        self._follower: subprocess.Popen[bytes] | None = None
 
     def start(self, study: Path) -> subprocess.Popen[bytes]:
-        """Start the driver."""
-        return subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), "drive", str(self._recipe), str(study)],
-            env={**os.environ, MARK: self._mark, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        """Start the driver, and below two nodes its follower."""
+        if self._follower is not None:
+            self._follower.wait(timeout=STUDY_LIMIT)
+        started = [
+            subprocess.Popen(
+                [sys.executable, str(Path(__file__).resolve()), "drive", str(self._recipe), str(study)],
+                env={**os.environ, MARK: self._mark, "OMP_NUM_THREADS": "1", **self._place(node)},
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            for node in range(self._nodes)
+        ]
+        self._follower = started[1] if self._nodes > 1 else None
+        return started[0]
+
+    def _place(self, node: int) -> dict[str, str]:
+        """Return what torchrun would tell the only process of a node."""
+        if self._nodes == 1:
+            return {}
+        told = {"RANK": node, "WORLD_SIZE": self._nodes, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "GROUP_RANK": node}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": self._mark}
+        return {**{name: str(value) for name, value in told.items()}, **meeting}
 
     def undisturbed(self) -> Path:
         """Run a study to its end."""
@@ -176,14 +203,18 @@ class Killer:
 
     def _pids(self, driver: subprocess.Popen[bytes], victim: str) -> list[int]:
         try:
-            top = psutil.Process(driver.pid)
+            tops = [psutil.Process(driver.pid)]
             if victim == "driver":
                 return [driver.pid]
-            below = top.children(recursive=True)
+            if self._follower is not None and self._follower.poll() is None:
+                tops.append(psutil.Process(self._follower.pid))
+            if victim == "follower":
+                # One that is killed before it has come is waited for, which takes minutes.
+                return [top.pid for top in tops[1:] if top.children()]
             if victim == "group":
-                return [driver.pid, *(process.pid for process in below)]
+                return [process.pid for top in tops for process in (top, *top.children(recursive=True))]
             depth = {"reaper": 1, "server": 2, "rank": 3}[victim]
-            found = [top]
+            found = tops
             for _ in range(depth):
                 found = [child for process in found for child in process.children()]
             return [process.pid for process in found]
@@ -247,9 +278,9 @@ def expect_equal(study: Path, reference: Path) -> None:
             np.testing.assert_array_equal(ours_rows[column], their_rows[column], err_msg=f"{trial_id}: {column}")
 
 
-def check_endurance(home: Path, kills: int, seed: int = 0, victims: Sequence[str] = VICTIMS) -> Tally:
+def check_endurance(home: Path, kills: int, seed: int = 0, victims: Sequence[str] = VICTIMS, nodes: int = 1) -> Tally:
     """Run the whole comparison and return what happened."""
-    killer = Killer(home, seed)
+    killer = Killer(home, seed, nodes)
     reference = killer.undisturbed()
     expect_readable(reference)
 
@@ -270,10 +301,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="number of kill -9 (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of victims and moments (default 0)")
+    parser.add_argument("--nodes", type=int, choices=(1, 2), default=1, help="nodes of every trial (default 1)")
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lrscale-endurance-") as home:
-        tally = check_endurance(Path(home), arguments.kills, arguments.seed)
+        victims = VICTIMS if arguments.nodes == 1 else NODE_VICTIMS
+        tally = check_endurance(Path(home), arguments.kills, arguments.seed, victims, arguments.nodes)
     kills = ", ".join(f"{count} x {victim}" for victim, count in sorted(tally.kills.items()))
     print(
         f"{tally.kills.total()} kills ({kills}) over {tally.studies} studies and {tally.restarts} starts in "

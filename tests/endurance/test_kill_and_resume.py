@@ -15,6 +15,13 @@ def test_six_kills_lose_and_change_nothing(tmp_path: Path) -> None:
     assert tally.kills == {"rank": 2, "driver": 1, "server": 1, "group": 1, "reaper": 1}
 
 
+@pytest.mark.slow
+def test_kills_on_two_nodes_lose_and_change_nothing(tmp_path: Path) -> None:
+    victims = ("follower", "rank", "driver", "server", "group")
+    tally = check_endurance(tmp_path, kills=5, seed=2, victims=victims, nodes=2)
+    assert tally.kills == dict.fromkeys(victims, 1)
+
+
 @pytest.mark.endurance
 def test_hundreds_of_kills_lose_and_change_nothing(tmp_path: Path) -> None:
     kills = int(os.environ.get("LRSCALE_KILLS", "200"))

@@ -168,9 +168,14 @@ def test_a_rank_that_leaves_twice_without_a_result_is_a_crash(launcher: LocalLau
 
 
 def test_a_rank_that_hangs_is_timed_out_and_the_record_tells_where_it_was(
-    use: Callable[..., LocalLauncher], tmp_path: Path
+    use: Callable[..., LocalLauncher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = run_one(use(timeout=6.0), request(tmp_path, act="hang", rank=1))
+    monkeypatch.setattr("lrscale.launch.node_launcher.SILENCE", 1.5)
+    watcher = Watcher()
+    record = run_one(use(timeout=6.0), request(tmp_path, act="hang", rank=1), watcher)
+    (note,) = watcher.notes
+    assert note.startswith(f"trial {record.trial_id} has made no step for ")
+    assert note.endswith("if it hangs, layout.timeout ends such trials")
     assert record.status == "timed_out"
     assert 6 <= record.timing["total"] < 20
     assert not record.retryable

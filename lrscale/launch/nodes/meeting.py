@@ -1,7 +1,7 @@
 """Where the processes of a worker group meet: a small file in the study folder, and the leader's socket that it names.
 
 The file holds the address, the port and the secret of this run, is readable by its owner only, and is removed when the
-run ends. One that a killed leader has left is found out by nobody answering there.
+run ends. One that a killed leader has left is found out by nobody answering there, and goes with the next run.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class Gathering:
         """Of this node, for the others."""
         self._door = listen(self.address)
         self._publish()
+        _sweep(study)
         self._doorkeeper = threading.Thread(target=self._let_in, name="lrscale-gathering", daemon=True)
         self._doorkeeper.start()
 
@@ -129,7 +130,12 @@ class Gathering:
 
     def _publish(self) -> None:
         text = json.dumps(
-            {"address": self.address, "port": self._door.getsockname()[1], "secret": self._secret.hex()}
+            {
+                "host": socket.gethostname(),
+                "address": self.address,
+                "port": self._door.getsockname()[1],
+                "secret": self._secret.hex(),
+            }
         ).encode()
         partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
         try:
@@ -203,6 +209,19 @@ def join(allocation: Allocation, study: Path, hello: Mapping[str, Any], timeout:
         if time.monotonic() > deadline:
             raise StudyError(f"rank {allocation.rank} has not found its leader in {timeout:.0f} s; {why}")
         time.sleep(LOOK_AGAIN)
+
+
+def _sweep(study: Path) -> None:
+    """Remove what leaders of this machine have left that were killed: nobody listens there."""
+    for path in study.glob(".meeting-*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            told = json.loads(path.read_bytes())
+            if told["host"] != socket.gethostname():
+                continue
+            try:
+                socket.create_connection((told["address"], int(told["port"])), timeout=1.0).close()
+            except ConnectionRefusedError:
+                path.unlink()
 
 
 def _connect(path: Path) -> Channel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -142,6 +143,16 @@ def test_the_file_that_names_the_leader_is_for_its_owner_only_and_goes_with_it(t
     assert channel.receive(5.0) == [{"op": "end", "code": 3}]
     channel.close()
     assert not path.exists()
+
+
+def test_what_a_killed_leader_left_goes_with_the_next_and_that_of_another_stays(tmp_path: Path) -> None:
+    left = {"host": socket.gethostname(), "address": "127.0.0.1", "port": 1, "secret": "00"}
+    (tmp_path / ".meeting-stale.json").write_text(json.dumps(left))
+    (tmp_path / ".meeting-elsewhere.json").write_text(json.dumps({**left, "host": "another"}))
+    with Gathering(dataclasses.replace(allocation(0), token="one"), tmp_path):
+        with Gathering(dataclasses.replace(allocation(0), token="two"), tmp_path):
+            names = {path.name for path in tmp_path.iterdir()}
+            assert names == {".meeting-one.json", ".meeting-two.json", ".meeting-elsewhere.json"}
 
 
 def test_who_says_nothing_or_nonsense_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

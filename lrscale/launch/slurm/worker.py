@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
@@ -22,11 +23,12 @@ from lrscale.launch.progress import AbstractProgress
 from lrscale.launch.slurm.cluster import seconds_left
 from lrscale.launch.slurm.deadline import Deadline
 from lrscale.launch.slurm.heart import Heart
+from lrscale.launch.slurm.memory_group import oom_kills
 from lrscale.launch.slurm.queue import Claim, JobQueue
 from lrscale.launch.slurm.script import NOTICE, NOTICE_SIGNAL
 from lrscale.launch.slurm.ticket import Ticket, error_to_dict, launch_settings, trial_request
 from lrscale.launch.slurm.verdict import verdict
-from lrscale.store import TrialSpec
+from lrscale.store import TrialRecord, TrialSpec
 from lrscale.units import Layout
 
 TICK = 0.5
@@ -73,6 +75,7 @@ class _Worker:
         self._longest: float | None = None
         self._began = time.monotonic()
         self._whole = False
+        self._kills: int | None = None
 
     def serve(self) -> None:
         """Take tickets until none is left that this job can do."""
@@ -174,12 +177,26 @@ class _Worker:
         }
         claims = {requests[claim.key].spec.trial_id: claim for claim in tickets}
         launcher = self._ready(next(iter(tickets.values())))
-        for record in launcher.run(list(requests.values()), _LogProgress()):
+        self._kills = oom_kills()
+        for ended in launcher.run(list(requests.values()), _LogProgress()):
+            record = self._blamed(ended)
             _say(f"trial {record.trial_id} {record.status}" + (f": {record.reason}" if record.reason else ""))
             if record.retryable and self._lost_nodes():
                 raise LeaveError("NODE_FAIL")
             self._longest = max(self._longest or 0.0, record.timing.get("total", 0.0))
             self._finish(claims[record.trial_id], {"record": record.to_dict()})
+
+    def _blamed(self, record: TrialRecord) -> TrialRecord:
+        """Return a record that names the job's memory where that is what its processes were killed for."""
+        kills = oom_kills()
+        if record.status != "crashed" or not record.retryable or not kills or kills == self._kills:
+            return record
+        return dataclasses.replace(
+            record,
+            status="out_of_memory",
+            reason=f"{record.reason}; the job's memory was used up: set more slurm.mem",
+            retryable=False,
+        )
 
     def _ready(self, ticket: Ticket) -> AbstractLauncher:
         settings = launch_settings(ticket, self._study)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,7 @@ class Watcher(AbstractProgress):
         self.notes.append(text)
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[dict[str, str]]:
-    """Three nodes on this machine, up for the session; skipped where SLURM's daemons are not installed."""
+def _loopback() -> Any:
     sys.path.insert(0, str(HERE))
     try:
         import loopback_cluster
@@ -48,9 +47,15 @@ def cluster() -> Iterator[dict[str, str]]:
     absent = loopback_cluster.missing()
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}")
+    return loopback_cluster
+
+
+@contextmanager
+def _running(nodes: int, **options: bool) -> Iterator[dict[str, str]]:
+    loopback = _loopback()
     # A short path: that of a socket has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="lrscale-slurm-") as folder:
-        variables = loopback_cluster.up(Path(folder), nodes=3)
+        variables = loopback.up(Path(folder), nodes, **options)
         package = str(HERE.parent.parent.parent)
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         before = {name: os.environ.get(name) for name in variables}
@@ -59,12 +64,29 @@ def cluster() -> Iterator[dict[str, str]]:
             yield variables
         finally:
             subprocess.run(["scancel", "--user", str(os.getuid())], check=False, timeout=60)
-            loopback_cluster.down(Path(folder))
+            loopback.down(Path(folder))
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[dict[str, str]]:
+    """Three nodes on this machine, up for the session; skipped where SLURM's daemons are not installed."""
+    with _running(3) as variables:
+        yield variables
+
+
+@pytest.fixture
+def memory_limits(cluster: dict[str, str]) -> Iterator[None]:
+    """Another cluster, which limits the memory of its jobs; skipped where that cannot be done."""
+    del cluster
+    if not _loopback().can_limit_memory():
+        pytest.skip("memory cannot be limited here: that takes root and version 1 of control groups")
+    with _running(1, limit_memory=True):
+        yield
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@
     python loopback_cluster.py down FOLDER           stop what was started
 
 It has a munge daemon of its own, so that it neither needs nor disturbs one that is there, and runs as whoever starts
-it. What it has not: cgroups, accounting, other users.
+it. What it has not: accounting, other users and, unless asked for, limits on memory.
 """
 
 from __future__ import annotations
@@ -60,7 +60,20 @@ MinJobAge=300
 """
 
 
-def up(folder: Path, nodes: int = 2) -> dict[str, str]:
+CGROUP = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+ConstrainRAMSpace=yes
+ConstrainCores=no
+"""
+
+
+def can_limit_memory() -> bool:
+    """Whether memory can be limited here: by root, with version 1 of control groups."""
+    return os.access("/sys/fs/cgroup/memory/cgroup.procs", os.W_OK)
+
+
+def up(folder: Path, nodes: int = 2, *, limit_memory: bool = False) -> dict[str, str]:
     """Start a cluster and return the variables by which its commands find it."""
     folder = folder.resolve()
     for name in ("state", "spool"):
@@ -85,7 +98,11 @@ def up(folder: Path, nodes: int = 2) -> dict[str, str]:
         f"PartitionName=debug Nodes=n[1-{nodes}] Default=YES MaxTime=60 State=UP OverSubscribe=NO\n",
         "PartitionName=closed Nodes=n1 MaxTime=60 State=DOWN\n",
     ]
-    (folder / "slurm.conf").write_text("".join(lines), encoding="utf-8")
+    text = "".join(lines)
+    if limit_memory:
+        text = text.replace("task/none", "task/cgroup").replace("=CR_CPU\n", "=CR_CPU_Memory\n")
+        (folder / "cgroup.conf").write_text(CGROUP, encoding="utf-8")
+    (folder / "slurm.conf").write_text(text, encoding="utf-8")
     variables = {"SLURM_CONF": str(folder / "slurm.conf")}
     environment = {**os.environ, **variables}
     _run("slurmctld", "-c", environment=environment)

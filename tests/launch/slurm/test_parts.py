@@ -19,6 +19,7 @@ from lrscale.launch.slurm import queue_overview
 from lrscale.launch.slurm.cluster import span
 from lrscale.launch.slurm.deadline import RESERVE, Deadline
 from lrscale.launch.slurm.heart import Heart, Pulses
+from lrscale.launch.slurm.memory_group import oom_kills
 from lrscale.launch.slurm.overview import LOST_AFTER, living_driver
 from lrscale.launch.slurm.queue import JobQueue
 from lrscale.launch.slurm.script import job_script, sbatch_options
@@ -278,6 +279,32 @@ def test_a_worker_without_a_queue_says_how_to_start_one(tmp_path: Path) -> None:
 
     with pytest.raises(StudyError, match="nobody asks for trials"):
         serve(tmp_path, idle=1.0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "file", "text", "kills"),
+    [
+        (
+            "9:cpu:/\n4:memory:/slurm/job_2\n0::/",
+            "memory/slurm/job_2/memory.oom_control",
+            "under_oom 0\noom_kill 2\n",
+            2,
+        ),
+        ("4:memory,hugetlb:/\n", "memory/memory.oom_control", "oom_kill_disable 0\noom_kill 0\n", 0),
+        ("0::/system.slice/job_2\n", "system.slice/job_2/memory.events", "oom 1\noom_kill 1\noom_group_kill 0\n", 1),
+        ("0::/job_2\n", "job_2/memory.current", "7\n", None),
+        ("1:name=systemd:/\n", "memory.events", "oom_kill 3\n", None),
+    ],
+)
+def test_kills_for_memory_are_counted_in_both_versions_of_control_groups(
+    groups: str, file: str, text: str, kills: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "told").write_text(groups)
+    if groups.startswith("0::"):
+        (tmp_path / "cgroup.controllers").write_text("memory")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert oom_kills(tmp_path / "told", tmp_path) == kills
 
 
 def test_a_driver_on_another_machine_is_told_by_its_signs_of_life(tmp_path: Path) -> None:

@@ -251,3 +251,17 @@ def test_a_trial_that_may_not_start_any_more_is_taken_out_of_the_queue(launcher:
     assert record.trial_id == request_for(act="hang").spec.trial_id
     assert watcher.began == [record.trial_id]
     assert len(asked) == 2
+
+
+@pytest.mark.slow
+def test_a_trial_that_uses_up_the_memory_of_its_job_is_out_of_memory(
+    memory_limits: None, launcher: Launcher, request_for: Ask
+) -> None:
+    del memory_limits
+    with launcher(mem="2G") as jobs:
+        hungry, frugal = jobs.run([request_for(act="devour"), request_for()], Watcher())
+    assert hungry.status == "out_of_memory"
+    assert "rank 1 was ended by SIGKILL" in (hungry.reason or "")
+    assert "the job's memory was used up: set more slurm.mem" in (hungry.reason or "")
+    assert not hungry.retryable
+    assert frugal.status == "completed"

@@ -67,6 +67,10 @@ class Tiny(pl.LightningModule):
     def _exhaust(self) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
+    def _devour(self) -> None:
+        held = [bytearray(1 << 27) for _ in range(100)]
+        print(len(held))
+
     def _fill_disk(self) -> None:
         raise OSError(28, "No space left on device")
 

@@ -8,10 +8,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any, final
 
 from lrscale.errors import LrscaleError, StudyError
@@ -23,25 +22,16 @@ from lrscale.launch.progress import AbstractProgress
 from lrscale.launch.slurm.cluster import seconds_left
 from lrscale.launch.slurm.deadline import Deadline
 from lrscale.launch.slurm.heart import Heart
+from lrscale.launch.slurm.leaving import LeaveError, leaving_in_time
 from lrscale.launch.slurm.memory_group import oom_kills
 from lrscale.launch.slurm.queue import Claim, JobQueue
-from lrscale.launch.slurm.script import NOTICE, NOTICE_SIGNAL
 from lrscale.launch.slurm.ticket import Ticket, error_to_dict, launch_settings, trial_request
-from lrscale.launch.slurm.verdict import verdict
+from lrscale.launch.slurm.verdict import is_own, verdict
 from lrscale.store import TrialRecord, TrialSpec
 from lrscale.units import Layout
 
 TICK = 0.5
 """Seconds between looks at an empty queue."""
-
-
-class LeaveError(BaseException):
-    """The job is about to end; no `Exception`, so that no handler of one keeps it."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        """``"time"``, ``"NODE_FAIL"``, or the name of the signal."""
 
 
 @final
@@ -89,9 +79,9 @@ class _Worker:
             try:
                 self._take_all(heart)
             except LeaveError as leave:
-                _say(f"leaves: {'its time is up' if leave.cause == 'time' else leave.cause}")
+                _say(f"leaves: {'its time is up' if leave.cause == 'time' else leave.detail or leave.cause}")
                 self._dismiss()
-                self._give_back(leave.cause)
+                self._give_back(leave.cause, leave.detail)
             finally:
                 heart.tell(state="closing", keys=[])
                 self._dismiss()
@@ -164,6 +154,9 @@ class _Worker:
             if self._lost_nodes():
                 # What does not fit the nodes that are left fits another job.
                 raise LeaveError("NODE_FAIL") from error
+            if isinstance(error, StudyError) and not self._tried_before(tickets):
+                # A fault of this machine, such as a full disk or no memory to start from: another may do better.
+                raise LeaveError("FAILED", str(error)) from error
             # It ends the study, whichever of the trials met it.
             _say(f"{type(error).__name__}: {error}")
             left = next((claim for claim in tickets if claim in self._held), None)
@@ -223,10 +216,15 @@ class _Worker:
         self._held.remove(claim)
         self._queue.finish(claim, outcome)
 
-    def _give_back(self, cause: str) -> None:
+    def _tried_before(self, tickets: Mapping[Claim, Ticket]) -> bool:
+        return any(is_own(attempt) for claim in tickets for attempt in self._queue.past(claim.key))
+
+    def _give_back(self, cause: str, detail: str | None = None) -> None:
         held, self._held = self._held, []
         for claim in held:
-            why = {"job": self._name, "cause": cause, "beside": len(held) - 1}
+            why: dict[str, Any] = {"job": self._name, "cause": cause, "beside": len(held) - 1}
+            if detail is not None:
+                why["log"] = [detail]
             if cause == "time":
                 why |= {"whole": self._whole, "had": time.monotonic() - self._began}
             self._queue.give_back(claim, why)
@@ -272,7 +270,7 @@ def serve(study: Path, *, idle: float) -> int:
     deadline = Deadline(None if job is None else seconds_left(job))
     limit = "no time limit" if deadline.left == math.inf else f"{deadline.left:.0f} s for trials"
     _say(f"worker {name} on {socket.gethostname()} with {limit}")
-    with _leaving_in_time(deadline), suppress(LeaveError):
+    with leaving_in_time(deadline), suppress(LeaveError):
         if allocation is None:
             _Worker(study, name, deadline, idle).serve()
         else:
@@ -280,42 +278,6 @@ def serve(study: Path, *, idle: float) -> int:
                 _Worker(study, name, deadline, idle, gathering).serve()
                 gathering.end(0)
     return 0
-
-
-@contextmanager
-def _leaving_in_time(deadline: Deadline) -> Iterator[None]:
-    """Raise `LeaveError` in the main thread once: at the end of the time, or when the job is told to go."""
-    gone = False
-
-    def leave(cause: str) -> None:
-        nonlocal gone
-        if not gone:
-            gone = True
-            raise LeaveError(cause)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
-        leave("time" if number == signal.SIGALRM else signal.Signals(number).name)
-
-    def arm() -> None:
-        if deadline.left < math.inf:
-            signal.setitimer(signal.ITIMER_REAL, max(deadline.left, 0.001))
-
-    def notice(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        deadline.at_most(NOTICE)
-        arm()
-
-    handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGALRM: end, NOTICE_SIGNAL: notice}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    arm()
-    try:
-        yield
-    finally:
-        gone = True
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _go_together(tickets: list[Ticket]) -> bool:

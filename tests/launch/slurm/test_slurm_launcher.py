@@ -265,3 +265,16 @@ def test_a_trial_that_uses_up_the_memory_of_its_job_is_out_of_memory(
     assert "the job's memory was used up: set more slurm.mem" in (hungry.reason or "")
     assert not hungry.retryable
     assert frugal.status == "completed"
+
+
+def test_a_fault_of_the_machine_is_tried_in_another_job_before_it_ends_the_study(
+    launcher: Launcher, request_for: Ask, study: Path, tmp_path: Path
+) -> None:
+    once = tmp_path / "once"
+    with launcher() as jobs:
+        (record,) = jobs.run([request_for(act="fill_disk", once=str(once))], Watcher())
+        assert record.status == "completed"
+        assert len(job_ids(study)) == 2
+        with pytest.raises(StudyError, match="No space left on device"):
+            list(jobs.run([request_for(act="fill_disk")], Watcher()))
+    assert len(job_ids(study)) == 3

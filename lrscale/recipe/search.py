@@ -34,7 +34,7 @@ class Search(Section):
     """Global batch sizes to choose from. Default: those of `scaling`."""
     learning_rates: tuple[LearningRate, LearningRate] | None = None
     """Lowest and highest peak LR that may be tried. Default: around what the range test found, else around the module's
-    own LR, and further where the best one lies at the end."""
+    own LR; the planner goes further where the best one lies at the end."""
     horizon: Length | None = None
     """Length of every trial, such as ``40k examples``. Default: that of `scaling`."""
     schedule: OneSchedule | None = None
@@ -44,10 +44,10 @@ class Search(Section):
     validations: Count = 10
     """Validations over the horizon."""
     trials: Count = 10
-    """Most trials before the confirmation; fewer where more would not pay."""
+    """Most trials before the confirmation; the planner asks for fewer where more would not pay."""
     tolerance: Annotated[Real, Field(ge=0, lt=1)] | None = None
-    """Relative difference of the loss that does not matter, in [0, 1): the search ends when naming its best now is
-    expected to cost less. Default: that of `target`, else 0.001."""
+    """Relative difference of the loss that does not matter, in [0, 1): the planner ends the search when naming
+    its best now is expected to cost less. Default: that of `target`, else 0.001."""
     confirm: Annotated[SearchConfirm | None, BeforeValidator(long_switch)] = Field(default_factory=SearchConfirm)
     """Fresh trials of the setting that is named and of its neighbours; ``false`` leaves it unconfirmed."""
     engine: EngineChoice = Field(default_factory=PlannerEngine)

@@ -60,7 +60,10 @@ def begin(processes: Processes, study: Path, nodes: int, per_node: int, **asked:
             "TMPDIR": study.parent / "tmp",
         }
         environment = {**os.environ, **{name: str(value) for name, value in told.items()}}
-        processes[rank] = subprocess.Popen([sys.executable, str(GROUP), str(study), str(TASKS)], env=environment)
+        command = [sys.executable, str(GROUP), str(study), str(TASKS)]
+        if "cores" in asked:
+            command = ["taskset", "--cpu-list", str(asked["cores"][rank]), *command]
+        processes[rank] = subprocess.Popen(command, env=environment)
 
 
 def codes(processes: Processes, *, within: float = 60.0) -> list[int]:
@@ -204,6 +207,19 @@ def test_a_follower_that_is_told_to_end_leaves_nothing(study: Path, processes: P
     processes[1].send_signal(signal.SIGTERM)
     assert processes[1].wait(timeout=20) == 130
     assert not is_running(pid)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can be bound on Linux only")
+def test_ranks_have_the_cores_of_all_tasks_of_their_node(study: Path, processes: Processes) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core")
+    # srun may bind each task to cores of its own, the leader's to one.
+    begin(processes, study, 1, 2, requests=[trial(1, 2)], cores=cores)
+    assert codes(processes) == [0, 0]
+    assert facts(study, 0, 0)["cores"] == facts(study, 0, 1)["cores"] == cores[:2]
+    assert facts(study, 0, 0)["OMP_NUM_THREADS"] == os.environ.get("OMP_NUM_THREADS", "1")
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ SAID = (
 
 def main(job_path: str) -> int:
     folder, rank = Path(job_path).parent, int(os.environ["RANK"])
-    facts = {name: os.environ.get(name) for name in SAID}
+    facts: dict[str, object] = {name: os.environ.get(name) for name in SAID}
+    facts["cores"] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     job = json.loads(Path(job_path).read_text())
     (folder / f"facts-{rank}.part").write_text(json.dumps({**facts, "job": job, "pid": os.getpid(), "at": time.time()}))
     (folder / f"facts-{rank}.part").rename(folder / f"facts-{rank}.json")

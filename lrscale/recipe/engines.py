@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from lrscale.errors import LrscaleError, did_you_mean
+from lrscale.ray_tune import ALGORITHMS, RETIRED, SCHEDULERS, AbstractAlgorithm, AbstractScheduler, make
 from lrscale.recipe.choices import long_schedule
 from lrscale.recipe.fields import Arguments, Count, refuse, shown
 from lrscale.recipe.task import Section
@@ -72,7 +73,90 @@ class OptunaEngine(Section):
     examples, and is never named. Default: ``none``."""
 
 
-Engine = PlannerEngine | OptunaEngine
+class SchedulerChoice(Section):
+    """A scheduler of Ray Tune, with the settings that differ from its defaults."""
+
+    name: str = "asha"
+    """``none``, ``asha``, ``median``, ``hyperband``, ``bohb``, ``pbt`` or ``pb2``."""
+    settings: Arguments = Field(default_factory=dict)
+    """The scheduler's own fields, such as ``reduction_factor``."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        _made(self.scheduler)
+        return self
+
+    def scheduler(self) -> AbstractScheduler:
+        """Return the scheduler."""
+        return make(SCHEDULERS, self.name, self.settings)
+
+
+class AlgorithmChoice(Section):
+    """A search algorithm of Ray Tune, with the settings that differ from its defaults."""
+
+    name: str = "random"
+    """``random``, ``bayesopt``, ``bohb``, ``nevergrad``, ``optuna``, ``hyperopt`` or ``zoopt``."""
+    settings: Arguments = Field(default_factory=dict)
+    """The algorithm's own fields."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name in RETIRED:
+            why, remedy = RETIRED[self.name]
+            refuse(f"cannot be {self.name}: {why}", hint=remedy)
+        _made(self.algorithm)
+        return self
+
+    def algorithm(self) -> AbstractAlgorithm:
+        """Return the algorithm."""
+        return make(ALGORITHMS, self.name, self.settings)
+
+
+class RayEngine(Section):
+    """A scheduler and a search algorithm of Ray Tune, on the cluster of the launcher ``ray``.
+
+    Examples
+    --------
+    >>> engine = RayEngine.model_validate({"name": "ray", "scheduler": "bohb"})
+    >>> engine.scheduler.name, engine.chosen.name
+    ('bohb', 'bohb')
+    """
+
+    name: Literal["ray"]
+    """``ray``."""
+    scheduler: Annotated[SchedulerChoice, BeforeValidator(long_schedule)] = Field(default_factory=SchedulerChoice)
+    """Which trials go on, by name or as ``{name, settings}``. Default: ``asha``."""
+    algorithm: Annotated[AlgorithmChoice | None, BeforeValidator(long_schedule)] = None
+    """Which settings are tried, by name or as ``{name, settings}``. Default: ``bohb`` with the scheduler of that name,
+    else ``random``."""
+
+    @property
+    def chosen(self) -> AlgorithmChoice:
+        """The algorithm, or the default one."""
+        if self.algorithm is not None:
+            return self.algorithm
+        fixed = self.scheduler.scheduler().algorithms
+        return AlgorithmChoice(name="random" if fixed is None else fixed[0])
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        scheduler, name = self.scheduler.scheduler(), self.chosen.name
+        if scheduler.algorithms is not None and name not in scheduler.algorithms:
+            fixed = scheduler.algorithms[0]
+            refuse(f"has scheduler {self.scheduler.name}, which goes with algorithm {fixed}, not {name}")
+        if name == "bohb" and self.scheduler.name != "bohb":
+            refuse(f"has algorithm bohb, which goes with scheduler bohb, not {self.scheduler.name}")
+        return self
+
+
+def _made(make_it: Callable[[], object]) -> None:
+    try:
+        make_it()
+    except LrscaleError as error:
+        refuse(f"cannot be used: {error.message}", hint=error.hint)
+
+
+Engine = PlannerEngine | OptunaEngine | RayEngine
 """A family found by its name; each member has its part of `lrscale.study.engines`."""
 
 

@@ -51,7 +51,8 @@ class Search(Section):
     confirm: Annotated[SearchConfirm | None, BeforeValidator(long_switch)] = Field(default_factory=SearchConfirm)
     """Fresh trials of the setting that is named and of its neighbours; ``false`` leaves it unconfirmed."""
     engine: EngineChoice = Field(default_factory=PlannerEngine)
-    """Who plans the trials: ``planner``, which is lrscale's own, or ``{name: optuna, sampler, pruner}``."""
+    """Who plans the trials: ``planner``, which is lrscale's own, ``{name: optuna, sampler, pruner}``, or
+    ``{name: ray, scheduler, algorithm}`` on the launcher ``ray``."""
     at_once: Count = 1
     """Trials that are planned together. With `layout.trials_at_once` they run side by side; each is planned knowing
     less than if it waited for the others."""

@@ -12,9 +12,10 @@ from typing import Any, final
 from lrscale.errors import LrscaleError, TrialsFailedError
 from lrscale.launch import AbstractLauncher, TrialRequest
 from lrscale.launch.progress import AbstractProgress
-from lrscale.store import StudyFolder, Trial, TrialSpec
+from lrscale.store import StudyFolder, Trial, TrialRecord, TrialSpec
 from lrscale.study.budget.keeper import Keeper
 from lrscale.study.cost import CostModel
+from lrscale.study.driven import DRIVEN
 from lrscale.study.experiments import AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
@@ -94,6 +95,7 @@ class Rounds:
             context = self._keeper.context(experiment, later, findings)
             for note in self._keeper.news():
                 self._progress.note(note)
+            ran |= {trial.trial_id for trial in self._drive(experiment, context)}
             wanted = {spec.trial_id: spec for spec in experiment.plan(context)}
             missing = [
                 spec
@@ -129,16 +131,43 @@ class Rounds:
         prices = context.price_list()
         requests = [self._request(spec, context, prices) for spec in chosen]
         for record in self._launcher.run(requests, self._progress):
-            self._folder.finish_trial(record)
-            trial = Trial(specs[record.trial_id], record)
-            self._trials[record.trial_id] = trial
-            finished.append(trial)
-            self._keeper.ended(record.trial_id)
-            self._keep_time()
-            self._progress.trial_finished(trial)
+            finished.append(self._take(specs[record.trial_id], record))
         for trial_id in specs.keys() - {trial.trial_id for trial in finished}:
             self._folder.withdraw_trial(trial_id)
         return finished
+
+    def _drive(self, experiment: AbstractExperiment, context: Context) -> list[Trial]:
+        """Let an experiment run trials by its own means, where it does and has not yet, as far as the budget goes."""
+        driver = experiment.driver(context)
+        if driver is None:
+            return []
+        specs = driver.specs()
+        most = self._keeper.affordable(experiment, specs, context)
+        if most == 0:
+            self._keeper.keep_out(experiment, specs, context)
+            return []
+        self._progress.started(experiment.key, most, 0)
+        finished: list[Trial] = []
+        order = driver.run(
+            self._launcher,
+            self._folder,
+            self._progress,
+            lambda spec, record: finished.append(self._take(spec, record)),
+            most,
+        )
+        self._plan["facts"].setdefault(DRIVEN, {})[driver.key] = order
+        self._decide(experiment, trials=order)
+        return finished
+
+    def _take(self, spec: TrialSpec, record: TrialRecord) -> Trial:
+        self._folder.finish_trial(record)
+        trial = Trial(spec, record)
+        self._trials[record.trial_id] = trial
+        self.ran.add(record.trial_id)
+        self._keeper.ended(record.trial_id)
+        self._keep_time()
+        self._progress.trial_finished(trial)
+        return trial
 
     def _request(self, spec: TrialSpec, context: Context, prices: CostModel) -> TrialRequest:
         cost = prices.cost(spec)

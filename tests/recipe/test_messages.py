@@ -157,8 +157,8 @@ def message(text: str, *overrides: str) -> str:
         ),
         (
             f"{BASE}{SEARCH}optna}}\n",
-            "recipe.yaml line 5: experiments.search.engine must be one of planner, optuna, not 'optna'; did you mean "
-            "optuna?",
+            "recipe.yaml line 5: experiments.search.engine must be one of planner, optuna, ray, not 'optna'; did you "
+            "mean optuna?",
         ),
         (
             f"{BASE}{SEARCH}{{name: optuna, samplr: gp}}}}\n",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -57,11 +57,14 @@ class RayLauncher(AbstractLauncher):
     ----------
     settings : LaunchSettings
         The task's import paths, devices and limits, and the cluster's address.
+    checked : bool, optional
+        Whether the nodes are known to see the study folder. Default False: they are asked.
     """
 
-    def __init__(self, settings: LaunchSettings) -> None:
+    def __init__(self, settings: LaunchSettings, *, checked: bool = False) -> None:
         super().__init__(settings)
         self._cluster = Cluster(settings.address)
+        self._ask_nodes = not checked
         self._checked: set[str] = set()
 
     def __enter__(self) -> RayLauncher:
@@ -80,7 +83,7 @@ class RayLauncher(AbstractLauncher):
         if not waiting:
             return
         self._refuse_what_never_fits(requests)
-        self._check_nodes(requests[0].folder.parent, progress)
+        self.check_nodes(requests[0].folder.parent, progress)
         room = _Room(self._cluster, progress)
         running: list[_Running] = []
         lost: dict[str, TrialRecord] = {}
@@ -106,6 +109,16 @@ class RayLauncher(AbstractLauncher):
         finally:
             for trial in running:
                 trial.group.kill()
+
+    @property
+    def settings(self) -> LaunchSettings:
+        """What it was made with."""
+        return self._settings
+
+    def side_by_side(self, layouts: Iterable[Layout]) -> int:
+        """Return how many trials of any of some layouts run at once: at least 1, at most `trials_at_once`."""
+        nodes = self._cluster.nodes()
+        return max(1, min(self._settings.trials_at_once, *(self._claim(one).count(nodes) for one in layouts)))
 
     def inspect(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> dict[str, Any]:
         """Build the task in one process of the cluster; see `AbstractLauncher.inspect`."""
@@ -194,7 +207,16 @@ class RayLauncher(AbstractLauncher):
                     hint="set layout.devices and layout.num_nodes to what it has",
                 )
 
-    def _check_nodes(self, folder: Path, progress: AbstractProgress) -> None:
+    def check_nodes(self, folder: Path, progress: AbstractProgress) -> None:
+        """Ask the nodes that were not asked yet whether they see a folder.
+
+        Raises
+        ------
+        StudyError
+            When one does not.
+        """
+        if not self._ask_nodes:
+            return
         new = [node for node in self._cluster.nodes() if node.node_id not in self._checked and (node.cpus or node.gpus)]
         for note in check_shared(folder, new) if new else ():
             progress.note(note)

@@ -8,7 +8,9 @@ from typing import ClassVar
 from lrscale.recipe import Recipe
 from lrscale.registry import Registry
 from lrscale.store import Trial, TrialSpec
+from lrscale.study.driven import AbstractDriver
 from lrscale.study.experiments.base import Context
+from lrscale.study.finding import Check
 from lrscale.study.search.course import Course
 
 
@@ -42,6 +44,16 @@ class AbstractEngine(ABC):
     @abstractmethod
     def method(self, recipe: Recipe) -> str:
         """Return how it plans, and what it cannot tell, in a paragraph or two for the report."""
+
+    def driver(self, context: Context) -> AbstractDriver | None:
+        """Return who runs the trials to come by own means, or None where they are planned. Default: None."""
+        del context
+        return None
+
+    def checks(self, recipe: Recipe) -> tuple[Check, ...]:
+        """Return what of the settings leaves the engine nothing to do. Default: nothing."""
+        del recipe
+        return ()
 
 
 def ended_trial(context: Context, spec: TrialSpec) -> Trial | None:

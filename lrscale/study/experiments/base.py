@@ -13,6 +13,7 @@ from lrscale.store import StudyView, Trial, TrialSpec
 from lrscale.store.record import Status
 from lrscale.study.budget.allowance import Allowance
 from lrscale.study.cost import CostModel, TrialCost
+from lrscale.study.driven import AbstractDriver
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
 
@@ -126,6 +127,11 @@ class AbstractExperiment(ABC):
         """
         del recipe
         return ()
+
+    def driver(self, context: Context) -> AbstractDriver | None:
+        """Return who runs trials by its own means before any is planned, or None. Default: None."""
+        del context
+        return None
 
     @abstractmethod
     def analyse(self, context: Context) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
@@ -9,6 +10,7 @@ from typing_extensions import override
 
 from lrscale.recipe import Recipe
 from lrscale.store import TrialSpec
+from lrscale.study.driven import AbstractDriver
 from lrscale.study.engines import engine_of
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
@@ -45,6 +47,10 @@ class Search(AbstractExperiment):
         confirmed = confirmation(context, course)
         fresh = [] if confirmed is None else list(confirmed.specs.values())
         return [*course.wanted, *fresh]
+
+    @override
+    def driver(self, context: Context) -> AbstractDriver | None:
+        return engine_of(context.recipe).driver(context)
 
     @override
     def survives_crashes(self, context: Context) -> bool:
@@ -100,7 +106,8 @@ class Search(AbstractExperiment):
     def analyse(self, context: Context) -> Finding:
         engine = engine_of(context.recipe)
         told = {"name": engine.key, "title": engine.title, "method": engine.method(context.recipe)}
-        return search_finding(self, Conclusion.of(context, engine.follow(context)), told)
+        finding = search_finding(self, Conclusion.of(context, engine.follow(context)), told)
+        return dataclasses.replace(finding, checks=(*finding.checks, *engine.checks(context.recipe)))
 
 
 EXPERIMENTS.register(Search.key)(Search())

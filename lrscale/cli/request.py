@@ -103,8 +103,11 @@ class StudyRequest:
             layout = recipe.layout
             allocation = None if self.gathering is None else self.gathering.allocation
             launcher = self.launcher or (allocation.kind if allocation is not None else "local")
-            number = trials_side_by_side(
-                layout.devices, layout.num_nodes, layout.accelerator, launcher=launcher, allocation=allocation
-            )
+            if launcher == "slurm":
+                number = recipe.slurm.trials_at_once(layout.devices, layout.num_nodes)
+            else:
+                number = trials_side_by_side(
+                    layout.devices, layout.num_nodes, layout.accelerator, launcher=launcher, allocation=allocation
+                )
             recipe = load_recipe(self.recipe, (*self.all_overrides(), f"layout.trials_at_once={number}"))
         return recipe, StudyFolder(self.study if self.study is not None else Path(f"{recipe.name}-study"))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from typing_extensions import Self
 
+from lrscale.errors import RecipeError
 from lrscale.recipe.fields import Count, Real, refuse, shown
 from lrscale.recipe.task import Section
 
@@ -192,3 +193,31 @@ class SlurmSettings(Section):
     def asks_for_gpus(self) -> bool:
         """Whether a job has GPUs, by `gpus` or by a further option of sbatch."""
         return self.gpus is not None or any(option.startswith(("--gres=gpu", "--gpus")) for option in self.extra)
+
+    def trials_at_once(self, devices: int, num_nodes: int) -> int:
+        """Return how many trials fit into a job side by side: what `layout.trials_at_once: auto` stands for.
+
+        Parameters
+        ----------
+        devices, num_nodes : int
+            Of one trial. Each of its ranks takes a GPU, or a core where a job has no GPUs.
+
+        Raises
+        ------
+        RecipeError
+            Where the recipe does not say what a node of a job has.
+
+        Examples
+        --------
+        >>> settings = SlurmSettings.model_validate({"gpus": 8})
+        >>> settings.trials_at_once(1, 1), settings.trials_at_once(3, 1), settings.trials_at_once(8, 2)
+        (8, 2, 1)
+        """
+        places = self.gpu_count if self.asks_for_gpus else self.cpus_per_task
+        if places is None:
+            field = "slurm.gpus" if self.asks_for_gpus else "slurm.gpus or slurm.cpus_per_task"
+            raise RecipeError(
+                "layout.trials_at_once: auto counts the devices of a job, and the recipe does not say how many it has",
+                hint=f"set {field}, or a number of trials",
+            )
+        return max(1, places // devices * (self.nodes or num_nodes) // num_nodes)

@@ -59,6 +59,20 @@ def test_a_job_that_no_trial_fits_into_is_refused(slurm: str, layout: str, expec
     assert expected in str(caught.value)
 
 
+def test_auto_counts_what_a_job_has_and_says_what_it_would_need_to_know() -> None:
+    on_cores = SlurmSettings.model_validate({"cpus_per_task": 8, "nodes": 2})
+    assert [on_cores.trials_at_once(devices, nodes) for devices, nodes in ((1, 1), (2, 1), (2, 2), (16, 1))] == [
+        16,
+        8,
+        4,
+        1,
+    ]
+    for wish, needed in (({}, "slurm.gpus or slurm.cpus_per_task"), ({"extra": ["--gres=gpu:4"]}, "set slurm.gpus,")):
+        with pytest.raises(RecipeError, match="auto counts the devices of a job") as caught:
+            SlurmSettings.model_validate(wish).trials_at_once(1, 1)
+        assert needed in (caught.value.hint or "")
+
+
 def test_lines_and_counts_are_read_as_people_write_them() -> None:
     settings = parsed(
         'time: 02:00:00, gpus: 4, account: 123, setup: "module load a\\n\\nmodule load b", max_jobs: 1e1'

@@ -14,6 +14,10 @@ from lrscale.launch.slurm.states import ENDED
 
 PATIENCE = 60.0
 """Seconds for one command; a controller under load has been seen to take that long."""
+HABITS = ("SLURM_", "SQUEUE_", "SCANCEL_", "SACCT_")
+"""Beginnings of variables that would change what the commands do."""
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
+"""Those that say which cluster is meant."""
 PROGRAMS = ("sbatch", "squeue", "scancel")
 
 
@@ -177,7 +181,8 @@ def _job(line: str) -> Job | None:
 
 def _run(command: Sequence[str], given: str | None = None) -> str:
     # Inside another job its own variables would be taken for wishes about this one.
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_") or key == "SLURM_CONF"}
+    # And what squeue shows to a person, or scancel asks of one, is not what is asked here.
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(HABITS) or key in KEPT}
     try:
         ended = subprocess.run(
             command,

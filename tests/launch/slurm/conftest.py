@@ -162,6 +162,10 @@ def request_for(study: Path) -> Callable[..., TrialRequest]:
 def live_jobs() -> list[str]:
     """Return the numbers of jobs that wait or run."""
     listed = subprocess.run(
-        ["squeue", "--noheader", "--format=%i"], capture_output=True, text=True, check=True, timeout=60
+        ["squeue", "--noheader", "--format=%i", "--partition=debug,closed"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return listed.stdout.split()

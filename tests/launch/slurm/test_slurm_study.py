@@ -15,6 +15,7 @@ import pytest
 
 from lrscale.cli.doctor_slurm import check_slurm
 from lrscale.launch.slurm import queue_overview
+from lrscale.launch.slurm.cluster import Cluster
 from lrscale.store import StudyFolder
 
 from ..conftest import eventually
@@ -151,6 +152,13 @@ def test_doctor_says_whether_slurm_would_take_a_job_and_submits_none(
     del cluster
     check = check_slurm()
     assert (check.status, check.sentence) == ("PASS", "SLURM would take a worker job of one node; none was submitted")
+    # What a person likes to see of the queue must not hide jobs from the driver.
+    for name, value in (("SQUEUE_PARTITION", "closed"), ("SQUEUE_FORMAT", "%i"), ("SLURM_JOB_ID", "7")):
+        monkeypatch.setenv(name, value)
+    job = Cluster().submit(["--job-name=lrscale-here", "--output=/dev/null"], "#!/bin/bash\nsleep 60\n")
+    assert list(Cluster().jobs("lrscale-here") or {}) == [job]
+    assert Cluster().cancel([job])
+    assert eventually(lambda: live_jobs() == [])
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
     refused = check_slurm()
     assert refused.status == "WARNING"

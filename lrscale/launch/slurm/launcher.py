@@ -95,14 +95,11 @@ class SlurmLauncher(AbstractLauncher):
         tickets = {request.spec.trial_id: train_ticket(request, self._settings) for request in requests}
         left = {tickets[request.spec.trial_id].key: request for request in requests}
         self._withdraw_strangers(left)
-        asked: set[str] = set()
         seen: set[str] = set()
         for key, request in list(left.items()):
-            if request.may_start is None or request.may_start():
-                self._put(tickets[request.spec.trial_id])
-                asked.add(key)
-            else:
+            if request.may_start is not None and not request.may_start():
                 del left[key]
+        self._put([tickets[request.spec.trial_id] for request in left.values()])
         told_at = asked_at = time.monotonic()
         while left:
             for key, claim in self._queue.done().items():
@@ -114,7 +111,7 @@ class SlurmLauncher(AbstractLauncher):
                         progress.trial_started(left[key].spec, left[key].layout)
                     del left[key]
                     yield record
-                    self._queue.forget(key)
+                    self._queue.forget(key, claim)
             for record, key in self._given_up(left):
                 del left[key]
                 yield record
@@ -138,7 +135,7 @@ class SlurmLauncher(AbstractLauncher):
         """Have a job look at the task; see `AbstractLauncher.inspect`."""
         fleet = self._begin()
         ticket = inspect_ticket(job, layout, self._settings)
-        self._put(ticket)
+        self._put([ticket])
         while True:
             claim = self._queue.done().get(ticket.key)
             outcome = None if claim is None else self._queue.outcome(claim)
@@ -198,9 +195,9 @@ class SlurmLauncher(AbstractLauncher):
             write_atomically(path, name)
         return name
 
-    def _put(self, ticket: Ticket) -> None:
-        self._place += 1
-        self._queue.put(ticket, self._place)
+    def _put(self, tickets: Sequence[Ticket]) -> None:
+        self._queue.put(enumerate(tickets, start=self._place))
+        self._place += len(tickets)
 
     def _withdraw_strangers(self, wanted: Mapping[str, TrialRequest]) -> None:
         """Take back what an earlier run, or whoever sent the folder, has asked for and this run does not."""

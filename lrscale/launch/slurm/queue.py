@@ -21,7 +21,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -101,12 +101,15 @@ class JobQueue:
         self.name_path.unlink(missing_ok=True)
         self._closed.unlink(missing_ok=True)
 
-    def put(self, ticket: Ticket, place: int) -> None:
-        """Ask for a ticket; one that is waiting, claimed or done under the same key is left as it is."""
-        key = ticket.key
-        if key in self.waiting() or key in self.claimed() or key in self.done():
-            return
-        write_atomically(self.folder / "waiting" / f"{place:06d}.{key}.json", to_json(ticket.to_dict()))
+    def put(self, tickets: Iterable[tuple[int, Ticket]]) -> None:
+        """Ask for tickets, each at its place; one that is waiting, claimed or done under its key is left as it is.
+
+        Only the driver asks, so that none comes in between.
+        """
+        known = self.waiting().keys() | self.claimed().keys() | self.done().keys()
+        for place, ticket in tickets:
+            if (key := ticket.key) not in known:
+                write_atomically(self._waiting_path(key, place), to_json(ticket.to_dict()))
 
     def waiting(self) -> dict[str, int]:
         """Return the keys that wait, with their places, in the order of asking."""
@@ -212,8 +215,19 @@ class JobQueue:
             return False
         return True
 
-    def forget(self, key: str) -> None:
-        """Remove what is left of a ticket that has ended; a worker that is still at it is left alone."""
+    def forget(self, key: str, ended: Claim | None = None) -> None:
+        """Remove what is left of a ticket that has ended; a worker that is still at it is left alone.
+
+        Parameters
+        ----------
+        key : str
+        ended : Claim or None, optional
+            The attempt that ended it, where that is known: a ticket without a past has had no other.
+        """
+        if ended is not None and key not in self.interrupted():
+            (self.folder / "done" / f"{ended.name}.json").unlink(missing_ok=True)
+            shutil.rmtree(self.run_folder(ended), ignore_errors=True)
+            return
         self.withdraw(key)
         busy = {claim.worker for claim in self.claimed().get(key, ())}
         for part in ("done", "past"):

@@ -248,8 +248,7 @@ def test_the_queue_is_seen_without_slurm_and_silent_workers_are_lost(
     queue = JobQueue(tmp_path)
     queue.open()
     tickets = [Ticket(name=f"t{number}", work={"number": number}) for number in range(4)]
-    for place, one in enumerate(tickets):
-        queue.put(one, place)
+    queue.put(enumerate(tickets))
     with Heart(queue.heart_path("12"), node="n1", state="running"):
         alive = queue.claim(tickets[0].key, 0, "12")
         lost = queue.claim(tickets[1].key, 1, "13")

@@ -54,7 +54,7 @@ class QueueMachine(RuleBasedStateMachine):
     def ask(self, number: int) -> None:
         wanted = ticket(number)
         if wanted.key not in self.ended:
-            self.queue.put(wanted, number)
+            self.queue.put([(number, wanted)])
             self.asked[wanted.key] = number
             self.withdrawn.discard(wanted.key)
 
@@ -142,8 +142,7 @@ def _claim_all(folder: str, worker: str, together: Any, found: Any) -> None:
 
 def test_each_ticket_is_claimed_once_by_many_processes(tmp_path: Path) -> None:
     queue = opened(tmp_path)
-    for number in range(60):
-        queue.put(ticket(number), number)
+    queue.put((number, ticket(number)) for number in range(60))
     found: Any = PROCESSES.Queue()
     together = PROCESSES.Barrier(4)
     workers = [
@@ -174,8 +173,7 @@ def _give_back_until_killed(folder: str, began: Any) -> None:
 @pytest.mark.parametrize("seconds", [0.0, 0.011, 0.023, 0.047])
 def test_a_worker_killed_anywhere_leaves_each_ticket_in_one_place(tmp_path: Path, seconds: float) -> None:
     queue = opened(tmp_path)
-    for number in range(5):
-        queue.put(ticket(number), number)
+    queue.put((number, ticket(number)) for number in range(5))
     began = PROCESSES.Event()
     worker = PROCESSES.Process(target=_give_back_until_killed, args=(str(tmp_path), began))
     worker.start()
@@ -192,8 +190,7 @@ def test_a_worker_killed_anywhere_leaves_each_ticket_in_one_place(tmp_path: Path
 
 def test_tickets_are_taken_in_the_order_of_asking_and_keep_their_place(tmp_path: Path) -> None:
     queue = opened(tmp_path)
-    for place, number in enumerate([3, 1, 2]):
-        queue.put(ticket(number), place)
+    queue.put(enumerate([ticket(3), ticket(1), ticket(2)]))
     assert list(queue.waiting()) == [ticket(number).key for number in (3, 1, 2)]
     claim = queue.claim(ticket(3).key, 0, "1")
     assert claim is not None
@@ -204,7 +201,7 @@ def test_tickets_are_taken_in_the_order_of_asking_and_keep_their_place(tmp_path:
 
 def test_a_worker_that_was_given_up_can_still_publish_and_harms_nobody(tmp_path: Path) -> None:
     queue = opened(tmp_path)
-    queue.put(ticket(0), 0)
+    queue.put([(0, ticket(0))])
     key = ticket(0).key
     first = queue.claim(key, 0, "1")
     assert first is not None
@@ -225,7 +222,7 @@ def test_a_worker_that_was_given_up_can_still_publish_and_harms_nobody(tmp_path:
 
 def test_a_ticket_that_was_tampered_with_is_not_run(tmp_path: Path) -> None:
     queue = opened(tmp_path)
-    queue.put(ticket(0), 0)
+    queue.put([(0, ticket(0))])
     key = ticket(0).key
     path = next((queue.folder / "waiting").iterdir())
     plain = json.loads(path.read_text())
@@ -259,3 +256,18 @@ def test_only_the_owner_may_write_to_the_queue(tmp_path: Path) -> None:
         os.umask(before)
     for folder in (queue.folder, *(queue.folder / part for part in PARTS)):
         assert stat.S_IMODE(folder.stat().st_mode) & 0o022 == 0
+
+
+def test_forgetting_an_attempt_leaves_nothing_of_it_and_all_of_the_others(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    queue.put((number, ticket(number)) for number in range(3))
+    first, second = (queue.claim(ticket(number).key, number, "1") for number in (0, 1))
+    assert first is not None
+    assert second is not None
+    queue.finish(first, {})
+    queue.forget(first.key, first)
+    assert queue.done() == {}
+    assert not queue.run_folder(first).exists()
+    assert queue.run_folder(second).exists()
+    assert queue.holds(second)
+    assert list(queue.waiting()) == [ticket(2).key]

@@ -228,8 +228,8 @@ class SlurmLauncher(AbstractLauncher):
     def _given_up(self, left: Mapping[str, TrialRequest]) -> list[tuple[TrialRecord, str]]:
         """Return the records of trials that no further attempt can help; each is taken out of the queue."""
         found = []
-        waiting = self._queue.waiting()
-        for key in self._queue.interrupted() & waiting.keys() & left.keys():
+        interrupted = self._queue.interrupted() & left.keys()
+        for key in interrupted & self._queue.waiting().keys() if interrupted else ():
             request = left[key]
             record = verdict(request.spec.trial_id, request.layout, self._queue.past(key))
             if record is not None and self._queue.withdraw(key):

@@ -80,7 +80,7 @@ class TerminalProgress(AbstractProgress):
         self._board.end(trial)
         # A ramp goes on until it diverges: that is how it should end.
         expected = ("completed", "diverged") if trial.spec.schedule.name == "ramp" else ("completed",)
-        if trial.record.status not in expected:
+        if trial.record.status not in expected and trial.record.ended_by_stopper is None:
             self._keep(f"  {describe(trial.spec)}: {outcome(trial)}")
 
     @override

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterator
 
@@ -10,7 +11,7 @@ from lrscale.cli.progress_board import ProgressBoard
 from lrscale.cli.progress_lines import HEARTBEAT, LineProgress
 from lrscale.cli.progress_terminal import TerminalProgress
 from lrscale.launch.progress import AbstractProgress
-from lrscale.store import ScheduleSpec, Status, Trial, TrialRecord, TrialSpec
+from lrscale.store import STOPPER, ScheduleSpec, Status, Trial, TrialRecord, TrialSpec
 from lrscale.units import Layout
 
 LAYOUT = Layout(per_device_batch_size=16)
@@ -140,6 +141,25 @@ def test_the_terminal_shows_the_running_trial_and_keeps_what_did_not_complete(cl
     assert "  batch 16, LR 2e-3, cosine, seed 0: diverged: loss is not finite at step 31" in kept
     assert "the grid was extended upwards" in kept
     assert "scaling (2 of 2): 3 of 3 trials, 1 reused, 1 diverged, 50 s" in kept
+
+
+def test_a_trial_that_a_search_stops_is_told_once_and_is_no_mishap(clock: Clock) -> None:
+    stream = io.StringIO()
+    terminal = TerminalProgress(Console(file=stream, width=110), {"search": 2}, clock=clock)
+    lines = io.StringIO()
+    plain = LineProgress(lines, {"search": 2}, clock=clock)
+    one = spec()
+    reason = "stopped at 30 % of the horizon: loss 0.5 at step 30 is above 0.4"
+    stopped = trial(one, 3.0, "stopped", None, reason)
+    record = dataclasses.replace(stopped.record, measurements={STOPPER: {"name": "median"}})
+    for progress in (terminal, plain):
+        progress.started("search", 1, 0)
+        progress.trial_started(one, LAYOUT)
+        progress.trial_finished(Trial(one, record))
+        progress.finished()
+    assert "stopped at" not in stream.getvalue()
+    assert "seed 0: stopped at 30 % of the horizon" in lines.getvalue()
+    assert "stopped: stopped" not in lines.getvalue()
 
 
 def drawn(progress: TerminalProgress) -> list[str]:

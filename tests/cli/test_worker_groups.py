@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from lrscale.launch.devices import free_port
+from lrscale.cli.request import StudyRequest
+from lrscale.errors import LayoutError
+from lrscale.launch.devices import cpu_count, free_port
 
 SHORT = """
 name: short
@@ -50,6 +53,20 @@ def torchrun(
 
 def records(study: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text()) for path in study.glob("trials/*/record.json")}
+
+
+def test_trials_at_once_are_a_number_before_anybody_plans_with_it(tmp_path: Path) -> None:
+    (tmp_path / "short.yaml").write_text(SHORT)
+    request = StudyRequest(
+        command="run",
+        recipe=str(tmp_path / "short.yaml"),
+        overrides=("layout.trials_at_once=auto", "layout.accelerator=cpu"),
+        devices=2,
+    )
+    recipe, _ = request.load()
+    assert recipe.layout.trials_at_once == recipe.layout.at_once == max(1, cpu_count() // 2)
+    with pytest.raises(LayoutError, match="the ray launcher takes a number"):
+        dataclasses.replace(request, launcher="ray").load()
 
 
 def test_two_ranks_of_torchrun_run_a_study_and_one_of_them_speaks(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -32,6 +32,11 @@ class AbstractServer(ABC):
     def gone(self) -> bool:
         """Whether its node is lost, so that it cannot be started again."""
 
+    @property
+    @abstractmethod
+    def far(self) -> bool:
+        """Whether its ranks write on another machine."""
+
     @abstractmethod
     def send(self, message: Mapping[str, Any]) -> bool:
         """Send one message; False when the server is gone."""

@@ -105,6 +105,11 @@ class Forkserver(AbstractServer):
     def gone(self) -> bool:
         return False
 
+    @property
+    @override
+    def far(self) -> bool:
+        return False
+
     @override
     def send(self, message: Mapping[str, Any]) -> bool:
         if self._process is None or self._process.stdin is None:

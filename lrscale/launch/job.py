@@ -20,7 +20,7 @@ ENTRY = "lrscale.training.rank"
 
 def clear_traces(folder: Path) -> None:
     """Remove what an earlier attempt has left, so that none of it is taken for the next one's."""
-    for pattern in ("outcome-*.json", "trajectory.*", "rank-*.log"):
+    for pattern in ("outcome-*.json", "trajectory.*", "rank-*.log", "job-*.json"):
         for stale in folder.glob(pattern):
             stale.unlink()
 
@@ -34,6 +34,7 @@ def write_job(
     accelerator: str,
     rendezvous: str,
     threads: int,
+    name: str = "job.json",
 ) -> Path:
     """Write the job file and return its absolute path.
 
@@ -54,8 +55,10 @@ def write_job(
         exist yet, or ``tcp://`` and an address and a port of rank 0's node.
     threads : int
         CPU threads of each rank.
+    name : str, optional
+        Of the file. Default ``job.json``.
     """
-    path = folder.resolve() / "job.json"
+    path = folder.resolve() / name
     whole = {
         **job,
         "root": str(settings.root.resolve()),

@@ -16,7 +16,7 @@ from lrscale.launch.base import AbstractLauncher, LaunchSettings, TrialRequest
 from lrscale.launch.base_server import hear
 from lrscale.launch.job import World, clear_traces, group_environment, rank_threads, write_job
 from lrscale.launch.node import Node, lend
-from lrscale.launch.outcome import make_record, misuse, read_outcomes
+from lrscale.launch.outcome import await_outcomes, make_record, misuse, read_outcomes
 from lrscale.launch.progress import AbstractProgress, SilentProgress
 from lrscale.launch.rank_group import RankGroup, Share
 from lrscale.launch.tail import last_row
@@ -245,6 +245,8 @@ class AbstractNodeLauncher(AbstractLauncher):
             accelerator=accelerator,
             rendezvous=f"tcp://{first.address}:{port}" if len(lent) > 1 else f"file://{_meeting_file(first, key)}",
             threads=int(shares[0].environment["OMP_NUM_THREADS"]),
+            # Another machine may remember the file of an earlier attempt.
+            name=f"job-{key}.json" if any(node.server.far for node, _ in lent) else "job.json",
         )
         group = RankGroup(shares, key, folder, limit)
         group.start(path)
@@ -259,6 +261,8 @@ class AbstractNodeLauncher(AbstractLauncher):
         with contextlib.suppress(OSError):
             # Of another node it lies in a folder that is not here, and goes with it.
             _meeting_file(trial.lent[0][0], group.key).unlink()
+        if any(node.server.far for node, _ in trial.lent):
+            await_outcomes(request.folder, [rank for rank, code in group.codes.items() if code == 0])
         error = misuse(read_outcomes(request.folder))
         if error is not None:
             raise error

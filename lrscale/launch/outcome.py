@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,11 @@ STACK_LINES = 6
 """Innermost calls kept of each rank of a trial that was out of time."""
 STACK_RANKS = 4
 """Ranks whose calls are kept."""
+
+LATENCY = 60.0
+"""Seconds after which NFS shows here at the latest what another machine has written (acdirmax in nfs(5))."""
+LOOK_AGAIN = 0.5
+"""Seconds between looks at it."""
 
 _PEER_LOST = (
     "closed by peer",
@@ -54,6 +61,28 @@ def read_outcomes(folder: Path) -> dict[int, dict[str, Any]]:
         if rank.isdigit() and isinstance(outcome, dict) and "kind" in outcome:
             found[int(rank)] = {"at": path.stat().st_mtime, **outcome}
     return found
+
+
+def see_anew(folder: Path) -> None:
+    """Look again at a folder into which another machine has written.
+
+    An NFS client remembers for a while what is in a folder and what is not. By a change of its own it learns that the
+    folder is not as it remembers it.
+    """
+    probe = folder / f".look-{os.getpid()}"
+    with suppress(OSError):
+        probe.touch()
+        probe.unlink()
+
+
+def await_outcomes(folder: Path, ranks: Collection[int]) -> None:
+    """Wait until the outcomes of ranks that ended well on another machine can be read here, at most a minute."""
+    deadline = time.monotonic() + LATENCY
+    while True:
+        see_anew(folder)
+        if set(ranks) <= read_outcomes(folder).keys() or time.monotonic() > deadline:
+            return
+        time.sleep(LOOK_AGAIN)
 
 
 def completed(folder: Path, rank: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from lrscale.launch.base_server import AbstractServer
 from lrscale.launch.job import ENTRY
-from lrscale.launch.outcome import completed
+from lrscale.launch.outcome import completed, see_anew
 
 GRACE = 5.0
 """Seconds that the other ranks get to end by themselves once one has failed; a collective would block them for ever."""
@@ -111,6 +111,8 @@ class RankGroup:
         elif event["event"] == "exited" and event["key"] == self.key:
             rank, code = event["rank"], event["code"]
             self._note_end(rank, code)
+            if server.far:
+                see_anew(self.folder)
             # A rank other than 0 may be done early while 0 still saves or plots; when 0 is done, all is.
             if self._failed_at is None and (rank == 0 or code != 0 or not completed(self.folder, rank)):
                 self._failed_at = time.monotonic()

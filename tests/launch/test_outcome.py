@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,16 @@ from typing import Any
 import pytest
 
 from lrscale.errors import StudyError, TaskError
-from lrscale.launch.outcome import LINE_LENGTH, TAIL_LINES, completed, log_tail, make_record, misuse, read_outcomes
+from lrscale.launch.outcome import (
+    LINE_LENGTH,
+    TAIL_LINES,
+    await_outcomes,
+    completed,
+    log_tail,
+    make_record,
+    misuse,
+    read_outcomes,
+)
 from lrscale.store import TrialRecord
 from lrscale.units import Layout
 
@@ -148,3 +159,17 @@ def test_the_log_tail_of_a_segmentation_fault_shows_the_innermost_calls(tmp_path
     with (tmp_path / "rank-0.log").open("a") as stream:
         stream.write("printed later\n")
     assert log_tail(tmp_path, 0)[-1] == "printed later"
+
+
+def test_outcomes_of_another_machine_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrscale.launch.outcome.LOOK_AGAIN", 0.02)
+    late = threading.Timer(0.2, (tmp_path / "outcome-1.json").write_text, ['{"kind": "result", "fields": {}}'])
+    late.start()
+    await_outcomes(tmp_path, [1])
+    assert read_outcomes(tmp_path).keys() == {1}
+    late.join()
+    monkeypatch.setattr("lrscale.launch.outcome.LATENCY", 0.1)
+    began = time.monotonic()
+    await_outcomes(tmp_path, [0, 1])
+    assert 0.1 <= time.monotonic() - began < 5
+    assert [path.name for path in tmp_path.iterdir()] == ["outcome-1.json"]

@@ -91,6 +91,11 @@ class RemoteServer(AbstractServer):
         return self._gone is not None
 
     @property
+    @override
+    def far(self) -> bool:
+        return True
+
+    @property
     def why_gone(self) -> str:
         """What was seen when the node was lost, as a clause."""
         return self._gone or "it is there"

@@ -60,7 +60,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def tests_all(session: nox.Session) -> None:
     """Run every test but the endurance tests. Tests whose tool is absent skip themselves and say so."""
-    _install(session, "-e", ".[test,strangers]")
+    _install(session, "-e", ".[test,strangers,ray-search]")
     _python(session, "-m", "pytest", "-m", "not endurance", *session.posargs)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 from lrscale.launch import AbstractLauncher
 from lrscale.launch.progress import AbstractProgress
 from lrscale.store import StudyFolder, TrialRecord, TrialSpec
 
 DRIVEN = "searches"
-"""Under this name the facts of a study keep the trials of each search that has ended, in the order in which they were
-asked for."""
+"""Under this name the facts of a study keep what each search that has ended came to."""
 
 
 class AbstractDriver(ABC):
@@ -34,8 +34,10 @@ class AbstractDriver(ABC):
         progress: AbstractProgress,
         take: Callable[[TrialSpec, TrialRecord], None],
         most: int,
-    ) -> list[str]:
-        """Run it to its end, and return the ids of its trials in the order in which they were asked for.
+    ) -> dict[str, Any]:
+        """Run it to its end, and return what the study keeps of it, as JSON values.
+
+        ``trials`` are the ids of its trials in the order in which they were asked for.
 
         Parameters
         ----------

@@ -148,15 +148,15 @@ class Rounds:
             return []
         self._progress.started(experiment.key, most, 0)
         finished: list[Trial] = []
-        order = driver.run(
+        kept = driver.run(
             self._launcher,
             self._folder,
             self._progress,
             lambda spec, record: finished.append(self._take(spec, record)),
             most,
         )
-        self._plan["facts"].setdefault(DRIVEN, {})[driver.key] = order
-        self._decide(experiment, trials=order)
+        self._plan["facts"].setdefault(DRIVEN, {})[driver.key] = kept
+        self._decide(experiment, trials=kept["trials"])
         return finished
 
     def _take(self, spec: TrialSpec, record: TrialRecord) -> Trial:

@@ -16,7 +16,6 @@ from lrscale.ray_tune.toy import BEST_EXPONENT, TOY, ask_algorithm, run_schedule
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     # The libraries are older than numpy's and pandas' latest.

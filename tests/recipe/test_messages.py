@@ -188,6 +188,26 @@ def message(text: str, *overrides: str) -> str:
             "recipe.yaml line 5: experiments.search.engine.pruner cannot be used: reduction_factor must be at least 2, "
             "not 1",
         ),
+        (
+            f"{BASE}{SEARCH}{{name: ray, algorithm: sigopt}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine.algorithm cannot be sigopt: SigOpt's service has ended, and "
+            "Ray has no SigOptSearch any more; use algorithm: bayesopt, or optuna, for a model of the same kind",
+        ),
+        (
+            f"{BASE}{SEARCH}{{name: ray, scheduler: {{name: asha, settings: {{reduction: 4}}}}}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine.scheduler cannot be used: scheduler of Ray Tune asha has no "
+            "setting reduction; did you mean reduction_factor?",
+        ),
+        (
+            f"{BASE}{SEARCH}{{name: ray, scheduler: pbt, algorithm: optuna}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine has scheduler pbt, which goes with algorithm random, "
+            "not optuna",
+        ),
+        (
+            f"{BASE}{SEARCH}{{name: ray, algorithm: bohb}}}}\n",
+            "recipe.yaml line 5: experiments.search.engine has algorithm bohb, which goes with scheduler bohb, "
+            "not asha",
+        ),
         ("", "recipe.yaml is empty; write one: lrscale init"),
         (
             "- a\n",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
+
+from typing_extensions import override
 
 from lrscale.errors import LrscaleError, StudyError
 from lrscale.launch.progress import AbstractProgress
@@ -58,10 +62,10 @@ class TunedSearch:
         # Left by a run that was killed: nothing waits for anything yet.
         shutil.rmtree(self._plan.claims, ignore_errors=True)
         desk = Desk(self._plan, self._search, self._rule, progress, take)
-        with _on_duty(desk), _own_settings():
+        with on_duty(desk), own_settings():
             trial: Any = TunedTrial(self._plan)
             try:
-                results = self._search.run(trial, self._state, callbacks=[_make_callback()])
+                results = self._search.run(trial, self._state, callbacks=[make_callback()])
             except Exception as error:  # Tune raises what it likes; what our own desk has met comes first
                 if desk.trouble is not None:
                     raise desk.trouble from error
@@ -79,9 +83,28 @@ class TunedSearch:
         return list(dict.fromkeys(self._plan.spec(result.config).trial_id for result in results if result.config))
 
 
+class AbstractDesk(ABC):
+    """Hears of Tune's trials in the driver, and keeps their records."""
+
+    trouble: LrscaleError | None = None
+    """What ends the study."""
+
+    @abstractmethod
+    def begun(self, config: Mapping[str, Any]) -> None:
+        """Hear that a trial has begun, or goes on."""
+
+    @abstractmethod
+    def heard(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Hear of a result."""
+
+    @abstractmethod
+    def settle(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Hear that Tune is done with a trial."""
+
+
 @final
-class Desk:
-    """Hears of Tune's trials in the driver, and makes their records."""
+class Desk(AbstractDesk):
+    """The desk of a search, whose trials are trials of the study."""
 
     def __init__(self, plan: TrialPlan, search: Search, rule: str, progress: AbstractProgress, take: Take) -> None:
         self._plan = plan
@@ -92,24 +115,22 @@ class Desk:
         self._take = take
         self._store = StudyFolder(plan.study)
         self._begun: set[str] = set()
-        self.trouble: LrscaleError | None = None
-        """What ends the study."""
 
+    @override
     def begun(self, config: Mapping[str, Any]) -> None:
-        """Hear that a trial has begun, or goes on."""
         spec = self._plan.spec(config)
         if spec.trial_id not in self._begun and self._store.record(spec.trial_id) is None:
             self._progress.trial_started(spec, self._plan.layouts[spec.global_batch_size])
         self._begun.add(spec.trial_id)
 
+    @override
     def heard(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Hear of a validation."""
         spec = self._plan.spec(config)
         if "step" in result:
             self._progress.trial_progress(spec.trial_id, int(result["step"]), spec.horizon, result.get(LOSS))
 
+    @override
     def settle(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Make the record of a trial that Tune is done with, where it has none."""
         if self.trouble is not None:
             return
         spec = self._plan.spec(config)
@@ -150,8 +171,6 @@ class Desk:
 
 def cut_after(folder: Path, step: int) -> None:
     """Leave out what a trial has trained after the step at which it was ended, until its processes heard of it."""
-    import json
-
     path = folder / LINES_NAME
     if not path.exists():
         return
@@ -160,17 +179,18 @@ def cut_after(folder: Path, step: int) -> None:
     write_atomically(path, (b"\n".join(kept) + b"\n").decode())
 
 
-_DESKS: list[Desk] = []
+_DESKS: list[AbstractDesk] = []
 """The desk on duty. Tune pickles its callbacks with its state, and a desk cannot be."""
 
 
-def desk_on_duty() -> Desk:
+def desk_on_duty() -> AbstractDesk:
     """Return the desk of the search that runs in this process."""
     return _DESKS[-1]
 
 
 @contextlib.contextmanager
-def _on_duty(desk: Desk) -> Iterator[None]:
+def on_duty(desk: AbstractDesk) -> Iterator[None]:
+    """Let Tune's callbacks in this process tell a desk."""
     _DESKS.append(desk)
     try:
         yield
@@ -179,7 +199,8 @@ def _on_duty(desk: Desk) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_settings() -> Iterator[None]:
+def own_settings() -> Iterator[None]:
+    """Put the environment back as it was."""
     before = dict(os.environ)
     try:
         yield
@@ -188,7 +209,22 @@ def _own_settings() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _make_callback() -> Any:
+def settled(trial: Any) -> None:
+    """Tell the desk on duty that Tune is done with a trial.
+
+    Raises
+    ------
+    LrscaleError
+        Where that ends the study, which ends Tune's run.
+    """
+    desk = desk_on_duty()
+    desk.settle(trial.config, trial.last_result or {})
+    if desk.trouble is not None:
+        raise desk.trouble
+
+
+def make_callback() -> Any:
+    """Return a callback of Tune that tells the desk on duty."""
     from ray.tune import Callback
 
     class Told(Callback):  # type: ignore[misc]  # Ray is not typed

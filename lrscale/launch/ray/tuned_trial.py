@@ -79,27 +79,17 @@ class TunedTrial:
         spec, store = self.plan.spec(config), StudyFolder(self.plan.study)
         report = _Reports(self.plan, spec)
         name = tune.get_context().get_trial_id()
-        if not _is_finished(store, spec):
-            if self._claim(spec, name):
+        if not is_finished(store, spec):
+            if claimed(self.plan.claims, spec, name):
                 self._run(store, spec, report)
                 return
-            while not _is_finished(store, spec):
+            while not is_finished(store, spec):
                 # Another trial of this search has the same setting, and its driver writes the record.
                 time.sleep(LOOK)
         record = store.record(spec.trial_id)
         assert record is not None
         report.tell(losses_so_far(store.trial_path(spec.trial_id)), last=True)
         report.conclude(record)
-
-    def _claim(self, spec: TrialSpec, name: str) -> bool:
-        self.plan.claims.mkdir(parents=True, exist_ok=True)
-        claim = self.plan.claims / spec.trial_id
-        try:
-            with claim.open("x", encoding="utf-8") as stream:
-                stream.write(name)
-        except FileExistsError:
-            return claim.read_text(encoding="utf-8") == name
-        return True
 
     def _run(self, store: StudyFolder, spec: TrialSpec, report: _Reports) -> None:
         size = spec.global_batch_size
@@ -109,7 +99,7 @@ class TunedTrial:
             folder=store.begin_trial(spec),
             instruments=self.plan.instruments[size],
         )
-        work = _Work(self.plan.settings, request)
+        work = Work(self.plan.settings, request)
         work.start()
         while work.is_alive():
             work.join(LOOK)
@@ -121,8 +111,20 @@ class TunedTrial:
             report.conclude(work.record)
 
 
+def claimed(claims: Path, spec: TrialSpec, name: str) -> bool:
+    """Whether a trial of Tune may run a spec: no other one of this search is at it."""
+    claims.mkdir(parents=True, exist_ok=True)
+    claim = claims / spec.trial_id
+    try:
+        with claim.open("x", encoding="utf-8") as stream:
+            stream.write(name)
+    except FileExistsError:
+        return claim.read_text(encoding="utf-8") == name
+    return True
+
+
 @final
-class _Work(threading.Thread):
+class Work(threading.Thread):
     """Runs the trial, with its second attempt, beside the thread that Tune waits for."""
 
     def __init__(self, settings: LaunchSettings, request: TrialRequest) -> None:
@@ -133,6 +135,7 @@ class _Work(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
+        """Run it; the outcome is told by `outcome`."""
         try:
             with RayLauncher(self._settings, checked=True) as launcher:
                 (self.record,) = launcher.run([self._request], SilentProgress())
@@ -228,6 +231,7 @@ def read_ended(folder: Path) -> TrialRecord | None:
     return TrialRecord.from_dict(told["record"])
 
 
-def _is_finished(store: StudyFolder, spec: TrialSpec) -> bool:
+def is_finished(store: StudyFolder, spec: TrialSpec) -> bool:
+    """Whether the study has a trial for good."""
     record = store.record(spec.trial_id)
     return record is not None and not record.retryable

@@ -48,6 +48,19 @@ CONFIRMATION = (
     Column(key="diverged", label="diverged", kind="count"),
 )
 
+SEGMENTS = (
+    Column(key="from", label="from example", kind="count"),
+    Column(key="examples", label="examples", kind="count"),
+    Column(key="lr", label="LR", kind="rate"),
+    Column(key="batch_size", label="batch", kind="count"),
+    Column(key="loss", label="loss at its end", kind="loss"),
+)
+REPLAYS = (
+    Column(key="seed", label="seed", kind="count"),
+    Column(key="loss", label="loss", kind="loss"),
+    Column(key="status", label="status", kind="status"),
+)
+
 
 @final
 class SearchSection(AbstractSection):
@@ -61,12 +74,14 @@ class SearchSection(AbstractSection):
         finding = context.finding("search")
         if finding is None:
             return "The recipe asks for no search (experiments.search)."
-        return None if finding.tables.get("trials") else finding.sentence
+        return None if finding.tables.get("trials") or finding.tables.get("segments") else finding.sentence
 
     @override
     def compute(self, context: ReportContext) -> Card:
         finding = context.finding("search")
         assert finding is not None
+        if finding.tables.get("segments"):
+            return self._evolved(finding)
         rows = finding.tables["trials"]
         confirmation = [
             {**row, "setting": f"batch {row['batch_size']}, LR {rate(row['lr'])}{', named' if row['named'] else ''}"}
@@ -100,6 +115,24 @@ class SearchSection(AbstractSection):
                 "by is taken out before they are told to the planner; prediction and confirmation are compared with "
                 "the spread between seeds counted in."
             ),
+        )
+
+    def _evolved(self, finding: Finding) -> Card:
+        """Return the card of a schedule that a population evolved."""
+        replays = finding.tables.get("replays", ())
+        tables = [Table(key="segments", caption="The best member", columns=SEGMENTS, rows=finding.tables["segments"])]
+        if replays:
+            caption = "The same schedule from a fresh start"
+            tables.append(Table(key="replays", caption=caption, columns=REPLAYS, rows=tuple(replays)))
+        return Card(
+            key=self.key,
+            title=self.title,
+            finding=finding.sentence,
+            status="ok",
+            tables=tuple(tables),
+            notes=tuple(check.sentence for check in finding.checks if check.status == "INFO"),
+            checks=tuple(check for check in finding.checks if check.status in ("WARNING", "FAIL")),
+            method=finding.data["engine"]["method"],
         )
 
 

@@ -9,9 +9,21 @@ from lrscale.recipe import Recipe
 from lrscale.registry import Registry
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.driven import AbstractDriver
-from lrscale.study.experiments.base import Context
-from lrscale.study.finding import Check
+from lrscale.study.experiments.base import AbstractExperiment, Context
+from lrscale.study.finding import Check, Finding
 from lrscale.study.search.course import Course
+
+
+class AbstractOwnAnswer(ABC):
+    """What an engine found that is no single setting: its further trials, and its finding."""
+
+    @abstractmethod
+    def plan(self) -> list[TrialSpec]:
+        """Return the trials that the answer still wants."""
+
+    @abstractmethod
+    def finding(self, experiment: AbstractExperiment) -> Finding:
+        """Return the finding, as far as the trials have ended."""
 
 
 class AbstractEngine(ABC):
@@ -47,6 +59,11 @@ class AbstractEngine(ABC):
 
     def driver(self, context: Context) -> AbstractDriver | None:
         """Return who runs the trials to come by own means, or None where they are planned. Default: None."""
+        del context
+        return None
+
+    def own_answer(self, context: Context) -> AbstractOwnAnswer | None:
+        """Return the answer of an engine that searches for something else than one setting. Default: None."""
         del context
         return None
 

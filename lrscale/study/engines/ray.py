@@ -7,22 +7,25 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
 from lrscale.errors import StudyError
 from lrscale.launch import AbstractLauncher, RayLauncher
 from lrscale.launch.progress import AbstractProgress
+from lrscale.launch.ray.evolution import Evolution
+from lrscale.launch.ray.evolving_trial import EvolvingTrial
 from lrscale.launch.ray.tuned_search import TunedSearch
 from lrscale.launch.ray.tuned_trial import TrialPlan
 from lrscale.ray_tune import AbstractScheduler, Space
 from lrscale.ray_tune.tuner import Search
 from lrscale.recipe import Recipe
 from lrscale.recipe.engines import RayEngine as RaySettings
-from lrscale.store import StudyFolder, TrialRecord, TrialSpec
+from lrscale.store import ScheduleSpec, StudyFolder, TrialRecord, TrialSpec
 from lrscale.study.driven import DRIVEN, AbstractDriver
-from lrscale.study.engines.base import ENGINES, AbstractEngine
+from lrscale.study.engines.base import ENGINES, AbstractEngine, AbstractOwnAnswer
+from lrscale.study.engines.evolved import Evolved
 from lrscale.study.engines.gathered import gathered
 from lrscale.study.engines.validations import first_validations
 from lrscale.study.experiments.base import Context
@@ -44,10 +47,10 @@ class RayEngine(AbstractEngine):
     def follow(self, context: Context) -> Course:
         rule = rule_of(context.recipe)
         course = gathered(context, Setup.of(context.recipe), rule)
-        order = context.facts.get(DRIVEN, {}).get(key_of(context.recipe))
-        if order is None:
+        kept = context.facts.get(DRIVEN, {}).get(key_of(context.recipe))
+        if kept is None:
             return dataclasses.replace(course, ended="open")
-        place = {trial_id: number for number, trial_id in enumerate(order)}
+        place = {trial_id: number for number, trial_id in enumerate(kept["trials"])}
         trials = sorted(course.trials, key=lambda trial: place.get(trial.trial_id, len(place)))
         return dataclasses.replace(course, trials=tuple(trials))
 
@@ -56,6 +59,12 @@ class RayEngine(AbstractEngine):
         if key_of(context.recipe) in context.facts.get(DRIVEN, {}):
             return None
         return RayDriver(context)
+
+    @override
+    def own_answer(self, context: Context) -> AbstractOwnAnswer | None:
+        if not _settings(context.recipe).scheduler.scheduler().evolves:
+            return None
+        return Evolved(context, context.facts.get(DRIVEN, {}).get(key_of(context.recipe)), self.method(context.recipe))
 
     @override
     def method(self, recipe: Recipe) -> str:
@@ -68,6 +77,14 @@ class RayEngine(AbstractEngine):
             "intervals and the expected regret are those of lrscale's surface through all trials that trained to their "
             "horizon."
         )
+        if scheduler.evolves:
+            return (
+                f"Ray Tune evolves a population by {scheduler.title}: members train segments of equal examples at a "
+                "constant LR; at the end of each the worst take over weights and optimizer state of the best, and "
+                "another LR. Each segment is a trial that begins from the state of the one before, with examples in an "
+                "order of its own. The LRs that the best member has seen are a schedule. It was found on validation "
+                "losses that also chose it, so that it is trained again, from a fresh start with fresh seeds."
+            )
         if settings.scheduler.name == "none":
             return told
         told += (
@@ -121,7 +138,7 @@ class RayDriver(AbstractDriver):
         progress: AbstractProgress,
         take: Callable[[TrialSpec, TrialRecord], None],
         most: int,
-    ) -> list[str]:
+    ) -> dict[str, Any]:
         if not isinstance(launcher, RayLauncher):
             raise StudyError(
                 "experiments.search.engine ray drives trials on a Ray cluster",
@@ -138,11 +155,21 @@ class RayDriver(AbstractDriver):
             scheduler=scheduler,
             algorithm=self._settings.chosen.algorithm(),
             trials=most,
-            length=max(len(places) for places in plan.places.values()),
+            length=self._setup.validations,
             at_once=launcher.side_by_side(plan.layouts.values()),
             seed=self._context.recipe.seed,
         )
-        return TunedSearch(search, plan, rule_of(self._context.recipe) or "", state).run(launcher, progress, take)
+        if scheduler.evolves:
+            trial = EvolvingTrial(plan, search.length, self._warmup_steps(plan))
+            trials, best = Evolution(search, trial, state).run(launcher, progress, take)
+            course = [] if best is None else [dataclasses.asdict(segment) for segment in best.course]
+            return {"trials": trials, "course": course, "members": most}
+        rule = rule_of(self._context.recipe) or ""
+        return {"trials": TunedSearch(search, plan, rule, state).run(launcher, progress, take)}
+
+    def _warmup_steps(self, plan: TrialPlan) -> dict[int, int]:
+        whole = self._setup.warmup_fraction * self._setup.validations
+        return {size: min(round(whole * spec.horizon), spec.horizon) for size, spec in plan.specs.items()}
 
     def _plan(self, launcher: RayLauncher, folder: StudyFolder, scheduler: AbstractScheduler) -> TrialPlan:
         context, setup = self._context, self._setup
@@ -152,7 +179,14 @@ class RayDriver(AbstractDriver):
         specs = {}
         for size in setup.batch_sizes:
             spec = setup.spec(context, bounds[0], size, 0)
-            specs[size] = spec if rule is None else dataclasses.replace(spec, stopper={"name": rule})
+            if scheduler.evolves:
+                # A segment: its share of the steps at a constant LR, and one validation at its end.
+                constant = ScheduleSpec(name="constant")
+                steps = max(1, spec.horizon // setup.validations)
+                spec = dataclasses.replace(spec, schedule=constant, horizon=steps, validate_every=0)
+            specs[size] = (
+                spec if rule is None or scheduler.evolves else dataclasses.replace(spec, stopper={"name": rule})
+            )
         fits = largest_that_fits(context.findings)
         return TrialPlan(
             study=folder.path.resolve(),

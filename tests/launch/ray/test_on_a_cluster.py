@@ -26,7 +26,6 @@ from .conftest import CPUS
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
     # Ray leaves pipes and files to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -123,6 +122,7 @@ def test_records_are_those_of_the_local_launcher_and_each_ending_is_told(
     }
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_is_timed_out_and_the_record_tells_where_it_was(cluster: Any, tmp_path: Path) -> None:
     with RayLauncher(settings(timeout=25.0)) as launcher:
         (record,) = launcher.run([request(tmp_path, act="linger", rank=1, place=str(tmp_path))], Watcher())
@@ -135,6 +135,7 @@ def test_a_rank_that_hangs_is_timed_out_and_the_record_tells_where_it_was(cluste
     assert eventually(lambda: not is_running(pid))
 
 
+@pytest.mark.slow
 def test_a_trial_whose_node_is_removed_is_run_once_more_elsewhere(cluster: Any, tmp_path: Path) -> None:
     lost = cluster.list_all_nodes()[-1]
     once = str(tmp_path / "lingered")
@@ -176,6 +177,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_driver_without_a_cluster_leaves_no_process_and_prints_nothing_of_rays(tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

@@ -12,11 +12,20 @@ from lrscale.errors import StudyError
 from lrscale.launch import LocalLauncher, RayLauncher
 from lrscale.launch.progress import AbstractProgress
 from lrscale.recipe import Recipe
+from lrscale.recipe.search import SearchConfirm
 from lrscale.store import StudyFolder, StudyView, Trial
 from lrscale.study import Study, StudyOutcome
 
 TASKS = Path(__file__).resolve().parent.parent.parent / "launch" / "tasks"
 VALIDATIONS = 3
+SLOW = pytest.mark.slow
+
+
+def on_ray(test: Any) -> Any:
+    """Mark a test that runs on a cluster; Ray leaves pipes and files to the garbage collector."""
+    for ignored in ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning", "FutureWarning"):
+        test = pytest.mark.filterwarnings(f"ignore::{ignored}")(test)
+    return pytest.mark.ray(test)
 
 
 class Notes(AbstractProgress):
@@ -74,21 +83,17 @@ def test_another_launcher_is_told_what_the_engine_needs(tmp_path: Path) -> None:
         Study(asked, study).run(launcher, experiments=["search"], progress=Notes())
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@on_ray
 @pytest.mark.parametrize(
     ("engine", "trials"),
     [
         pytest.param({"scheduler": "asha"}, 4, id="asha"),
         pytest.param({"scheduler": "bohb"}, 4, id="bohb"),
-        pytest.param({"scheduler": "median", "algorithm": "hyperopt"}, 3, id="hyperopt"),
-        pytest.param({"scheduler": "none", "algorithm": "bayesopt"}, 3, id="bayesopt"),
-        pytest.param({"scheduler": "none", "algorithm": "nevergrad"}, 3, id="nevergrad"),
-        pytest.param({"scheduler": "none", "algorithm": "optuna"}, 3, id="optuna"),
-        pytest.param({"scheduler": "none", "algorithm": "zoopt"}, 3, id="zoopt"),
+        pytest.param({"scheduler": "median", "algorithm": "hyperopt"}, 3, id="hyperopt", marks=SLOW),
+        pytest.param({"scheduler": "none", "algorithm": "bayesopt"}, 3, id="bayesopt", marks=SLOW),
+        pytest.param({"scheduler": "none", "algorithm": "nevergrad"}, 3, id="nevergrad", marks=SLOW),
+        pytest.param({"scheduler": "none", "algorithm": "optuna"}, 3, id="optuna", marks=SLOW),
+        pytest.param({"scheduler": "none", "algorithm": "zoopt"}, 3, id="zoopt", marks=SLOW),
     ],
 )
 def test_a_search_leaves_ordinary_trials_and_none_is_run_twice(
@@ -121,3 +126,39 @@ def test_a_search_leaves_ordinary_trials_and_none_is_run_twice(
     again = run(asked, tmp_path, Notes())
     assert (again.ran, again.reused) == (0, trials)
     assert again.findings[0].sentence == finding.sentence
+
+
+@on_ray
+def test_a_population_evolves_a_schedule_that_fresh_trials_replay(cluster: Any, tmp_path: Path) -> None:
+    asked = recipe({"scheduler": "pbt"}, 4)
+    search = asked.experiments.search
+    assert search is not None
+    update = {"batch_sizes": (16,), "validations": 2, "confirm": SearchConfirm(seeds=1)}
+    experiments = asked.experiments.model_copy(update={"search": search.model_copy(update=update)})
+    asked = asked.model_copy(update={"experiments": experiments})
+    outcome = run(asked, tmp_path, Notes())
+    (finding,) = outcome.findings
+    evolved = finding.data["evolved"]
+    segments = evolved["segments"]
+    assert [one["from"] for one in segments] == [0, 256]
+    assert sum(one["examples"] for one in segments) == 512
+
+    view = StudyView.of(StudyFolder(tmp_path))
+    by_start = {trial.spec.start is not None: trial for trial in view if trial.spec.instruments}
+    # Half of the segments begin from the state in which another has ended.
+    ends = {trial.record.measurements["final_state"]["sha256"] for trial in view if trial.spec.instruments}
+    assert by_start[True].spec.start is not None
+    assert by_start[True].spec.start.sha256 in ends
+    assert by_start[True].spec.seed == by_start[False].spec.seed + 1
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+    (replay,) = [trial for trial in view if trial.spec.schedule.name == "piecewise"]
+    assert replay.record.status == "completed"
+    steps, lrs = view.load_trajectory(replay.trial_id).points("lr")
+    half = replay.spec.horizon // 2
+    assert (lrs[0], lrs[-1]) == pytest.approx((segments[0]["lr"], segments[1]["lr"]), rel=1e-5)
+    assert set(lrs[steps <= half]) == {lrs[0]}
+    assert f"{replay.record.final_loss:.4g}" in finding.sentence
+
+    again = run(asked, tmp_path, Notes())
+    assert again.ran == 0

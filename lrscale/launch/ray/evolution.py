@@ -1,0 +1,132 @@
+"""A population that Ray Tune evolves on the launcher's cluster, and the schedule of its best member."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+from typing_extensions import override
+
+from lrscale.errors import LrscaleError, StudyError
+from lrscale.launch.progress import AbstractProgress
+from lrscale.launch.ray.evolving_trial import SEGMENT, EvolvingTrial, Member
+from lrscale.launch.ray.launcher import RayLauncher
+from lrscale.launch.ray.tuned_search import AbstractDesk, Take, make_callback, on_duty, own_settings
+from lrscale.launch.ray.tuned_trial import read_ended
+from lrscale.ray_tune import LOSS, TIME
+from lrscale.ray_tune.tuner import Search
+from lrscale.store import StudyFolder
+
+
+@final
+class Evolution:
+    """One population, from its first segment or from where it was killed to its end.
+
+    Parameters
+    ----------
+    search : Search
+        Scheduler and space.
+    trial : EvolvingTrial
+        A member.
+    state : Path
+        Folder where Tune keeps its state; it goes when the evolution has ended.
+    """
+
+    def __init__(self, search: Search, trial: EvolvingTrial, state: Path) -> None:
+        self._search = search
+        self._trial = trial
+        self._state = state
+
+    def run(self, launcher: RayLauncher, progress: AbstractProgress, take: Take) -> tuple[list[str], Member | None]:
+        """Run it, and return the ids of its trials and its best member; None where none came to the end.
+
+        Raises
+        ------
+        TaskError, StudyError
+            When no segment could be trained.
+        """
+        self._state.mkdir(parents=True, exist_ok=True)
+        launcher.check_nodes(self._state, progress)
+        shutil.rmtree(self._trial.plan.claims, ignore_errors=True)
+        desk = _Segments(self._trial, progress, take)
+        with on_duty(desk), own_settings():
+            trial: Any = self._trial
+            try:
+                results = self._search.run(trial, self._state, callbacks=[make_callback()])
+            except Exception as error:  # Tune raises what it likes; what our own desk has met comes first
+                raise desk.trouble or StudyError(
+                    f"Ray Tune could not go on: {type(error).__name__}: {' '.join(str(error).split())[-300:]}",
+                    hint="run the same command again; lrscale doctor --search tries its parts",
+                ) from error
+        desk.settle_all()
+        if desk.trouble is not None:
+            raise desk.trouble
+        members = [member for result in results if (member := self._member(result)) is not None]
+        shutil.rmtree(self._state, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._state.parent.rmdir()
+        store = StudyFolder(self._trial.plan.study)
+        for trial_id in desk.order:
+            # The states served the segments after them.
+            for state in store.trial_path(trial_id).glob("*.ckpt"):
+                state.unlink()
+        best = min(members, key=lambda one: one.course[-1].loss or 0.0) if members else None
+        return list(desk.order), best
+
+    def _member(self, result: Any) -> Member | None:
+        if result.checkpoint is None or (result.metrics or {}).get(TIME) != self._trial.segments:
+            return None
+        with result.checkpoint.as_directory() as folder:
+            member = Member.load(Path(folder))
+        return member if member.course[-1].loss is not None else None
+
+
+@final
+class _Segments(AbstractDesk):
+    """Hears of segments in the driver, and keeps their records."""
+
+    def __init__(self, trial: EvolvingTrial, progress: AbstractProgress, take: Take) -> None:
+        self._trial = trial
+        self._progress = progress
+        self._take = take
+        self._store = StudyFolder(trial.plan.study)
+        self.order: dict[str, None] = {}
+
+    @override
+    def begun(self, config: Mapping[str, Any]) -> None:
+        """Hear that a member goes on; its segments are told when they end."""
+
+    @override
+    def heard(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Hear of the end of a segment."""
+        if SEGMENT in result:
+            self._keep(str(result[SEGMENT]))
+
+    @override
+    def settle(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Hear of the end of a member."""
+        self.heard(config, result)
+        if LOSS not in result:
+            self.settle_all()
+
+    def settle_all(self) -> None:
+        """Keep what was left in any folder: a member that was lost has told nothing of its last segment."""
+        for trial_id in self._store.trial_ids():
+            if (self._store.trial_path(trial_id) / "ended.json").exists():
+                self._keep(trial_id)
+
+    def _keep(self, trial_id: str) -> None:
+        if self.trouble is not None:
+            return
+        self.order[trial_id] = None
+        try:
+            record = read_ended(self._store.trial_path(trial_id))
+            if record is not None:
+                spec = self._store.spec(trial_id)
+                self._progress.trial_started(spec, self._trial.plan.layouts[spec.global_batch_size])
+                self._take(spec, record)
+        except LrscaleError as error:
+            self.trouble = error

@@ -24,6 +24,8 @@ UNLUCKY = 5
 """The same, where each ended for a reason outside it."""
 SILENT = 3 * BEAT
 """Seconds of silence after which a job that SLURM does not list is over."""
+SLOW_START = 300.0
+"""Seconds that set-up lines and the start of Python may take before a word is said about it."""
 OUT_OF_REACH = 900.0
 """Seconds after which a controller that does not answer ends the run, if there is no job to wait for."""
 
@@ -79,6 +81,7 @@ class Fleet:
         self._looked_at: float | None = None
         self._answered_at = time.monotonic()
         self._fruitless: list[Job] = []
+        self._without_worker: dict[str, float] = {}
 
     @property
     def live(self) -> list[Job]:
@@ -145,6 +148,7 @@ class Fleet:
 
     def _follow(self, listed: Mapping[str, Job], *, first: bool) -> None:
         """Compare what SLURM lists with what was known, and act on jobs that have ended."""
+        hearts = self._queue.hearts()
         holders = {claim.worker for claims in self._queue.claimed().values() for claim in claims}
         known = set(self._jobs) | {worker for worker in holders if worker.isdigit()}
         for job_id in known - set(listed):
@@ -164,6 +168,8 @@ class Fleet:
                 self._note(f"job {job_id} runs on {job.nodes}")
             elif job.state == "PENDING":
                 self._explain(job)
+            if job.state == "RUNNING" and job_id not in hearts:
+                self._wonder_at(job_id)
 
     def _end(self, job: Job) -> None:
         self._jobs[job.job_id] = job
@@ -198,6 +204,16 @@ class Fleet:
             f"{WORDS.get(job.state, job.state)}, and its log ends with:{shown or ' nothing'}",
             hint=f"check slurm.setup, slurm.python and slurm.time; the log is {self._queue.log_path(job.job_id)}",
         )
+
+    def _wonder_at(self, job_id: str) -> None:
+        """Say once that a job runs whose worker has not begun."""
+        since = self._without_worker.setdefault(job_id, time.monotonic())
+        if time.monotonic() - since > SLOW_START:
+            log = self._queue.log_path(job_id)
+            text = (
+                f"job {job_id} has run for {SLOW_START / 60:.0f} minutes and its worker has not begun; its log is {log}"
+            )
+            self._tell(f"{job_id} begins", text)
 
     def _explain(self, job: Job) -> None:
         word = job.reason.partition(",")[0]

@@ -30,7 +30,7 @@ Ask = Callable[..., TrialRequest]
 
 
 def job_ids(study: Path) -> list[str]:
-    return sorted(path.stem for path in (study / "slurm" / "logs").glob("*.log"))
+    return sorted((path.stem for path in (study / "slurm" / "logs").glob("*.log")), key=int)
 
 
 def when(claim: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:

@@ -74,7 +74,7 @@ def write_job(
         "rendezvous": rendezvous,
         "threads": threads,
     }
-    write_atomically(path, to_json(whole))
+    write_atomically(path, to_json(whole), durable=False)
     return path
 
 

@@ -29,7 +29,7 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a file so that a reader sees the old one or the new one, also after a kill or a power cut.
 
     Parameters
@@ -38,6 +38,9 @@ def write_atomically(path: Path, text: str) -> None:
         Its folder must exist.
     text : str
         The content, written as UTF-8.
+    durable : bool, optional
+        Whether to wait until it is on the disk. Without, a power cut may leave it absent or empty: for what a run tells
+        its own processes and nobody reads after it. Default True.
 
     Raises
     ------
@@ -50,7 +53,8 @@ def write_atomically(path: Path, text: str) -> None:
         with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(partial, path)
     except OSError as error:
         raise StudyError(

@@ -100,7 +100,7 @@ def _join(job: Job, rendezvous: str) -> None:
 
 
 def _publish(folder: Path, rank: int, outcome: dict[str, Any]) -> None:
-    write_atomically(folder / f"outcome-{rank}.json", to_json(outcome))
+    write_atomically(folder / f"outcome-{rank}.json", to_json(outcome), durable=False)
 
 
 def _quiet() -> None:

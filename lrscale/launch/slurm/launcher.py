@@ -214,7 +214,7 @@ class SlurmLauncher(AbstractLauncher):
 
     def _take_over(self, claim: Claim, outcome: Mapping[str, Any], folder: Path) -> None:
         """Bring the files of an attempt to where they are looked for, and raise the error that it met."""
-        _bring(self._queue.run_folder(claim), folder)
+        bring(self._queue.run_folder(claim), folder)
         if "error" not in outcome:
             return
         # Asked for again it must be tried again: the user will have changed what was wrong.
@@ -253,17 +253,23 @@ class SlurmLauncher(AbstractLauncher):
                 progress.trial_progress(spec.trial_id, int(row["step"]), spec.horizon, row.get("train_loss"))
 
 
-def _bring(source: Path, target: Path) -> None:
+def bring(source: Path, target: Path) -> None:
     """Give the files of an attempt to the trial; the attempt keeps them until the trial's record is published."""
-    for file in sorted(source.iterdir()) if source.is_dir() else ():
-        if not file.is_file() or file.is_symlink() or file.name.endswith(".partial"):
-            continue
-        goal = target / file.name
-        try:
-            goal.unlink(missing_ok=True)
+    for folder, _, names in os.walk(source):
+        there = target / Path(folder).relative_to(source)
+        for name in names:
+            file, goal = Path(folder, name), there / name
+            # A link could lead anywhere; what is half written nobody reads.
+            if file.is_symlink() or not file.is_file() or name.endswith(".partial"):
+                continue
             try:
-                os.link(file, goal)
-            except OSError:
-                shutil.copyfile(file, goal)
-        except OSError as error:
-            raise StudyError(f"cannot write {goal}: {error.strerror}", hint="free space, then run it again") from error
+                there.mkdir(parents=True, exist_ok=True)
+                goal.unlink(missing_ok=True)
+                try:
+                    os.link(file, goal)
+                except OSError:
+                    shutil.copyfile(file, goal)
+            except OSError as error:
+                raise StudyError(
+                    f"cannot write {goal}: {error.strerror}", hint="free space, then run it again"
+                ) from error

@@ -19,6 +19,7 @@ from lrscale.launch.slurm import queue_overview
 from lrscale.launch.slurm.cluster import span
 from lrscale.launch.slurm.deadline import RESERVE, Deadline
 from lrscale.launch.slurm.heart import Heart, Pulses
+from lrscale.launch.slurm.launcher import bring
 from lrscale.launch.slurm.memory_group import oom_kills
 from lrscale.launch.slurm.overview import LOST_AFTER, living_driver
 from lrscale.launch.slurm.queue import JobQueue
@@ -318,3 +319,24 @@ def test_a_driver_on_another_machine_is_told_by_its_signs_of_life(tmp_path: Path
     assert living_driver(queue) is None, "no such process runs here"
     queue.driver_path.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "beat": 1}))
     assert living_driver(queue) == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def test_all_files_of_an_attempt_are_brought_but_links_and_halves(tmp_path: Path) -> None:
+    source, target = tmp_path / "run", tmp_path / "trial"
+    (source / "rank-0" / "plots").mkdir(parents=True)
+    (source / "trajectory.jsonl").write_text("{}\n")
+    (source / "rank-0" / "plots" / "a.txt").write_text("kept")
+    (source / ".x.json.7.partial").write_text("half")
+    (tmp_path / "secret").write_text("elsewhere")
+    (source / "link").symlink_to(tmp_path / "secret")
+    (source / "folder").symlink_to(tmp_path)
+    target.mkdir()
+    (target / "trajectory.jsonl").write_text("stale")
+    for _ in range(2):
+        bring(source, target)
+    assert sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()) == [
+        "rank-0/plots/a.txt",
+        "trajectory.jsonl",
+    ]
+    assert (target / "trajectory.jsonl").read_text() == "{}\n"
+    assert (source / "trajectory.jsonl").exists()

@@ -170,13 +170,7 @@ class AbstractNodeLauncher(AbstractLauncher):
         request, attempt = waiting.popleft()
         if attempt > 1:
             yield lost[request.spec.trial_id]
-        layout = request.layout
-        where = f"{layout.devices} devices" if layout.num_nodes == 1 else f"{layout.num_nodes} x {layout.devices}"
-        left = ", ".join(node.name for node in nodes) or "none"
-        raise StudyError(
-            f"the nodes that are left ({left}) do not hold a trial of {where}",
-            hint="finished trials are kept; the same command on enough nodes goes on",
-        )
+        raise too_few_left(nodes, request.layout)
 
     def _pump(self, groups: Sequence[RankGroup]) -> None:
         """Hear the servers for a moment, and hold the groups to their limits."""
@@ -275,6 +269,16 @@ class AbstractNodeLauncher(AbstractLauncher):
             timed_out=group.timed_out,
             lost_node=group.lost_node,
         )
+
+
+def too_few_left(nodes: Sequence[Node], layout: Layout) -> StudyError:
+    """Return the error that ends a study whose trials fitted before nodes were lost."""
+    where = f"{layout.devices} devices" if layout.num_nodes == 1 else f"{layout.num_nodes} x {layout.devices}"
+    left = ", ".join(node.name for node in nodes) or "none"
+    return StudyError(
+        f"the nodes that are left ({left}) do not hold a trial of {where}",
+        hint="finished trials are kept; the same command on enough nodes goes on",
+    )
 
 
 def _meeting_file(node: Node, key: str) -> Path:

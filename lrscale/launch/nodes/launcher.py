@@ -20,7 +20,7 @@ from lrscale.launch.devices import DevicePool, visible_gpus
 from lrscale.launch.forkserver import core_modules
 from lrscale.launch.local import import_paths, make_forkserver
 from lrscale.launch.node import Node, room
-from lrscale.launch.node_launcher import AbstractNodeLauncher
+from lrscale.launch.node_launcher import AbstractNodeLauncher, too_few_left
 from lrscale.launch.nodes.allocation import Allocation, detect
 from lrscale.launch.nodes.meeting import Gathering, Member
 from lrscale.launch.nodes.network import interface_of
@@ -107,6 +107,11 @@ class AllocationLauncher(AbstractNodeLauncher):
         fits = room(nodes, layout)
         if fits >= trials_at_once:
             return
+        if room(self._nodes, layout) >= trials_at_once:
+            # Nodes were lost meanwhile; fewer trials side by side are as good.
+            if fits:
+                return
+            raise too_few_left(nodes, layout)
         where = f"{layout.devices} devices" if layout.num_nodes == 1 else f"{layout.num_nodes} x {layout.devices}"
         wanted = f"a trial of {where}" if trials_at_once == 1 else f"{trials_at_once} trials at once of {where}"
         have = ", ".join(f"{node.pool.holds(1)} on {node.name}" for node in nodes)

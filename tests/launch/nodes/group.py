@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import lrscale.launch.forkserver
@@ -68,8 +69,11 @@ def main() -> int:
             with AllocationLauncher(settings, gathering) as launcher:
                 requests = [request(study, number, wanted) for number, wanted in enumerate(asked["requests"])]
                 numbers = {one.spec.trial_id: number for number, one in enumerate(requests)}
-                for record in launcher.run(requests, told):
-                    told.tell(record=dataclasses.asdict(record), number=numbers[record.trial_id])
+                for place in range(0, len(requests), asked.get("round", len(requests))):
+                    for record in launcher.run(requests[place : place + asked.get("round", len(requests))], told):
+                        told.tell(record=dataclasses.asdict(record), number=numbers[record.trial_id])
+                    while "between" in asked and not (study / asked["between"]).exists():
+                        time.sleep(0.05)
         except LrscaleError as error:
             told.tell(error=str(error))
             gathering.end(error.exit_code)

@@ -162,6 +162,19 @@ def test_a_node_that_is_lost_ends_its_trial_in_seconds_and_the_next_runs_on_what
     assert_nothing_is_left(study)
 
 
+def test_a_node_that_is_lost_between_rounds_is_told_as_lost(study: Path, processes: Processes) -> None:
+    begin(processes, study, 2, 1, requests=[trial(2, 1), trial(2, 1)], round=1, between="go_on")
+    assert eventually(lambda: len(told(study, "record")) == 1, within=60)
+    processes[1].kill()
+    processes[1].wait()
+    time.sleep(0.3)
+    (study / "go_on").touch()
+    assert codes(processes) == [2, -signal.SIGKILL]
+    (error,) = told(study, "error")
+    assert error.startswith("the nodes that are left (node 0 (")
+    assert "do not hold a trial of 2 x 1; finished trials are kept" in error
+
+
 @pytest.mark.slow
 def test_a_trial_of_one_node_is_run_once_more_on_another(study: Path, processes: Processes) -> None:
     wanted = [trial(1, 1, "sleep:2"), trial(1, 1, "hang_once"), trial(1, 1)]

@@ -14,11 +14,11 @@ from lrscale.errors import LrscaleError, StudyError
 from lrscale.launch.progress import AbstractProgress
 from lrscale.launch.ray.evolving_trial import SEGMENT, EvolvingTrial, Member
 from lrscale.launch.ray.launcher import RayLauncher
-from lrscale.launch.ray.tuned_search import AbstractDesk, Take, make_callback, on_duty, own_settings
-from lrscale.launch.ray.tuned_trial import read_ended
+from lrscale.launch.ray.tuned_search import AbstractDesk, make_callback, on_duty, own_settings
+from lrscale.launch.ray.tuned_trial import Take, keep_all_ended, keep_ended
 from lrscale.ray_tune import LOSS, TIME
 from lrscale.ray_tune.tuner import Search
-from lrscale.store import StudyFolder
+from lrscale.store import StudyFolder, TrialRecord, TrialSpec
 
 
 @final
@@ -52,6 +52,7 @@ class Evolution:
         launcher.check_nodes(self._state, progress)
         shutil.rmtree(self._trial.plan.claims, ignore_errors=True)
         desk = _Segments(self._trial, progress, take)
+        desk.settle_all()
         with on_duty(desk), own_settings():
             trial: Any = self._trial
             try:
@@ -68,11 +69,11 @@ class Evolution:
         shutil.rmtree(self._state, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._state.parent.rmdir()
-        store = StudyFolder(self._trial.plan.study)
-        for trial_id in desk.order:
-            # The states served the segments after them.
-            for state in store.trial_path(trial_id).glob("*.ckpt"):
-                state.unlink()
+        # The states served the segments after them, those of a run that was killed as well.
+        for state in self._trial.plan.study.glob("trials/*/state.ckpt"):
+            state.unlink()
+        for member in members:
+            desk.order.update(dict.fromkeys(segment.trial_id for segment in member.course))
         best = min(members, key=lambda one: one.course[-1].loss or 0.0) if members else None
         return list(desk.order), best
 
@@ -114,19 +115,21 @@ class _Segments(AbstractDesk):
 
     def settle_all(self) -> None:
         """Keep what was left in any folder: a member that was lost has told nothing of its last segment."""
-        for trial_id in self._store.trial_ids():
-            if (self._store.trial_path(trial_id) / "ended.json").exists():
-                self._keep(trial_id)
+        try:
+            keep_all_ended(self._store, self._take_one)
+        except LrscaleError as error:
+            self.trouble = error
 
     def _keep(self, trial_id: str) -> None:
         if self.trouble is not None:
             return
         self.order[trial_id] = None
         try:
-            record = read_ended(self._store.trial_path(trial_id))
-            if record is not None:
-                spec = self._store.spec(trial_id)
-                self._progress.trial_started(spec, self._trial.plan.layouts[spec.global_batch_size])
-                self._take(spec, record)
+            keep_ended(self._store, trial_id, self._take_one)
         except LrscaleError as error:
             self.trouble = error
+
+    def _take_one(self, spec: TrialSpec, record: TrialRecord) -> None:
+        self.order[spec.trial_id] = None
+        self._progress.trial_started(spec, self._trial.plan.layouts[spec.global_batch_size])
+        self._take(spec, record)

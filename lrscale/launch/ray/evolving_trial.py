@@ -134,7 +134,7 @@ class EvolvingTrial:
     def _record(self, spec: TrialSpec, name: str) -> TrialRecord:
         store = StudyFolder(self.plan.study)
         folder = store.trial_path(spec.trial_id)
-        if not is_finished(store, spec) and claimed(self.plan.claims, spec, f"{name} {time.time()}"):
+        if not is_finished(store, spec) and claimed(self.plan.claims, spec, name):
             size = spec.global_batch_size
             request = TrialRequest(
                 spec=spec,

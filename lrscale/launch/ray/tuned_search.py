@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -16,15 +16,19 @@ from typing_extensions import override
 from lrscale.errors import LrscaleError, StudyError
 from lrscale.launch.progress import AbstractProgress
 from lrscale.launch.ray.launcher import RayLauncher
-from lrscale.launch.ray.tuned_trial import TrialPlan, TunedTrial, losses_so_far, read_ended
+from lrscale.launch.ray.tuned_trial import (
+    Take,
+    TrialPlan,
+    TunedTrial,
+    keep_all_ended,
+    keep_ended,
+    losses_so_far,
+)
 from lrscale.ray_tune import LOSS, TIME
 from lrscale.ray_tune.tuner import Search
 from lrscale.store import STOPPER, StudyFolder, TrialRecord, TrialSpec
 from lrscale.store.files import write_atomically
 from lrscale.store.trajectory import LINES_NAME
-
-Take = Callable[[TrialSpec, TrialRecord], None]
-"""Told of each trial that has ended and has no record yet."""
 
 
 @final
@@ -61,6 +65,7 @@ class TunedSearch:
         launcher.check_nodes(self._state, progress)
         # Left by a run that was killed: nothing waits for anything yet.
         shutil.rmtree(self._plan.claims, ignore_errors=True)
+        keep_all_ended(StudyFolder(self._plan.study), take)
         desk = Desk(self._plan, self._search, self._rule, progress, take)
         with on_duty(desk), own_settings():
             trial: Any = TunedTrial(self._plan)
@@ -139,7 +144,9 @@ class Desk(AbstractDesk):
             return
         folder = self._store.trial_path(spec.trial_id)
         try:
-            record = read_ended(folder) or self._stopped(spec, folder, result)
+            if keep_ended(self._store, spec.trial_id, self._take):
+                return
+            record = self._stopped(spec, folder, result)
             if record is not None:
                 self._take(spec, record)
         except LrscaleError as error:

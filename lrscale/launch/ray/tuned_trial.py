@@ -7,7 +7,7 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -22,6 +22,8 @@ from lrscale.store.files import read_json, to_json, write_atomically
 from lrscale.store.trajectory import read_trajectory
 from lrscale.units import Layout
 
+Take = Callable[[TrialSpec, TrialRecord], None]
+"""Told of each trial that has ended and has no record yet."""
 ENDED = "ended.json"
 """What the process of a trial leaves in its folder for the driver: its record, or the error that ends the study."""
 LOOK = 0.3
@@ -109,6 +111,31 @@ class TunedTrial:
         if work.record is not None:
             report.tell(losses_so_far(request.folder), last=True)
             report.conclude(work.record)
+
+
+def keep_ended(store: StudyFolder, trial_id: str, take: Take) -> bool:
+    """Hand on the record that the process of a trial has left, and say whether there was one.
+
+    Raises
+    ------
+    StudyError
+        When it has left an error, which ends the study.
+    """
+    folder = store.trial_path(trial_id)
+    record = read_ended(folder)
+    if record is None:
+        return False
+    earlier = store.record(trial_id)
+    if earlier is None or earlier.retryable:
+        take(store.spec(trial_id), record)
+    (folder / ENDED).unlink()
+    return True
+
+
+def keep_all_ended(store: StudyFolder, take: Take) -> None:
+    """Hand on what processes have left whose driver was killed before it heard of it; see `keep_ended`."""
+    for trial_id in store.trial_ids():
+        keep_ended(store, trial_id, take)
 
 
 def claimed(claims: Path, spec: TrialSpec, name: str) -> bool:
@@ -225,8 +252,8 @@ def read_ended(folder: Path) -> TrialRecord | None:
     if not path.exists():
         return None
     told = read_json(path)
-    path.unlink()
     if "error" in told:
+        path.unlink()
         raise StudyError(told["error"]["message"], hint=told["error"]["hint"])
     return TrialRecord.from_dict(told["record"])
 

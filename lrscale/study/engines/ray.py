@@ -148,7 +148,7 @@ class RayDriver(AbstractDriver):
         concern = scheduler.concern(most, self._setup.validations)
         if concern is not None:
             progress.note(concern)
-        state = folder.path / "search" / self.key
+        state = folder.path.resolve() / "search" / self.key
         plan = self._plan(launcher, folder, scheduler)
         search = Search(
             space=plan.space,

@@ -76,7 +76,7 @@ class Heart:
             self._beat += 1
             # A full disk is told by the work itself; until then there is nothing to say it with.
             with contextlib.suppress(StudyError):
-                write_atomically(self._path, to_json({**self._said, "beat": self._beat}))
+                write_atomically(self._path, to_json({**self._said, "beat": self._beat}), durable=False)
 
 
 @final

@@ -104,11 +104,15 @@ class JobQueue:
     def put(self, tickets: Iterable[tuple[int, Ticket]]) -> None:
         """Ask for tickets, each at its place; one that is waiting, claimed or done under its key is left as it is.
 
-        Only the driver asks, so that none comes in between.
+        Only the driver asks, so that none comes in between. A waiting one that cannot be read is written anew.
         """
-        known = self.waiting().keys() | self.claimed().keys() | self.done().keys()
+        waiting = self.waiting()
+        # Workers go on meanwhile: what is given back between the first look and the second is seen by the last.
+        known = waiting.keys() | self.claimed().keys() | self.done().keys() | self.waiting().keys()
         for place, ticket in tickets:
-            if (key := ticket.key) not in known:
+            key = ticket.key
+            torn = key in waiting and self.ticket(key, waiting[key]) is None and self.withdraw(key)
+            if torn or key not in known:
                 write_atomically(self._waiting_path(key, place), to_json(ticket.to_dict()))
 
     def waiting(self) -> dict[str, int]:

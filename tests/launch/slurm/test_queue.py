@@ -271,3 +271,14 @@ def test_forgetting_an_attempt_leaves_nothing_of_it_and_all_of_the_others(tmp_pa
     assert queue.run_folder(second).exists()
     assert queue.holds(second)
     assert list(queue.waiting()) == [ticket(2).key]
+
+
+def test_a_ticket_that_a_power_cut_has_emptied_is_written_anew(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    queue.put([(0, ticket(0)), (1, ticket(1))])
+    torn = queue.folder / "waiting" / f"000000.{ticket(0).key}.json"
+    torn.write_text("")
+    assert queue.ticket(ticket(0).key, 0) is None
+    queue.put([(7, ticket(0)), (8, ticket(1))])
+    assert queue.waiting() == {ticket(1).key: 1, ticket(0).key: 7}
+    assert queue.ticket(ticket(0).key, 7) == ticket(0)

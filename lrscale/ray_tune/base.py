@@ -81,6 +81,8 @@ class AbstractScheduler(AbstractMember):
     """Whether it pauses trials, which then train again from their beginning to where they were."""
     evolves: ClassVar[bool] = False
     """Whether trials take over each other's state and change their settings on the way."""
+    multiplies: ClassVar[bool] = False
+    """Whether it multiplies settings, so that it is given the LR itself and the batch sizes by their places."""
 
     @abstractmethod
     def build(self, space: Space, length: int) -> Any:

@@ -81,6 +81,7 @@ class Search:
         kept = storage / NAME
         if tune.Tuner.can_restore(str(kept)):
             tuner = tune.Tuner.restore(str(kept), trainable, resume_unfinished=True, restart_errored=True)
+            # What was pickled tells a desk that is gone; there is no public way to give others (ray 2.60).
             tuner._local_tuner._run_config.callbacks = list(callbacks)
             return tuner
         searcher = self.algorithm.build(self.trials, self.seed)
@@ -111,18 +112,14 @@ class Search:
         )
 
     def _param_space(self) -> dict[str, Any]:
+        if not self.scheduler.multiplies:
+            return self.space.domains()
         from ray import tune
 
-        if not self.scheduler.evolves or self.scheduler.algorithms is None:
-            return self.space.domains()
-        space = self.space.domains()
-        if type(self.scheduler).__name__ == "PopulationBasedTraining":
-            # Its perturbations are factors, which are at home on the LR itself.
-            space[LR] = tune.loguniform(*self.space.learning_rates)
-            del space["exponent"]
-            if PLACE in space:
-                space[PLACE] = tune.choice(list(range(len(self.space.batch_sizes))))
-        return space
+        factors: dict[str, Any] = {LR: tune.loguniform(*self.space.learning_rates)}
+        if PLACE in self.space.bounds:
+            factors[PLACE] = tune.choice(list(range(len(self.space.batch_sizes))))
+        return factors
 
     def _slot(self) -> dict[str, float]:
         # What supervises a trial waits, and must not take the CPU of a rank. Every node has one of a resource of its

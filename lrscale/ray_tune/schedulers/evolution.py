@@ -32,8 +32,8 @@ class PopulationBasedTraining(AbstractScheduler):
 
     title: ClassVar[str] = "population based training"
     algorithms: ClassVar[tuple[str, ...] | None] = ("random",)
-    begins_again: ClassVar[bool] = False
     evolves: ClassVar[bool] = True
+    multiplies: ClassVar[bool] = True
 
     factor: float = 1.25
     """The LR is multiplied or divided by it, above 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import warnings
@@ -25,6 +26,8 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Environment of Ray Tune."""
+HEAD = "node:__internal_head__"
+"""Resource that only the head of a cluster has."""
 NAME = "search"
 """Folder of Tune's own state within the storage."""
 
@@ -122,12 +125,15 @@ class Search:
         return factors
 
     def _slot(self) -> dict[str, float]:
-        # What supervises a trial waits, and must not take the CPU of a rank. Every node has one of a resource of its
-        # own name, whose shares are slots.
+        # What supervises a trial waits, and must not take the CPU of a rank. A node has one of a resource of its own
+        # name, whose shares are slots; nodes of one address, as in tests, have a name in common, but the head's is its
+        # own.
         import ray
 
-        address = ray.util.get_node_ip_address()
-        return {f"node:{address}": 1.0 / self.at_once}
+        here = ray.get_runtime_context().get_node_id()
+        own = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+        name = HEAD if HEAD in own else f"node:{ray.util.get_node_ip_address()}"
+        return {name: math.floor(1e4 / self.at_once) / 1e4}
 
 
 def _seed_numpy(seed: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrscale.study.planner.acquisition import expected_gain, wide_gain
 from lrscale.study.planner.outlook import Outlook
-from lrscale.study.planner.posterior import Posterior
+from lrscale.study.planner.posterior import Candidates, Posterior
 from lrscale.study.planner.prior import BasinBank, Belief
 from lrscale.study.planner.space import BoolArray, FloatArray, HasPoints, Space
 
@@ -105,8 +105,10 @@ class Planner:
         self._rows: list[int] = []
         self._losses: list[float] = []
         self._open: list[int] = []
-        self._posterior: Posterior | None = None
+        self._candidates: Candidates | None = None
         """Of the runs that were told."""
+        self._leading: Posterior | None = None
+        """The likeliest of them."""
 
     @property
     def told(self) -> int:
@@ -134,7 +136,7 @@ class Planner:
             self._open.remove(row if row in self._open else self._open[0])
         self._rows.append(row)
         self._losses.append(math.nan if loss is None or not math.isfinite(loss) else float(loss))
-        self._posterior = None
+        self._candidates = self._leading = None
 
     def recommend(self) -> tuple[float, float]:
         """Return (LR, batch size) to name now; before the first run that ended, the lowest LR of the space."""
@@ -155,11 +157,11 @@ class Planner:
         >>> outlook.mean.shape, outlook.draws.shape, bool(outlook.mean[0] < outlook.mean[4])
         ((10,), (400, 10), True)
         """
-        posterior = self._known()
-        if posterior is None:
+        if self._known() is None or self._candidates is None:
             return None
+        posterior = self._candidates.whole()
         lowest = float(np.nanmin(self._losses))
-        draws = posterior.draw(DRAWS, np.random.default_rng([self._rng_seed, self.told]))
+        draws = posterior.draw(DRAWS, self._drawing())
         return Outlook(mean=lowest + posterior.mean, sd=posterior.sd, draws=lowest + draws)
 
     def choice(self) -> Choice | None:
@@ -169,6 +171,8 @@ class Planner:
             return None
         row = self._named(posterior)
         here, half = outlook.draws[:, row], self._half_step()
+        # By the likeliest, as they decide what to try: by all that fits, a search that has ended seems to have not.
+        likely = posterior.draw(DRAWS, self._drawing())
         lr_lo, lr_hi = np.quantile(self._logs[outlook.draws.argmin(axis=1), 0], [TAIL, 1 - TAIL])
         lo, hi = np.quantile(here, [TAIL, 1 - TAIL])
         return Choice(
@@ -179,10 +183,13 @@ class Planner:
             loss_hi=float(hi),
             lr_lo=math.exp(lr_lo - half),
             lr_hi=math.exp(lr_hi + half),
-            regret=float(np.mean(here - outlook.draws.min(axis=1))),
+            regret=float(np.mean(likely[:, row] - likely.min(axis=1))),
             sigma=posterior.sigma,
             smoothed=_is_noisy(posterior),
         )
+
+    def _drawing(self) -> np.random.Generator:
+        return np.random.default_rng([self._rng_seed, self.told])
 
     def _half_step(self) -> float:
         # No optimum is known better than the LRs that may be tried.
@@ -204,12 +211,13 @@ class Planner:
         return min(zip(diverged, mean, tried, strict=True))[-1]
 
     def _known(self) -> Posterior | None:
-        if self._posterior is None:
-            self._posterior = self._after()
-        return self._posterior
+        if self._leading is None:
+            self._candidates = self._after()
+            self._leading = self._candidates.leading() if self._candidates is not None else None
+        return self._leading
 
-    def _after(self, beside: Sequence[int] = (), expected: FloatArray | None = None) -> Posterior | None:
-        """Return the posterior of the runs, as if others had ended with losses of that much above the lowest."""
+    def _after(self, beside: Sequence[int] = (), expected: FloatArray | None = None) -> Candidates | None:
+        """Return what fits the runs, as if others had ended with losses of that much above the lowest."""
         losses = np.array(self._losses)
         if np.isfinite(losses).sum() < 2 or np.nanmax(losses) <= np.nanmin(losses):
             return None
@@ -218,7 +226,7 @@ class Planner:
         if expected is not None:
             # A lower expectation than any run would move the zero of the others.
             excess = np.concatenate([excess, np.maximum(expected, 0)])
-        return Posterior(self._surfaces, self._logs, np.array([*self._rows, *beside]), excess)
+        return Candidates(self._surfaces, self._logs, np.array([*self._rows, *beside]), excess)
 
     def _next(self) -> int:
         posterior = self._known()
@@ -228,7 +236,8 @@ class Planner:
             return self._start(free)
         if self._open:
             # Runs that are on their way count as ended where they are expected to end.
-            posterior = self._after(self._open, posterior.mean[self._open]) or posterior
+            beside = self._after(self._open, posterior.mean[self._open])
+            posterior = beside.leading() if beside is not None else posterior
         noisy = _is_noisy(posterior)
         if not free.any() or (self._replicates and noisy):
             free[:] = True

@@ -98,8 +98,9 @@ class Hypothesis:
     def of(cls, runs: Runs, residual: tuple[float, float], noise: float) -> Hypothesis:
         """Return the hypothesis for one of `RESIDUALS` and a noise in units of the scale of the losses."""
         kappa, lengths = residual[0], residual[1] * LENGTHS
-        sigma = noise * runs.scale
-        scale = max(runs.scale, NOISE_SCALES * sigma)
+        counts = runs.scale
+        sigma = noise * counts
+        scale = max(counts, NOISE_SCALES * sigma)
         nugget = np.minimum(NUGGET * (1 + runs.excess / scale), 1.0)
         independent = (sigma / (scale + runs.excess)) ** 2 + nugget**2
         factor = np.linalg.cholesky(kappa**2 * kernel(runs.logs, runs.logs, lengths) + np.diag(independent))
@@ -160,8 +161,12 @@ def likeliest(log_likelihood: FloatArray, count: int) -> IntArray:
 
     Two runs fit any basin. Which of equal ones are taken is drawn, and does not follow from rounding.
     """
-    drawn = np.random.default_rng(0).permutation(log_likelihood.size)
-    return np.lexsort((drawn, -np.round(log_likelihood, 6)))[:count]
+    values = np.round(log_likelihood, 6)
+    drawn = np.random.default_rng(0).permutation(values.size)
+    among = np.arange(values.size)
+    if values.size > count:
+        among = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    return among[np.lexsort((drawn[among], -values[among]))][:count]
 
 
 def kernel(first: FloatArray, second: FloatArray, lengths: FloatArray = LENGTHS) -> FloatArray:

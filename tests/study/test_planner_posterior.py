@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from lrscale.study.planner import Space
+from lrscale.study.planner.hypothesis import NARROW
 from lrscale.study.planner.posterior import AVERAGED, Candidates, thinned
 from lrscale.study.planner.prior import BasinBank, Belief
 
@@ -19,7 +20,7 @@ def candidates(runs: int, noise: float) -> Candidates:
     away = LATTICE.logs[rows] - np.log([3e-3, 64])
     losses = 0.05 * away[:, 0] ** 2 + 0.01 * away[:, 1] ** 2 + noise * rng.standard_normal(runs)
     bank = BasinBank(LATTICE, np.random.default_rng(0), 3000, Belief())
-    return Candidates(bank.surfaces(LATTICE.logs), LATTICE.logs, rows, losses - losses.min())
+    return Candidates(bank.surfaces(LATTICE.logs), LATTICE.logs, rows, losses - losses.min(), NARROW)
 
 
 def test_a_thinned_sample_has_the_mean_of_all_weights() -> None:

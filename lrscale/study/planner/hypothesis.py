@@ -11,7 +11,7 @@ With noise, s is a multiple of sigma: below it the logarithm would turn noise in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -23,10 +23,13 @@ from lrscale.study.planner.space import FloatArray
 
 IntArray = NDArray[np.int_]
 
-RESIDUALS = ((0.1, 1.0), (0.25, 1.0), (0.6, 1.0), (0.6, 2.0), (1.2, 2.0))
-"""Residuals that are averaged over: kappa, and length scales as multiples of `LENGTHS`. The large and long ones are for
-surfaces that are no single basin. Without them, 50 settings of a surrogate grid (LCBench) had a likelihood lower by 20
-to 140 in its logarithm, and intervals from eight runs missed."""
+Residual = tuple[float, float]
+"""Kappa, and the length scales as a multiple of `LENGTHS`."""
+NARROW: tuple[Residual, ...] = ((0.1, 1.0), (0.25, 1.0), (0.6, 1.0))
+"""Residuals that are averaged over to choose the next run: basins are believed, which finds the best in fewer runs."""
+WIDE: tuple[Residual, ...] = ((0.6, 2.0), (1.2, 2.0))
+"""Residuals that are averaged over for intervals. On 17 whole surrogate grids (LCBench), where basins fit worse, the
+likeliest residual has twice the length scales and a kappa of 1.2, then 0.6."""
 NOISES = (0.0, 0.1, 0.3, 0.8, 2.0)
 """Standard deviations of a run that are averaged over, in units of the scale of the losses."""
 SCALE_SHARE = 0.3
@@ -95,8 +98,8 @@ class Hypothesis:
     """Inverse of the lower Cholesky factor of that covariance, shape (n, n)."""
 
     @classmethod
-    def of(cls, runs: Runs, residual: tuple[float, float], noise: float) -> Hypothesis:
-        """Return the hypothesis for one of `RESIDUALS` and a noise in units of the scale of the losses."""
+    def of(cls, runs: Runs, residual: Residual, noise: float) -> Hypothesis:
+        """Return the hypothesis for a residual and a noise in units of the scale of the losses."""
         kappa, lengths = residual[0], residual[1] * LENGTHS
         counts = runs.scale
         sigma = noise * counts
@@ -149,10 +152,10 @@ class Hypothesis:
         return gain
 
 
-def hypotheses(runs: Runs) -> Iterator[Hypothesis]:
+def hypotheses(runs: Runs, residuals: Sequence[Residual]) -> Iterator[Hypothesis]:
     """Yield every hypothesis that is averaged over."""
     for noise in NOISES:
-        for residual in RESIDUALS:
+        for residual in residuals:
             yield Hypothesis.of(runs, residual, noise)
 
 

@@ -11,6 +11,7 @@ from typing import final
 import numpy as np
 
 from lrscale.study.planner.acquisition import expected_gain, wide_gain
+from lrscale.study.planner.hypothesis import NARROW, WIDE, Residual
 from lrscale.study.planner.outlook import Outlook
 from lrscale.study.planner.posterior import Candidates, Posterior
 from lrscale.study.planner.prior import BasinBank, Belief
@@ -59,7 +60,7 @@ class Choice:
     """Interval of the LR of the best setting of the space."""
     lr_hi: float
     regret: float
-    """Expected loss above that of the best setting of the space, in units of the loss."""
+    """Expected loss above that of the best setting of the space by the likeliest basins, in units of the loss."""
     sigma: float
     """Standard deviation of a run at equal setting, as far as the runs tell."""
     smoothed: bool
@@ -105,10 +106,8 @@ class Planner:
         self._rows: list[int] = []
         self._losses: list[float] = []
         self._open: list[int] = []
-        self._candidates: Candidates | None = None
-        """Of the runs that were told."""
-        self._leading: Posterior | None = None
-        """The likeliest of them."""
+        self._posterior: Posterior | None = None
+        """Of the runs that were told, by the likeliest basins."""
 
     @property
     def told(self) -> int:
@@ -136,7 +135,7 @@ class Planner:
             self._open.remove(row if row in self._open else self._open[0])
         self._rows.append(row)
         self._losses.append(math.nan if loss is None or not math.isfinite(loss) else float(loss))
-        self._candidates = self._leading = None
+        self._posterior = None
 
     def recommend(self) -> tuple[float, float]:
         """Return (LR, batch size) to name now; before the first run that ended, the lowest LR of the space."""
@@ -157,9 +156,10 @@ class Planner:
         >>> outlook.mean.shape, outlook.draws.shape, bool(outlook.mean[0] < outlook.mean[4])
         ((10,), (400, 10), True)
         """
-        if self._known() is None or self._candidates is None:
+        candidates = self._fitted(WIDE)
+        if candidates is None:
             return None
-        posterior = self._candidates.whole()
+        posterior = candidates.whole()
         lowest = float(np.nanmin(self._losses))
         draws = posterior.draw(DRAWS, self._drawing())
         return Outlook(mean=lowest + posterior.mean, sd=posterior.sd, draws=lowest + draws)
@@ -171,7 +171,7 @@ class Planner:
             return None
         row = self._named(posterior)
         here, half = outlook.draws[:, row], self._half_step()
-        # By the likeliest, as they decide what to try: by all that fits, a search that has ended seems to have not.
+        # What another run may gain is judged as it is chosen: by the likeliest basins.
         likely = posterior.draw(DRAWS, self._drawing())
         lr_lo, lr_hi = np.quantile(self._logs[outlook.draws.argmin(axis=1), 0], [TAIL, 1 - TAIL])
         lo, hi = np.quantile(here, [TAIL, 1 - TAIL])
@@ -211,12 +211,14 @@ class Planner:
         return min(zip(diverged, mean, tried, strict=True))[-1]
 
     def _known(self) -> Posterior | None:
-        if self._leading is None:
-            self._candidates = self._after()
-            self._leading = self._candidates.leading() if self._candidates is not None else None
-        return self._leading
+        if self._posterior is None:
+            candidates = self._fitted(NARROW)
+            self._posterior = candidates.leading() if candidates is not None else None
+        return self._posterior
 
-    def _after(self, beside: Sequence[int] = (), expected: FloatArray | None = None) -> Candidates | None:
+    def _fitted(
+        self, residuals: Sequence[Residual], beside: Sequence[int] = (), expected: FloatArray | None = None
+    ) -> Candidates | None:
         """Return what fits the runs, as if others had ended with losses of that much above the lowest."""
         losses = np.array(self._losses)
         if np.isfinite(losses).sum() < 2 or np.nanmax(losses) <= np.nanmin(losses):
@@ -226,7 +228,7 @@ class Planner:
         if expected is not None:
             # A lower expectation than any run would move the zero of the others.
             excess = np.concatenate([excess, np.maximum(expected, 0)])
-        return Candidates(self._surfaces, self._logs, np.array([*self._rows, *beside]), excess)
+        return Candidates(self._surfaces, self._logs, np.array([*self._rows, *beside]), excess, residuals)
 
     def _next(self) -> int:
         posterior = self._known()
@@ -236,7 +238,7 @@ class Planner:
             return self._start(free)
         if self._open:
             # Runs that are on their way count as ended where they are expected to end.
-            beside = self._after(self._open, posterior.mean[self._open])
+            beside = self._fitted(NARROW, self._open, posterior.mean[self._open])
             posterior = beside.leading() if beside is not None else posterior
         noisy = _is_noisy(posterior)
         if not free.any() or (self._replicates and noisy):

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 
-from lrscale.study.planner.hypothesis import OFFSET, Fitted, Hypothesis, IntArray, Runs, hypotheses, kernel, likeliest
+from lrscale.study.planner.hypothesis import (
+    OFFSET,
+    Fitted,
+    Hypothesis,
+    IntArray,
+    Residual,
+    Runs,
+    hypotheses,
+    kernel,
+    likeliest,
+)
 from lrscale.study.planner.space import FloatArray
 
 AVERAGED = 300
@@ -29,14 +40,23 @@ class Candidates:
         The setting of each run.
     excess : array of float, shape (n,)
         Its loss above the lowest.
+    residuals : sequence of Residual
+        What is left beside a basin.
     """
 
-    def __init__(self, surfaces: FloatArray, logs: FloatArray, rows: IntArray, excess: FloatArray) -> None:
+    def __init__(
+        self,
+        surfaces: FloatArray,
+        logs: FloatArray,
+        rows: IntArray,
+        excess: FloatArray,
+        residuals: Sequence[Residual],
+    ) -> None:
         runs = Runs(logs=logs[rows], excess=excess)
         self.surfaces, self.logs = surfaces, logs
         self.scale = runs.scale
         """Difference of losses that counts."""
-        self.fits = [(one, one.fit(surfaces[:, rows])) for one in hypotheses(runs)]
+        self.fits = [(one, one.fit(surfaces[:, rows])) for one in hypotheses(runs, residuals)]
         self.log_evidence = np.concatenate([fit.log_evidence for _, fit in self.fits])
         """Of every candidate."""
         self.owner = np.repeat(np.arange(len(self.fits)), [fit.log_evidence.size for _, fit in self.fits])

@@ -26,8 +26,6 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Environment of Ray Tune."""
-HEAD = "node:__internal_head__"
-"""Resource that only the head of a cluster has."""
 NAME = "search"
 """Folder of Tune's own state within the storage."""
 
@@ -126,14 +124,13 @@ class Search:
 
     def _slot(self) -> dict[str, float]:
         # What supervises a trial waits, and must not take the CPU of a rank. A node has one of a resource of its own
-        # name, whose shares are slots; nodes of one address, as in tests, have a name in common, but the head's is its
-        # own.
+        # name, whose shares are slots; nodes of one address, as in tests, have it in common. That of the head is needed
+        # by Ray Train itself, which would wait for ever.
         import ray
 
-        here = ray.get_runtime_context().get_node_id()
-        own = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
-        name = HEAD if HEAD in own else f"node:{ray.util.get_node_ip_address()}"
-        return {name: math.floor(1e4 / self.at_once) / 1e4}
+        name = f"node:{ray.util.get_node_ip_address()}"
+        total = ray.cluster_resources().get(name, 1.0)
+        return {name: min(math.floor(1e4 * total / self.at_once) / 1e4, 1.0)}
 
 
 def _seed_numpy(seed: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -75,6 +77,7 @@ class Cluster:
         if ray.is_initialized():
             return
         keep_off_the_terminal()
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=self._address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
@@ -86,6 +89,9 @@ class Cluster:
                 hint="start one with `ray start --head` and name it with --address, or leave --address out to have one "
                 "of this machine",
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler below Python's would end this process at once, with a C++ stack, and nothing tidied up.
+            signal.signal(signal.SIGTERM, before)
         self._own = True
 
     def close(self) -> None:

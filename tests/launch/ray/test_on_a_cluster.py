@@ -162,10 +162,12 @@ def test_a_trial_whose_node_is_removed_is_run_once_more_elsewhere(cluster: Any, 
 
 
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_on_a_cluster import Watcher, request, settings
+# As lrscale run does.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+from tests.launch.ray.test_on_a_cluster import Watcher, request, settings
 from lrscale.launch import RayLauncher
 folder = Path(sys.argv[1])
 try:
@@ -178,8 +180,11 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.slow
-def test_an_interrupted_driver_without_a_cluster_leaves_no_process_and_prints_nothing_of_rays(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_driver_without_a_cluster_leaves_no_process_and_prints_nothing_of_rays(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    here = str(Path(__file__).parents[3])
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(tmp_path), here],
@@ -193,7 +198,7 @@ def test_an_interrupted_driver_without_a_cluster_leaves_no_process_and_prints_no
     while not list(tmp_path.glob("*.pid")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.2)
     below = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=90)
     assert (tmp_path / "interrupted").exists(), err
     assert (out, err) == ("", "here\n")

@@ -77,7 +77,7 @@ class Cell:
             new = [key for key in proposals if key not in wanted]
             for index, seed in new:
                 wanted[index, seed] = self.spec(context, lattice_lr(index, self.ratio), seed)
-            if not new or any(context.view.get(wanted[key]) is None for key in new):
+            if not new or any(context.ended(wanted[key]) is None for key in new):
                 return list(wanted.values())
 
     def at_most(self, context: Context, lr: float) -> list[TrialSpec]:
@@ -96,11 +96,11 @@ class Cell:
 
     def is_placed(self, context: Context, start_lr: float) -> bool:
         """Whether the first replicate has found where the best LR is, so that other cells can start from it."""
-        return all(
-            context.view.get(spec) is not None
-            for spec in self.plan(context, start_lr)
-            if spec.seed == context.recipe.seed
-        )
+        specs = self.plan(context, start_lr)
+        # While a replicate that was lost is waited for, the first one may have further to go.
+        waits = any(context.view.get(spec) is not None and context.ended(spec) is None for spec in specs)
+        firsts = [spec for spec in specs if spec.seed == context.recipe.seed]
+        return not waits and all(context.ended(spec) is not None for spec in firsts)
 
     def best_lr(self, context: Context, start_lr: float) -> float | None:
         """Return the LR with the lowest loss of the first replicate, or None while there is none."""
@@ -122,7 +122,7 @@ class Cell:
     ) -> dict[tuple[float, int], float]:
         losses = {}
         for key, spec in wanted.items():
-            trial = context.view.get(spec)
+            trial = context.ended(spec)
             if trial is not None:
                 loss = trial.record.final_loss
                 losses[key] = math.inf if loss is None else loss

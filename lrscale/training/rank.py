@@ -85,12 +85,12 @@ def _join(job: Job, rendezvous: str) -> None:
     # port that another process could take between its choice and its use.
     kind, _, place = rendezvous.partition("://")
     world = job.layout.world_size
-    # torch documents both classes under this name and does not list them in it.
+    # torch documents both classes under this name and does not list them in it, so that mypy does not find them.
     if kind == "file":
-        store: Any = torch.distributed.FileStore(place, world)  # type: ignore[attr-defined]
+        store: Any = torch.distributed.FileStore(place, world)  # type: ignore[attr-defined]  # as said
     else:
         address, _, port = place.rpartition(":")
-        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]  # as said
             address, int(port), world, job.rank == 0, timeout=MEETING_TIMEOUT
         )
     store.set_timeout(COLLECTIVE_TIMEOUT)

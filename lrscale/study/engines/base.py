@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from lrscale.recipe import Recipe
 from lrscale.registry import Registry
-from lrscale.store import Trial, TrialSpec
+from lrscale.store import TrialSpec
 from lrscale.study.driven import AbstractDriver
 from lrscale.study.experiments.base import AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
@@ -71,17 +71,6 @@ class AbstractEngine(ABC):
         """Return what of the settings leaves the engine nothing to do. Default: nothing."""
         del recipe
         return ()
-
-
-def ended_trial(context: Context, spec: TrialSpec) -> Trial | None:
-    """Return the finished trial of a spec, or None while it is to run, for the first time or once more.
-
-    A trial that was lost says nothing, and the next run of the study tries it again. What was asked for in between,
-    without its loss, would not have been asked for with it: a search waits for it, so that its course is the one that
-    it would have taken undisturbed.
-    """
-    trial = context.view.get(spec)
-    return None if trial is None or trial.record.retryable else trial
 
 
 ENGINES: Registry[AbstractEngine] = Registry("engine")

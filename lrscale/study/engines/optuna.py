@@ -13,7 +13,7 @@ from lrscale.recipe import Recipe
 from lrscale.recipe.engines import OptunaEngine as OptunaSettings
 from lrscale.stoppers import AbstractStopper, Bound, Earlier, expected_shares, stopper_settings
 from lrscale.store import Trial, TrialSpec
-from lrscale.study.engines.base import ENGINES, AbstractEngine, ended_trial
+from lrscale.study.engines.base import ENGINES, AbstractEngine
 from lrscale.study.engines.gathered import course_of, gathered
 from lrscale.study.engines.optuna_game import Game, How, Told, is_installed, next_round
 from lrscale.study.engines.validations import first_validations, losses_at
@@ -137,7 +137,7 @@ def _followed(context: Context, setup: Setup) -> Course:
             key = (lr, size, sum(one[:2] == (lr, size) for one in wanted))
             wanted[key] = _bounded(setup.spec(context, *key), stopper, settings.pruner.name, number, earlier, setup)
             new.append(key)
-        found = [None if key is None else ended_trial(context, wanted[key]) for key in new]
+        found = [None if key is None else context.ended(wanted[key]) for key in new]
         trials += [trial for trial in found if trial is not None]
         if any(key is not None and trial is None for key, trial in zip(new, found, strict=True)):
             ended = "open"

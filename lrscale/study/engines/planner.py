@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
-from lrscale.study.engines.base import ENGINES, AbstractEngine, ended_trial
+from lrscale.study.engines.base import ENGINES, AbstractEngine
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged
 from lrscale.study.search.course import (
@@ -98,7 +98,7 @@ def _follow(context: Context) -> Course:
             break
         new = _round(question, runs, advice, wanted, left)
         wanted |= {key: setup.spec(context, *key) for key in new}
-        found = {key: trial for key in new if (trial := ended_trial(context, wanted[key])) is not None}
+        found = {key: trial for key in new if (trial := context.ended(wanted[key])) is not None}
         trials += found.values()
         for (lr, size, seed), trial in found.items():
             diverged = counts_as_diverged(trial, trials)

@@ -70,6 +70,16 @@ class Context:
         task = self.recipe.task.resolved(self.recipe.root)
         return [trial for trial in self.view if dict(trial.spec.task) == task]
 
+    def ended(self, spec: TrialSpec) -> Trial | None:
+        """Return the finished trial of a spec, or None while it is to run, for the first time or once more.
+
+        A trial that was lost says nothing, and the next run of the study tries it again. What was asked for in between,
+        without its loss, would not have been asked for with it: a plan that follows losses waits for it, so that its
+        course is the one that it would have taken undisturbed.
+        """
+        trial = self.view.get(spec)
+        return None if trial is None or trial.record.retryable else trial
+
     def finished(self, specs: Iterable[TrialSpec]) -> list[Trial]:
         """Return the finished trials among some specs."""
         found = (self.view.get(spec) for spec in specs)

@@ -80,7 +80,7 @@ class FixedTrials:
         wanted: dict[tuple[float, int], TrialSpec] = {}
         while True:
             # A trial that crashed says nothing, but the search must go on: at its LR it counts as one that diverged.
-            ended = [self.context.view.get(spec) for spec in wanted.values()]
+            ended = [self.context.ended(spec) for spec in wanted.values()]
             start = _untrained(trial for trial in ended if trial is not None)
             runs = [
                 _run(trial, lr, seed, start, diverged=False)
@@ -89,7 +89,7 @@ class FixedTrials:
             ]
             new = next_runs(self.finding, runs, settings=self._limits())
             wanted |= {key: confirm_spec(self.context, self.batch_size, *key) for key in new}
-            if not new or any(self.context.view.get(wanted[key]) is None for key in new):
+            if not new or any(self.context.ended(wanted[key]) is None for key in new):
                 return list(wanted.values())
 
     def trials(self) -> list[Trial]:

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from lrscale.store import Trial, TrialSpec
-from lrscale.study.engines.base import ended_trial
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged
 from lrscale.study.planner import Choice
@@ -143,7 +142,7 @@ def _confirmation(context: Context, course: Course, settings: tuple[Setting, ...
     assert choice is not None
     seeds = tuple(range(course.seeds, course.seeds + course.setup.fresh_seeds))
     specs = {(one, seed): course.setup.spec(context, *one, seed) for seed in seeds for one in settings}
-    trials = {key: trial for key, spec in specs.items() if (trial := ended_trial(context, spec)) is not None}
+    trials = {key: trial for key, spec in specs.items() if (trial := context.ended(spec)) is not None}
     return Confirmation(course=course, choice=choice, settings=settings, seeds=seeds, specs=specs, trials=trials)
 
 

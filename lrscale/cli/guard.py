@@ -6,7 +6,7 @@ code  meaning
 0     done
 1     the answer is no: no setting can be recommended, or a check failed
 2     wrong use: the message says what is wrong and what to do
-3     trials failed: too few succeeded to answer
+3     trials failed: too few succeeded to answer, or some were lost and the same command tries them again
 70    a fault of lrscale itself; the traceback is in the named file (EX_SOFTWARE of BSD's sysexits.h)
 130   interrupted; the same command goes on
 ====  =========================================================================

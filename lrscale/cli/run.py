@@ -46,7 +46,8 @@ def run_study(request: StudyRequest) -> int:
     Returns
     -------
     int
-        0 with a recommendation; 1 when the trials cannot tell; 3 when that is because trials failed.
+        0 with a recommendation; 1 when the trials cannot tell; 3 when that is because trials failed, and whenever the
+        same command has lost trials to run again.
     """
     recipe, folder = request.load()
     with _resumable(request, folder), faults_logged_in(folder.path):
@@ -54,7 +55,7 @@ def run_study(request: StudyRequest) -> int:
         study = OpenStudy.of(recipe, folder)
         answer = write_recommendation(study, outcome.findings)
         page = write_page(study, outcome.findings, answer)
-    _print_outcome(outcome)
+    _print_outcome(outcome, request)
     typer.echo()
     forecast = next((finding for finding in outcome.findings if finding.key == "forecast"), None)
     if forecast is not None and recipe.experiments.scaling is None and recipe.experiments.schedules is None:
@@ -63,7 +64,7 @@ def run_study(request: StudyRequest) -> int:
         code = DONE if forecast.status == "ok" else NO
     else:
         code = print_answer(answer)
-    if code == NO and outcome.failed:
+    if outcome.lost or (code == NO and outcome.failed):
         code = TRIALS_FAILED
     typer.echo()
     typer.echo(f"report          {page}")
@@ -84,7 +85,8 @@ def run_alone(request: StudyRequest, *, open_in_browser: bool = False) -> int:
     Returns
     -------
     int
-        0 when it has an answer; 1 when the trials cannot tell; 3 when that is because trials failed.
+        0 when it has an answer; 1 when the trials cannot tell; 3 when that is because trials failed, and whenever the
+        same command has lost trials to run again.
 
     Raises
     ------
@@ -106,7 +108,7 @@ def run_alone(request: StudyRequest, *, open_in_browser: bool = False) -> int:
         findings = read_findings(folder)
         study = OpenStudy.of(recipe, folder)
         page = write_page(study, findings, write_recommendation(study, findings))
-    _print_outcome(outcome)
+    _print_outcome(outcome, request)
     typer.echo()
     found = [finding for finding in outcome.findings if finding.key == name]
     for finding in found:
@@ -114,6 +116,8 @@ def run_alone(request: StudyRequest, *, open_in_browser: bool = False) -> int:
     typer.echo(f"\nreport  {page}")
     if open_in_browser:
         open_page(page)
+    if outcome.lost:
+        return TRIALS_FAILED
     if any(finding.status == "ok" for finding in found):
         return DONE
     return TRIALS_FAILED if outcome.failed else NO
@@ -227,7 +231,7 @@ def with_needs(recipe: Recipe, name: str) -> list[str]:
     return [one for one in asked(recipe) if one == name or one in NEEDS.get(name, ())]
 
 
-def _print_outcome(outcome: StudyOutcome) -> None:
+def _print_outcome(outcome: StudyOutcome, request: StudyRequest) -> None:
     if outcome.ran == 0:
         missing = "nothing runs within the budget" if outcome.budget else "nothing is missing"
         typer.echo(f"{missing}: {count(outcome.reused, 'trial')} reused")
@@ -236,6 +240,10 @@ def _print_outcome(outcome: StudyOutcome) -> None:
         typer.echo(f"{count(outcome.ran, 'trial')} run{failed}, {outcome.reused:,} reused")
     for line in outcome.budget:
         typer.echo(wrapped(line, indent="  ", first=""))
+    if outcome.lost is not None:
+        told = f"{outcome.lost}. Without what was lost {', '.join(outcome.waiting)} cannot go on."
+        typer.echo(wrapped(told, indent="  ", first=""))
+        typer.echo(wrapped(f"run it again: {request.again()}", indent="    ", first="  "))
 
 
 @contextmanager

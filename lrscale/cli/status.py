@@ -33,11 +33,13 @@ def show_status(path: Path) -> int:
     unfinished = [trial_id for trial_id in study.folder.trial_ids() if trial_id not in study.view.trials]
     typer.echo(f"study {study.recipe.name} in {path}: {jobs.heading or ('running' if running else 'not running')}")
     typer.echo()
-    counts = Counter(trial.record.status.replace("_", " ") for trial in study.view)
+    ended = [trial for trial in study.view if not trial.record.retryable]
+    counts = Counter(trial.record.status.replace("_", " ") for trial in ended)
     rows = [[status, f"{times:,}"] for status, times in counts.most_common()]
     alone = [trial_id for trial_id in unfinished if trial_id not in jobs.states]
     states = Counter(jobs.states[trial_id] for trial_id in unfinished if trial_id in jobs.states)
     states.update(("running" if running else "lost") for _ in alone)
+    states["lost"] += len(study.view.trials) - len(ended)
     rows += [[state, f"{states[state]:,}"] for state in (*STATES, "lost") if states[state]]
     typer.echo(table(["trials", ""], rows or [["none yet", "0"]], right=[1]))
     shown = [trial_id for trial_id in unfinished if trial_id in jobs.at_work or trial_id in alone]
@@ -45,8 +47,8 @@ def show_status(path: Path) -> int:
         typer.echo()
         for trial_id in shown:
             typer.echo(_how_far(study.folder, trial_id, jobs.at_work.get(trial_id)))
-        if states["lost"]:
-            typer.echo("Lost trials were stopped before they ended; the next run starts them anew.")
+    if states["lost"]:
+        typer.echo("Lost trials were stopped before they ended; the next run starts them anew.")
     for line in jobs.lines:
         typer.echo(wrapped(line, indent="  ", first=""))
     typer.echo()

@@ -23,6 +23,8 @@ from lrscale.store import StudyView, Trial
 from lrscale.study.analysed import KEPT_OUT
 from lrscale.study.budget.findings import REMEDY as BUDGET_REMEDY
 from lrscale.study.finding import Finding, Quantity
+from lrscale.study.lost import REMEDY as LOST_REMEDY
+from lrscale.study.lost import waits
 from lrscale.units import Duration
 
 
@@ -222,6 +224,9 @@ def _nothing_located(recipe: Recipe, finding: Finding | None) -> Refusal:
         )
     if KEPT_OUT in finding.data:
         needs = f"{BUDGET_REMEDY.capitalize()}."
+        return Refusal(sentence=f"Nothing measured the best LR. {finding.sentence}", needs=needs)
+    if waits(finding):
+        needs = f"{LOST_REMEDY.capitalize()}."
         return Refusal(sentence=f"Nothing measured the best LR. {finding.sentence}", needs=needs)
     statuses = ", ".join(f"batch {count(size)}: {status}" for size, status in unlocated(finding).items())
     detail = f" ({statuses})" if statuses else ""

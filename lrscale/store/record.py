@@ -71,6 +71,8 @@ class TrialRecord:
     """What a reader of the result must know, as sentences."""
     retryable: bool = False
     """Whether running it again can help: a lost process or node, never the module's own error."""
+    runs_lost: int = 0
+    """Runs of the study, on end, that have lost the trial's processes; 0 where it ended in its own way."""
     log_tail: tuple[str, ...] = ()
     """Last log lines of the rank that failed; empty when completed."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from lrscale.errors import LrscaleError
 from lrscale.study.experiments import AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
+from lrscale.study.lost import waits
 
 _FAULT = "fault"
 KEPT_OUT = "kept_out"
@@ -50,4 +51,8 @@ def analysed(experiment: AbstractExperiment, context: Context) -> Finding:
 
 def usable(findings: Mapping[str, Finding]) -> dict[str, Finding]:
     """Return the findings that later experiments may build on: those that were computed."""
-    return {key: one for key, one in findings.items() if _FAULT not in one.data and KEPT_OUT not in one.data}
+    return {
+        key: one
+        for key, one in findings.items()
+        if _FAULT not in one.data and KEPT_OUT not in one.data and not waits(one)
+    }

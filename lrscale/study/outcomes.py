@@ -12,10 +12,11 @@ def counts_as_diverged(trial: Trial, others: Iterable[Trial]) -> bool:
 
     A trial whose module raised an error counts as diverged when a smaller LR of the same batch size and schedule was
     completed: modules often raise on values that are no longer numbers. At the smallest LR a crash is a crash.
+    Processes that were lost, however often, say nothing about an LR.
     """
     if trial.record.status == "diverged":
         return True
-    if trial.record.status != "crashed" or trial.record.retryable:
+    if trial.record.status != "crashed" or trial.record.retryable or trial.record.runs_lost:
         return False
     return any(
         other.record.status == "completed"

@@ -60,8 +60,8 @@ class PlannedExperiment:
 def estimate(experiment: AbstractExperiment, context: Context) -> PlannedExperiment:
     """Return what an experiment would still run."""
     wanted = experiment.plan(context)
-    finished = [trial.spec for trial in context.finished(wanted)]
-    certain = [spec for spec in wanted if context.view.get(spec) is None]
+    finished = [spec for spec in wanted if context.ended(spec) is not None]
+    certain = [spec for spec in wanted if context.ended(spec) is None]
     over = not certain and bool(finished)
     expected = [] if over else _left(experiment.typical(context), finished, certain)
     most = [] if over else _left(experiment.at_most(context), finished, certain)

@@ -19,6 +19,7 @@ from lrscale.study.driven import DRIVEN
 from lrscale.study.experiments import AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
+from lrscale.study.lost import counted
 from lrscale.study.specs import riding_instruments, trial_layout
 
 MOST_ROUNDS = 200
@@ -102,6 +103,8 @@ class Rounds:
                 for trial_id, spec in wanted.items()
                 if trial_id not in self._trials or (self._trials[trial_id].record.retryable and trial_id not in ran)
             ]
+            # Others wait for those that an earlier run has lost.
+            missing.sort(key=lambda spec: spec.trial_id not in self._trials)
             chosen = missing[: self._keeper.affordable(experiment, missing, context)]
             if round_number == 0 or chosen:
                 self._progress.started(experiment.key, len(chosen), len(wanted) - len(missing))
@@ -114,15 +117,25 @@ class Rounds:
             if not finished:
                 return context
             crashed = all(trial.record.status == "crashed" for trial in finished)
-            if crashed and not experiment.survives_crashes(context):
-                record = finished[0].record
-                tail = "\n  ".join(record.log_tail)
-                which = "the only trial" if len(finished) == 1 else f"all {len(finished)} trials"
-                raise TrialsFailedError(
-                    f"{which} of {experiment.key} crashed: {record.reason}" + (f"\n  {tail}" if tail else ""),
-                    hint=f"its logs are in {self._folder.trial_path(record.trial_id)}",
-                )
+            if crashed and not experiment.survives_crashes(context) and not self._waits_for(experiment, finished):
+                raise self._all_crashed(experiment, finished)
         raise LrscaleError(f"experiment {experiment.key} still asks for trials after {MOST_ROUNDS} rounds")
+
+    def _waits_for(self, experiment: AbstractExperiment, finished: Sequence[Trial]) -> bool:
+        """Whether trials were all lost on a machine that has carried others, so that another run can bring them."""
+        if not experiment.waits_for_lost or not all(trial.record.retryable for trial in finished):
+            return False
+        return any(trial.record.status != "crashed" for trial in self._trials.values())
+
+    def _all_crashed(self, experiment: AbstractExperiment, finished: Sequence[Trial]) -> TrialsFailedError:
+        record = finished[0].record
+        tail = "\n  ".join(record.log_tail)
+        which = "the only trial" if len(finished) == 1 else f"all {len(finished)} trials"
+        again = "; the same command tries again" if record.retryable else ""
+        return TrialsFailedError(
+            f"{which} of {experiment.key} crashed: {record.reason}" + (f"\n  {tail}" if tail else ""),
+            hint=f"its logs are in {self._folder.trial_path(record.trial_id)}{again}",
+        )
 
     def _launch(self, experiment: AbstractExperiment, chosen: Sequence[TrialSpec], context: Context) -> list[Trial]:
         self._decide(experiment, trials=[spec.trial_id for spec in chosen])
@@ -160,6 +173,10 @@ class Rounds:
         return finished
 
     def _take(self, spec: TrialSpec, record: TrialRecord) -> Trial:
+        record = counted(record, self._plan)
+        if record.runs_lost:
+            # The count is on the disk before the record is, and outlives it.
+            self._folder.write_plan(self._plan)
         self._folder.finish_trial(record)
         trial = Trial(spec, record)
         self._trials[record.trial_id] = trial

@@ -24,6 +24,7 @@ from lrscale.study.cost import CostModel
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
+from lrscale.study.lost import held_up, lost_text, open_trials, waiting_finding, with_lost_check
 from lrscale.study.measuring import Measuring
 from lrscale.study.planned import PlannedExperiment
 from lrscale.study.rounds import Rounds, now
@@ -47,6 +48,10 @@ class StudyOutcome:
     """Trials that were already there."""
     failed: int
     """Trials that ended for a reason of their own: crashed, out of memory, timed out."""
+    lost: str | None = None
+    """How many trials were lost and by what, where some were: the same command tries them again."""
+    waiting: tuple[str, ...] = ()
+    """Keys of the questions that wait for those trials: their own, and those that start from their answers."""
     budget: tuple[str, ...] = ()
     """What the budget reduced and kept out, as sentences."""
 
@@ -113,14 +118,27 @@ class Study:
         findings: dict[str, Finding] = {}
         # Trials asked for, each with the endings that its experiment takes for an answer.
         wanted: dict[str, frozenset[str]] = {}
+        # Questions that wait for trials which were lost, by key, and those trials.
+        waiting: dict[str, str] = {}
+        lost: dict[str, Trial] = {}
         with self._opened(launcher, progress) as here:
             keeper = Keeper(self.recipe, here.ledger, here.plan, here.view, here.facts)
             keeper.refuse_if_nothing_starts(asked)
             rounds = Rounds(self.folder, here.plan, here.trials, launcher, progress, keeper)
             for place, experiment in enumerate(asked):
+                before = held_up(experiment, waiting)
+                if before:
+                    progress.note(f"{experiment.key} waits for trials of {', '.join(before)} that were lost")
+                    context = keeper.context(experiment, asked[place + 1 :], usable(findings))
+                    findings[experiment.key] = self._waiting(experiment, context, here.plan, before)
+                    waiting[experiment.key] = experiment.title
+                    continue
                 context = rounds.run(experiment, asked[place + 1 :], usable(findings))
                 wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in experiment.plan(context)}
                 findings[experiment.key] = self._finding(experiment, context, here.plan)
+                if missed := open_trials(experiment, context):
+                    waiting[experiment.key] = experiment.title
+                    lost |= {trial.trial_id: trial for trial in missed}
             self._write(findings.values())
         progress.finished()
         there = wanted.keys() & here.trials.keys()
@@ -130,6 +148,8 @@ class Study:
             ran=len(rounds.ran),
             reused=len(there - rounds.ran),
             failed=len(bad),
+            lost=lost_text(list(lost.values())) if lost else None,
+            waiting=tuple(waiting),
             budget=keeper.outcome(),
         )
 
@@ -200,7 +220,16 @@ class Study:
     def _finding(self, experiment: AbstractExperiment, context: Context, plan: Mapping[str, Any]) -> Finding:
         if _left_out(experiment, plan):
             return left_out_finding(experiment, plan[BUDGET])
-        return with_budget_checks(analysed(experiment, context), self.recipe, plan.get(BUDGET))
+        found = with_budget_checks(analysed(experiment, context), self.recipe, plan.get(BUDGET))
+        return with_lost_check(found, open_trials(experiment, context))
+
+    def _waiting(
+        self, experiment: AbstractExperiment, context: Context, plan: Mapping[str, Any], before: Sequence[str]
+    ) -> Finding:
+        """Return what a question that waits has to say: what earlier runs found, where there are trials of them."""
+        if context.finished(experiment.plan(context)):
+            return self._finding(experiment, context, plan)
+        return waiting_finding(experiment, before)
 
     def write_fits(self, findings: Iterable[Finding]) -> Path:
         """Write ``fits.json`` anew from findings, and return its path; trials and findings stay as they are."""

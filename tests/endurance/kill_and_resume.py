@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ NODE_VICTIMS = ("driver", "rank", "follower", "server", "reaper", "group")
 """Those of two nodes."""
 COMPARED = ("status", "final_loss", "best_loss", "initial_loss", "monitor", "steps", "examples")
 LOST = 3
-"""Exit code of a driver that gave up because its processes were killed again and again."""
+"""Exit code of ``lrscale run`` where trials were killed again and again, and are to be run once more."""
 GONE_WITHIN = 15.0
 """Seconds until everything below a dead driver must be gone; it takes milliseconds on an idle machine."""
 STUDY_LIMIT = 600.0
@@ -73,10 +74,12 @@ def drive(recipe: Path, study: Path) -> None:
         raise SystemExit(follow(allocation, study))
     try:
         with LocalLauncher(settings) if allocation is None else AllocationLauncher(settings) as launcher:
-            Study(loaded, StudyFolder(study)).run(launcher, progress=SilentProgress())
+            outcome = Study(loaded, StudyFolder(study)).run(launcher, progress=SilentProgress())
     except (TrialsFailedError, StudyError) as error:
         # All that ran was lost to the killer, twice; the same command goes on.
         raise SystemExit(LOST) from error
+    if outcome.lost:
+        raise SystemExit(LOST)
 
 
 @dataclass(slots=True)
@@ -101,10 +104,13 @@ class Killer:
         Seed of the choice of victims and moments.
     nodes : int, optional
         Nodes of every trial, 1 or 2. Default 1.
+    say : callable, optional
+        Told how far it is. Default: nobody is.
     """
 
-    def __init__(self, home: Path, seed: int, nodes: int = 1) -> None:
+    def __init__(self, home: Path, seed: int, nodes: int = 1, say: Callable[[str], None] = lambda _line: None) -> None:
         self.home = home
+        self._say = say
         self.tally = Tally()
         self._random = random.Random(seed)
         self._mark = f"{os.getpid()}-{time.time_ns()}"
@@ -166,6 +172,8 @@ class Killer:
                 assert code in (0, LOST, -9), f"the driver ended with {code}"
                 self.expect_no_process()
                 keep(study, kept)
+                left, trials = len(planned), len(list(study.glob("trials/*/record.json")))
+                self._say(f"{kills - left} of {kills} kills; {study.name} ended with {code}, {trials} records")
             check(study)
 
     def expect_no_process(self) -> None:
@@ -278,9 +286,16 @@ def expect_equal(study: Path, reference: Path) -> None:
             np.testing.assert_array_equal(ours_rows[column], their_rows[column], err_msg=f"{trial_id}: {column}")
 
 
-def check_endurance(home: Path, kills: int, seed: int = 0, victims: Sequence[str] = VICTIMS, nodes: int = 1) -> Tally:
+def check_endurance(
+    home: Path,
+    kills: int,
+    seed: int = 0,
+    victims: Sequence[str] = VICTIMS,
+    nodes: int = 1,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Tally:
     """Run the whole comparison and return what happened."""
-    killer = Killer(home, seed, nodes)
+    killer = Killer(home, seed, nodes, say)
     reference = killer.undisturbed()
     expect_readable(reference)
 
@@ -306,7 +321,8 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lrscale-endurance-") as home:
         victims = VICTIMS if arguments.nodes == 1 else NODE_VICTIMS
-        tally = check_endurance(Path(home), arguments.kills, arguments.seed, victims, arguments.nodes)
+        say = partial(print, flush=True)
+        tally = check_endurance(Path(home), arguments.kills, arguments.seed, victims, arguments.nodes, say)
     kills = ", ".join(f"{count} x {victim}" for victim, count in sorted(tally.kills.items()))
     print(
         f"{tally.kills.total()} kills ({kills}) over {tally.studies} studies and {tally.restarts} starts in "

@@ -99,6 +99,11 @@ class AbstractExperiment(ABC):
     question: ClassVar[str]
     answers: ClassVar[frozenset[Status]] = frozenset()
     """Endings of a trial that answer the question and so count as no failure, besides completion and divergence."""
+    starts_from: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the experiments before it whose findings its plan follows. While one of them waits for a trial that was
+    lost, this one would begin elsewhere than it would have undisturbed, and so does not begin."""
+    waits_for_lost: ClassVar[bool] = True
+    """Whether a trial that was lost leaves the question open until it has run. Default: it does."""
     importance: ClassVar[int] = 50
     """Place in the order in which a budget is given to the questions, smaller first. First what a recommendation
     stands on (range test, sweep, search), then what it must keep to on the devices (layout check, memory, throughput),

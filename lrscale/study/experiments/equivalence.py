@@ -44,14 +44,14 @@ class Equivalence(AbstractExperiment):
     @override
     def plan(self, context: Context) -> list[TrialSpec]:
         specs = [_spec(context, "plain", layout) for layout in check_layouts(context)]
-        if any(context.view.get(spec) is None for spec in specs):
+        if any(context.ended(spec) is None for spec in specs):
             return specs
         while True:
             found = _finished(context, specs)
             more = [_spec(context, stage, layout) for stage, layout in further(Runs([run for run, _ in found]))]
             new = [spec for spec in more if spec not in specs]
             specs += new
-            if not new or any(context.view.get(spec) is None for spec in new):
+            if not new or any(context.ended(spec) is None for spec in new):
                 return specs
 
     @override

@@ -24,6 +24,7 @@ class Forecast(AbstractExperiment):
     key: ClassVar[str] = "forecast"
     title: ClassVar[str] = "Forecast to the target's scale"
     question: ClassVar[str] = "Which learning rate and batch size will be best for a larger model or a longer run?"
+    starts_from: ClassVar[frozenset[str]] = frozenset({"range_test"})
     importance: ClassVar[int] = 80
 
     @override

@@ -28,6 +28,8 @@ class Memory(AbstractExperiment):
     key: ClassVar[str] = "memory"
     title: ClassVar[str] = "Memory"
     question: ClassVar[str] = "How large a batch fits on a device?"
+    # A machine that has run out of memory may kill a rank outright.
+    waits_for_lost: ClassVar[bool] = False
     importance: ClassVar[int] = 40
     answers: ClassVar[frozenset[Status]] = frozenset({"out_of_memory"})
 

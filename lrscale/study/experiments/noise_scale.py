@@ -42,6 +42,7 @@ class NoiseScale(AbstractExperiment):
     key: ClassVar[str] = "noise_scale"
     title: ClassVar[str] = "Gradient noise scale"
     question: ClassVar[str] = "From which batch size on does a gradient hold more signal than noise?"
+    starts_from: ClassVar[frozenset[str]] = frozenset({"range_test", "scaling"})
     importance: ClassVar[int] = 60
 
     @override

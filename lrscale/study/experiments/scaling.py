@@ -35,6 +35,7 @@ class Scaling(AbstractExperiment):
     key: ClassVar[str] = "scaling"
     title: ClassVar[str] = "Learning rate and batch size"
     question: ClassVar[str] = "Which learning rate is best at each batch size, and how does it scale?"
+    starts_from: ClassVar[frozenset[str]] = frozenset({"range_test"})
     importance: ClassVar[int] = 20
 
     @override

@@ -35,6 +35,7 @@ class Search(AbstractExperiment):
     key: ClassVar[str] = "search"
     title: ClassVar[str] = "Best setting from few trials"
     question: ClassVar[str] = "Which learning rate and batch size give the lowest loss at equal examples?"
+    starts_from: ClassVar[frozenset[str]] = frozenset({"range_test"})
     importance: ClassVar[int] = 25
 
     @override

@@ -36,6 +36,7 @@ class Throughput(AbstractExperiment):
     key: ClassVar[str] = "throughput"
     title: ClassVar[str] = "Throughput"
     question: ClassVar[str] = "How many examples a second does each layout train?"
+    starts_from: ClassVar[frozenset[str]] = frozenset({"memory"})
     importance: ClassVar[int] = 50
 
     @override

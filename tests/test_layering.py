@@ -46,6 +46,13 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"callbacks", "recipe", "recommend", "store", "study", "laws", "schedules", "units", "errors"},
 }
 
+# Within `launch`, from bottom to top: a part imports those before it.
+LAUNCH = (
+    *("progress", "devices", "base", "tail", "outcome", "job", "attempts"),
+    *("processes", "node", "node_launcher", "local", "nodes", "at_once", "slurm", "ray", "__init__"),
+)
+LAUNCH_PROCESSES = ("reaper", "rank", "server", "base", "forkserver", "group", "__init__")
+
 HEAVY = {"torch", "torchmetrics", "torchvision", "lightning", "lightning_fabric", "pytorch_lightning"}
 MAY_IMPORT_HEAVY = {"training", "tune", "zoo", "callbacks"}
 
@@ -89,6 +96,20 @@ def test_imports_follow_the_table(path: Path) -> None:
         target = "callbacks" if target.startswith("callbacks") else target
         if target != part and target not in ALLOWED[part]:
             wrong.append(f"line {line}: {part} must not import {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("folder", "order"), [("launch", LAUNCH), ("launch.processes", LAUNCH_PROCESSES)])
+def test_parts_of_the_launchers_import_only_what_stands_below_them(folder: str, order: tuple[str, ...]) -> None:
+    home = PACKAGE.joinpath(*folder.split("."))
+    wrong = []
+    for path in sorted(home.rglob("*.py")):
+        part = path.relative_to(home).parts[0].removesuffix(".py")
+        below = order[: order.index(part)]
+        for line, name in _imports(path):
+            target = name.removeprefix(f"lrscale.{folder}.").split(".")[0]
+            if name.startswith(f"lrscale.{folder}.") and target in order and target not in (part, *below):
+                wrong.append(f"{path.relative_to(PACKAGE)} line {line}: {name}")
     assert not wrong, "\n".join(wrong)
 
 

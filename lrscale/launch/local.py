@@ -14,9 +14,9 @@ from typing_extensions import override
 from lrscale.errors import LayoutError
 from lrscale.launch.base import LAUNCHERS, LaunchSettings
 from lrscale.launch.devices import DevicePool, cpu_count, resolve_accelerator
-from lrscale.launch.forkserver import Forkserver
 from lrscale.launch.node import Node
 from lrscale.launch.node_launcher import AbstractNodeLauncher
+from lrscale.launch.processes.forkserver import Forkserver
 from lrscale.launch.progress import AbstractProgress
 from lrscale.units import Layout
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from lrscale.launch.base_server import AbstractServer
 from lrscale.launch.devices import DevicePool
+from lrscale.launch.processes.base import AbstractServer
 from lrscale.units import Layout
 
 

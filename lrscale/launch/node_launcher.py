@@ -13,12 +13,12 @@ from typing import Any, final
 
 from lrscale.errors import StudyError, TaskError
 from lrscale.launch.base import AbstractLauncher, LaunchSettings, TrialRequest
-from lrscale.launch.base_server import hear
 from lrscale.launch.job import World, clear_traces, group_environment, rank_threads, write_job
 from lrscale.launch.node import Node, lend
 from lrscale.launch.outcome import await_outcomes, make_record, misuse, read_outcomes
+from lrscale.launch.processes.base import hear
+from lrscale.launch.processes.group import RankGroup, Share
 from lrscale.launch.progress import AbstractProgress, SilentProgress
-from lrscale.launch.rank_group import RankGroup, Share
 from lrscale.launch.tail import last_row
 from lrscale.store import TrialRecord
 from lrscale.units import Layout

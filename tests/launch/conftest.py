@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lrscale.launch.forkserver import Forkserver
+from lrscale.launch.processes.forkserver import Forkserver
 
 # Modules of tasks: imported by the processes under test alone.
 collect_ignore = ["tasks"]

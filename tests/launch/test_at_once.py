@@ -11,9 +11,9 @@ from lrscale.errors import LayoutError
 from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress, TrialRequest
 from lrscale.launch.at_once import trials_side_by_side
 from lrscale.launch.devices import DevicePool, cpu_count
-from lrscale.launch.forkserver import Forkserver
 from lrscale.launch.node import Node, lend, room
 from lrscale.launch.nodes import detect
+from lrscale.launch.processes.forkserver import Forkserver
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.units import Layout
 
@@ -90,8 +90,8 @@ def test_room_is_what_lending_finds(
 
 @pytest.mark.usefixtures("eight_gpus")
 def test_trials_at_once_have_gpus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrscale.launch.forkserver.core_modules", lambda: ("json",))
-    monkeypatch.setattr("lrscale.launch.rank_group.ENTRY", "node_ranks")
+    monkeypatch.setattr("lrscale.launch.processes.forkserver.core_modules", lambda: ("json",))
+    monkeypatch.setattr("lrscale.launch.processes.group.ENTRY", "node_ranks")
 
     def request(number: int, devices: int) -> TrialRequest:
         layout = Layout(per_device_batch_size=1, devices=devices)

@@ -267,12 +267,12 @@ def test_nodes_that_are_not_there_are_refused(launcher: LocalLauncher, tmp_path:
 INTERRUPTED = """
 import json, sys
 from pathlib import Path
-import lrscale.launch.forkserver, lrscale.launch.rank_group
+import lrscale.launch.processes.forkserver, lrscale.launch.processes.group
 from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress, TrialRequest
 from lrscale.store import TrialSpec
 from lrscale.units import Layout
-lrscale.launch.forkserver.core_modules = lambda: ("json",)
-lrscale.launch.rank_group.ENTRY = "plain_ranks"
+lrscale.launch.processes.forkserver.core_modules = lambda: ("json",)
+lrscale.launch.processes.group.ENTRY = "plain_ranks"
 folder, root = Path(sys.argv[1]), Path(sys.argv[2])
 spec = TrialSpec.from_dict(json.loads((folder / "spec.json").read_text()))
 wanted = TrialRequest(spec=spec, layout=Layout(per_device_batch_size=6, devices=2), folder=folder)

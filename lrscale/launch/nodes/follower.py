@@ -18,11 +18,11 @@ from typing import Any, NoReturn, final
 
 from lrscale.errors import LrscaleError
 from lrscale.launch.devices import free_port, visible_gpus
-from lrscale.launch.forkserver import Forkserver
 from lrscale.launch.nodes.allocation import Allocation
 from lrscale.launch.nodes.channel import Channel
 from lrscale.launch.nodes.meeting import INTERRUPTED, JOIN_TIMEOUT, join
 from lrscale.launch.nodes.remote_server import BEAT
+from lrscale.launch.processes.forkserver import Forkserver
 
 FOLLOWER_PATIENCE = 12.0
 """Seconds of silence after which a follower takes its leader for lost; shorter than the leader's own patience."""

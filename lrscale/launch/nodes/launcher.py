@@ -17,7 +17,6 @@ from typing_extensions import override
 from lrscale.errors import LayoutError, StudyError
 from lrscale.launch.base import LAUNCHERS, LaunchSettings
 from lrscale.launch.devices import DevicePool, visible_gpus
-from lrscale.launch.forkserver import core_modules
 from lrscale.launch.local import import_paths, make_forkserver
 from lrscale.launch.node import Node, room
 from lrscale.launch.node_launcher import AbstractNodeLauncher, too_few_left
@@ -25,6 +24,7 @@ from lrscale.launch.nodes.allocation import Allocation, detect
 from lrscale.launch.nodes.meeting import Gathering, Member
 from lrscale.launch.nodes.network import interface_of
 from lrscale.launch.nodes.remote_server import RemoteServer
+from lrscale.launch.processes.forkserver import core_modules
 from lrscale.launch.progress import AbstractProgress
 from lrscale.units import Layout
 

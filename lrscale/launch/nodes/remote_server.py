@@ -14,9 +14,9 @@ from typing import Any, final
 from typing_extensions import override
 
 from lrscale.errors import StudyError
-from lrscale.launch.base_server import AbstractServer
-from lrscale.launch.forkserver import START_TIMEOUT, STOP_TIMEOUT
 from lrscale.launch.nodes.channel import Channel
+from lrscale.launch.processes.base import AbstractServer
+from lrscale.launch.processes.forkserver import START_TIMEOUT, STOP_TIMEOUT
 
 BEAT = 1.0
 """Seconds between the signs of life that both sides give."""

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-import lrscale.launch.forkserver
 import lrscale.launch.nodes.launcher
-import lrscale.launch.rank_group
+import lrscale.launch.processes.forkserver
+import lrscale.launch.processes.group
 from lrscale.errors import LrscaleError
 from lrscale.launch import AllocationLauncher, LaunchSettings, TrialRequest
 from lrscale.launch.nodes import Gathering, detect, follow
@@ -55,9 +55,9 @@ def request(study: Path, number: int, wanted: dict[str, object]) -> TrialRequest
 
 def main() -> int:
     study, tasks = Path(sys.argv[1]), Path(sys.argv[2])
-    lrscale.launch.forkserver.core_modules = lambda: ("json",)
+    lrscale.launch.processes.forkserver.core_modules = lambda: ("json",)
     lrscale.launch.nodes.launcher.core_modules = lambda: ("json",)
-    lrscale.launch.rank_group.ENTRY = "node_ranks"
+    lrscale.launch.processes.group.ENTRY = "node_ranks"
     allocation = detect(os.environ)
     if not allocation.leads:
         return follow(allocation, study)

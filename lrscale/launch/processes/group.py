@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from lrscale.launch.base_server import AbstractServer
 from lrscale.launch.job import ENTRY
 from lrscale.launch.outcome import completed, see_anew
+from lrscale.launch.processes.base import AbstractServer
 
 GRACE = 5.0
 """Seconds that the other ranks get to end by themselves once one has failed; a collective would block them for ever."""

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class AbstractServer(ABC):
-    """Starts ranks and tells how they end; the messages are those of `lrscale.launch.server`."""
+    """Starts ranks and tells how they end; the messages are those of `lrscale.launch.processes.server`."""
 
     @abstractmethod
     def start(self) -> list[str]:

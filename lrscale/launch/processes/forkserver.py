@@ -16,8 +16,8 @@ from typing import IO, Any, final
 from typing_extensions import override
 
 from lrscale.errors import StudyError
-from lrscale.launch.base_server import AbstractServer
 from lrscale.launch.devices import free_port
+from lrscale.launch.processes.base import AbstractServer
 
 CORE_MODULES = ("torch", "torch.distributed", "pytorch_lightning", "lrscale.training.rank")
 """Loaded before the first fork; ``lightning.pytorch`` too where it is installed."""

@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from lrscale.errors import StudyError
-from lrscale.launch.forkserver import Forkserver
-from lrscale.launch.rank_group import RankGroup, Share
+from lrscale.launch.processes.forkserver import Forkserver
+from lrscale.launch.processes.group import RankGroup, Share
 
-from .conftest import TASKS, descendants, eventually, is_running
+from ..conftest import TASKS, descendants, eventually, is_running
 
 Make = Callable[..., Forkserver]
 
@@ -210,7 +210,7 @@ def test_nothing_outlives_a_killed_server(make_server: Make, tmp_path: Path, vic
 DRIVER = """
 import sys, time
 from pathlib import Path
-from lrscale.launch.forkserver import Forkserver
+from lrscale.launch.processes.forkserver import Forkserver
 folder, core, patience = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 server = Forkserver(folder / "scratch", (), (sys.argv[4],), core=(core,))
 server.start()
@@ -412,7 +412,7 @@ def run_group(
     server: Forkserver, folder: Path, *jobs: str, limit: float | None = None, monkeypatch: pytest.MonkeyPatch
 ) -> RankGroup:
     """Run a group whose ranks do different things, by the job that each finds under its number."""
-    monkeypatch.setattr("lrscale.launch.rank_group.ENTRY", "plain_ranks")
+    monkeypatch.setattr("lrscale.launch.processes.group.ENTRY", "plain_ranks")
     share = Share(server=server, ranks=range(len(jobs)), environment={"JOBS": json.dumps(jobs)})
     group = RankGroup([share], "group", folder, limit)
     group.start(folder / "job.json")
@@ -426,7 +426,7 @@ def run_group(
 def test_the_others_end_soon_after_a_rank_has_failed(
     make_server: Make, group_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrscale.launch.rank_group.GRACE", 0.3)
+    monkeypatch.setattr("lrscale.launch.processes.group.GRACE", 0.3)
     server = make_server()
     server.start()
     group = run_group(server, group_folder, "sleep:600", "leave:3", monkeypatch=monkeypatch)
@@ -438,7 +438,7 @@ def test_the_others_end_soon_after_a_rank_has_failed(
 def test_rank_zero_may_take_its_time_after_the_others_are_done(
     make_server: Make, group_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrscale.launch.rank_group.GRACE", 0.2)
+    monkeypatch.setattr("lrscale.launch.processes.group.GRACE", 0.2)
     server = make_server()
     server.start()
     group = run_group(server, group_folder, "sleep:1.5", "publish:completed", monkeypatch=monkeypatch)

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from lrscale.launch.reaper import die_with_parent
+from lrscale.launch.processes.reaper import die_with_parent
 
 STACKS_SIGNAL = signal.SIGUSR2
 """Makes a rank write the stack of each of its threads to its log, also while it hangs in a call of C."""

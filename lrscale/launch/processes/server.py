@@ -34,7 +34,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, final
 
-from lrscale.launch.rank_process import STACKS_SIGNAL, become_rank
+from lrscale.launch.processes.rank import STACKS_SIGNAL, become_rank
 
 PARENT_POLL = 1.0
 """Seconds between looks at the parent, for systems whose kernel does not watch it."""

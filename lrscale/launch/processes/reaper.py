@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import select
 import shutil
@@ -25,6 +26,8 @@ from types import FrameType
 from typing import NoReturn
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+SERVER = "lrscale.launch.processes.server"
+"""Module whose ``main()`` the server runs."""
 GOODBYE = 1.0
 """Seconds that the server gets to end its ranks itself where the reaper cannot find them."""
 PATIENCE = 10.0
@@ -75,16 +78,14 @@ def main() -> None:
 def _serve() -> NoReturn:
     # This file's own folder was put on the import path; lrscale must come from where the driver's comes from.
     here = Path(__file__).resolve().parent
-    package = str(here.parent.parent)
+    package = str(here.parents[2])
     sys.path[:] = [package, *(path for path in sys.path if not path or Path(path).resolve() != here)]
     __import__("lrscale")
     del sys.path[0]
     if package not in sys.path:
         sys.path.append(package)
-    from lrscale.launch.server import main as serve
-
     try:
-        serve()
+        importlib.import_module(SERVER).main()
     finally:
         # What a module of the task has registered to happen at exit is none of the server's business.
         error = sys.exc_info()[1]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def table_lines(finding: Finding) -> list[str]:
     """Return the tables of a finding, line by line; none for an experiment whose answer is a sentence."""
-    make = {"throughput": _throughput, "memory": _memory, "forecast": _forecast}.get(finding.key)
+    make = {"throughput": _throughput, "memory": _memory, "forecast": _forecast, "rules": _rules}.get(finding.key)
     return [] if make is None else [line for text in make(finding) for line in ("", *text.splitlines())]
 
 
@@ -77,6 +77,12 @@ def _forecast(finding: Finding) -> list[str]:
     if not families:
         return []
     return [families_table(families), published_table(finding.tables.get("published", ()))]
+
+
+def _rules(finding: Finding) -> list[str]:
+    rows = finding.tables.get("rules", ())
+    header = ("rule of thumb", "verdict", "effect")
+    return [table(header, [(str(row["claim"]), str(row["verdict"]), str(row["effect"])) for row in rows])]
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

@@ -101,6 +101,8 @@ def render(found: Discovery) -> str:
         f"    horizon: {horizon}",
         "    schedule: cosine",
         "    seeds: 3",
+        "  # Whether what is said of learning rates and batch sizes holds here, judged by the trials that are there.",
+        "  rules: {}",
         "  # The same number of examples under each schedule, each at its own best learning rate.",
         "  # schedules: [constant, linear, cosine, wsd]",
         "  # The batch size at which the noise of a gradient equals its signal, from the trials that are there.",

@@ -39,6 +39,9 @@ NEEDS = {
 }
 """Experiments whose findings another one starts from: the bracket of the LR, the best batch size, what fits."""
 
+BESIDE = ("rules",)
+"""Experiments whose findings stand on a terminal below the recommendation, which does not depend on them."""
+
 
 def run_study(request: StudyRequest) -> int:
     """Run what is missing, recommend, and write the report.
@@ -66,6 +69,10 @@ def run_study(request: StudyRequest) -> int:
         code = print_answer(answer)
     if outcome.lost or (code == NO and outcome.failed):
         code = TRIALS_FAILED
+    for finding in outcome.findings:
+        if finding.key in BESIDE:
+            typer.echo()
+            print_finding(finding)
     typer.echo()
     typer.echo(f"report          {page}")
     if (folder.path / RECOMMENDATION).exists():

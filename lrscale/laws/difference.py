@@ -12,6 +12,7 @@ from scipy.special import stdtr, stdtrit
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus, Interval, check_confidence, finite_or_none
+from lrscale.laws.claim import holm
 from lrscale.laws.lr_slice.slice_fit import LRSliceFit
 
 Verdict = Literal["lower", "higher", "equivalent", "cannot tell"]
@@ -276,8 +277,8 @@ def compare_minima(
     others = [name for name in fits if name not in ranked]
     pairs = [(a, b) for i, a in enumerate(ranked) for b in ranked[i + 1 :]]
     simultaneous = 1 - (1 - confidence) / max(len(pairs), 1)
-    gaps = {(a, b): _minima_difference(fits[b], fits[a], margin, simultaneous) for a, b in pairs}
-    adjusted = _holm({pair: gap.p_value if gap.p_value is not None else 1.0 for pair, gap in gaps.items()})
+    gaps = {(a, b): minima_difference(fits[b], fits[a], margin, confidence=simultaneous) for a, b in pairs}
+    adjusted = holm({pair: gap.p_value if gap.p_value is not None else 1.0 for pair, gap in gaps.items()})
     rows = []
     for name in ranked:
         gap = gaps.get((ranked[0], name))
@@ -317,11 +318,20 @@ def _level(fit: LRSliceFit) -> float:
     return math.inf if fit.min_loss is None else fit.min_loss
 
 
-def _minima_difference(a: LRSliceFit, b: LRSliceFit, margin: float, confidence: float) -> Difference:
-    """Return minimum of a minus minimum of b.
+def minima_difference(a: LRSliceFit, b: LRSliceFit, margin: float = 0.0, *, confidence: float = 0.95) -> Difference:
+    """Return the fitted minimum of a minus that of b, each at its own best LR.
 
     With two or more common seeds: the mean of the seeds' differences, whose spread counts noise and the interaction of
     seed and setting, plus the error of both curves' shapes, which all seeds of a slice share.
+
+    Parameters
+    ----------
+    a, b : LRSliceFit
+        Slices whose minima were located.
+    margin : float, optional
+        Differences up to this size do not matter. Defaults to 0.
+    confidence : float, optional
+        Of the interval. Defaults to 0.95.
     """
     left = {seed: level for seed, level in a.seed_levels if seed is not None}
     right = {seed: level for seed, level in b.seed_levels if seed is not None}
@@ -363,15 +373,6 @@ def _level_variance(fit: LRSliceFit) -> float:
     # The draws are t-distributed already; dividing by the t quantile avoids counting the few degrees of freedom twice.
     df = max(len(fit.seed_levels) - 1, 1) if len(fit.seed_levels) > 1 else _spare(fit)
     return float(((high - low) / 2 / float(stdtrit(df, 0.8413))) ** 2)
-
-
-def _holm(p_values: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
-    adjusted: dict[tuple[str, str], float] = {}
-    running = 0.0
-    for rank, pair in enumerate(sorted(p_values, key=lambda own: p_values[own])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[pair]))
-        adjusted[pair] = running
-    return adjusted
 
 
 def _replace_standing(row: MinimaRow, standing: Literal["best"]) -> MinimaRow:

@@ -243,6 +243,13 @@ class Equivalence(Section):
     """Optimizer steps that are compared."""
 
 
+class Rules(Section):
+    """Rules of thumb, judged by the trials of the other experiments; none is trained for them."""
+
+    margin: Annotated[Real, Field(ge=0, lt=1)] = 0.005
+    """Relative difference of a loss that counts as none, in [0, 1)."""
+
+
 class Experiments(Section):
     """Which questions are asked. ``null`` or ``false`` turns one off, ``{}`` takes its defaults.
 
@@ -272,14 +279,17 @@ class Experiments(Section):
     """Largest per-device batch."""
     equivalence: Annotated[Equivalence | None, BeforeValidator(long_switch)] = Field(default_factory=Equivalence)
     """Layout check; on by default."""
+    rules: Annotated[Rules | None, BeforeValidator(long_switch)] = None
+    """Rules of thumb, judged on this model without a trial of their own."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        # What is on by default because it goes with anything is no question by itself.
-        own = [name for name in Experiments.model_fields if name != "equivalence" or name in self.model_fields_set]
+        # What is on by default because it goes with anything is no question by itself, nor what only reads the others.
+        questions = [name for name in Experiments.model_fields if name != "rules"]
+        own = [name for name in questions if name != "equivalence" or name in self.model_fields_set]
         asked = [name for name in own if getattr(self, name) is not None]
         if not asked:
-            refuse("are all turned off", hint=f"turn on one of {', '.join(Experiments.model_fields)}")
+            refuse("are all turned off", hint=f"turn on one of {', '.join(questions)}")
         if self.schedules is not None and self.scaling is None:
             for name in ("batch_size", "horizon"):
                 if getattr(self.schedules, name) is None:

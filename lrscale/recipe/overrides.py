@@ -29,6 +29,7 @@ _LONG_FORMS: Mapping[EntryPath, Callable[[Any], Any]] = MappingProxyType(
         ("experiments", "throughput"): long_switch,
         ("experiments", "memory"): long_switch,
         ("experiments", "equivalence"): long_switch,
+        ("experiments", "rules"): long_switch,
         ("experiments", "schedules", "schedules", "*"): long_schedule,
     }
 )

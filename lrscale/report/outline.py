@@ -13,12 +13,13 @@
 11. Which setting is best? The course of a search in few trials
 12. Which schedule? Forest plot at each schedule's own best LR
 13. What will be best at the target's scale? Forecast from smaller models and shorter horizons
-14. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-15. How large a batch fits on a device? Memory
-16. How fast does each layout train? Throughput
-17. Every trial, failures included
-18. What was run, and where: recipe, versions, hardware, seeds
-19. Methods, with sources
+14. Do the rules of thumb hold here? Verdicts with their intervals
+15. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+16. How large a batch fits on a device? Memory
+17. How fast does each layout train? Throughput
+18. Every trial, failures included
+19. What was run, and where: recipe, versions, hardware, seeds
+20. Methods, with sources
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from lrscale.report.sections.noise_scale import NoiseScaleSection
 from lrscale.report.sections.optimal_lr import OptimalLRSection
 from lrscale.report.sections.provenance import ProvenanceSection
 from lrscale.report.sections.range_tests import RangeTestsSection
+from lrscale.report.sections.rules import RulesSection
 from lrscale.report.sections.schedules import SchedulesSection
 from lrscale.report.sections.search import SearchSection
 from lrscale.report.sections.slices import SlicesSection
@@ -58,6 +60,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     SearchSection(),
     SchedulesSection(),
     ForecastSection(),
+    RulesSection(),
     NoiseScaleSection(),
     MemorySection(),
     ThroughputSection(),

@@ -108,6 +108,12 @@ METHODS: tuple[tuple[str | None, str, str], ...] = (
         "not predicted.",
     ),
     (
+        "rules",
+        "Rules of thumb",
+        "Each rule as an effect that must exceed a margin; two one-sided tests at 2.5 %, Student's t over paired seeds "
+        "or draws from the fitted laws, and Holm's procedure (1979) over all of them.",
+    ),
+    (
         None,
         "Intervals and digits",
         "Intervals are 95 % unless said otherwise. Numbers have two significant digits, or as many as their interval "

@@ -18,3 +18,7 @@ from lrscale.study.experiments.forecast import Forecast as Forecast
 # It combines the trials of those above.
 from lrscale.study.experiments.noise_scale import NoiseScale as NoiseScale
 from lrscale.study.experiments.throughput import Throughput as Throughput
+
+# isort: split
+# They judge what those above have found.
+from lrscale.study.experiments.rules import Rules as Rules

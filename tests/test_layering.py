@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # Within `launch`, from bottom to top: a part imports those before it.
 LAUNCH = (
-    *("progress", "devices", "base", "tail", "outcome", "job", "attempts"),
+    *("signals", "progress", "devices", "base", "tail", "outcome", "job", "attempts"),
     *("processes", "node", "node_launcher", "local", "nodes", "at_once", "slurm", "ray", "__init__"),
 )
 LAUNCH_PROCESSES = ("reaper", "rank", "server", "base", "forkserver", "group", "__init__")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -256,7 +253,9 @@ def _print_outcome(outcome: StudyOutcome, request: StudyRequest) -> None:
 @contextmanager
 def _resumable(request: StudyRequest, folder: StudyFolder) -> Iterator[None]:
     """Say how to go on when the user, or the batch system, stops the study."""
-    with _sigterm_like_ctrl_c():
+    from lrscale.launch.signals import sigterm_like_ctrl_c
+
+    with sigterm_like_ctrl_c():
         try:
             yield
         except (KeyboardInterrupt, InterruptedStudyError) as error:
@@ -265,21 +264,3 @@ def _resumable(request: StudyRequest, folder: StudyFolder) -> Iterator[None]:
                 f"{kept} {'is' if kept.startswith('1 ') else 'are'} kept in {folder.path}",
                 hint=f"go on with: {request.again()}",
             ) from error
-
-
-@contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    # SLURM and container runtimes send SIGTERM some seconds before SIGKILL: time to end the ranks and say how to go on.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    del number, frame
-    raise KeyboardInterrupt

@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from lrscale.launch.base import LaunchSettings
+from lrscale.launch.base import LaunchSettings, TrialRequest
 from lrscale.launch.devices import cpu_count
 from lrscale.store.files import to_json, write_atomically
 from lrscale.units import Layout
 
 ENTRY = "lrscale.training.rank"
 """Module whose ``main(job_path)`` a rank runs."""
+
+
+def train_job(request: TrialRequest) -> dict[str, Any]:
+    """Return the job of a trial, as `write_job` takes it."""
+    return {
+        "spec": request.spec.to_dict(),
+        "purpose": "train",
+        "instruments": {name: dict(settings) for name, settings in request.instruments.items()},
+    }
 
 
 def clear_traces(folder: Path) -> None:

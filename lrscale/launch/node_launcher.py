@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from lrscale.errors import StudyError, TaskError
+from lrscale.errors import StudyError
+from lrscale.launch.attempts import Attempt, Attempts, look_at_task
 from lrscale.launch.base import AbstractLauncher, LaunchSettings, TrialRequest
-from lrscale.launch.job import World, clear_traces, group_environment, rank_threads, write_job
+from lrscale.launch.job import World, clear_traces, group_environment, rank_threads, train_job, write_job
 from lrscale.launch.node import Node, lend
-from lrscale.launch.outcome import await_outcomes, make_record, misuse, read_outcomes
+from lrscale.launch.outcome import await_outcomes, has_result, make_record, misuse, read_outcomes
 from lrscale.launch.processes.base import hear
 from lrscale.launch.processes.group import RankGroup, Share
 from lrscale.launch.progress import AbstractProgress, SilentProgress
-from lrscale.launch.tail import last_row
+from lrscale.launch.tail import HowFar
 from lrscale.store import TrialRecord
 from lrscale.units import Layout
 
 TICK = 0.1
 """Seconds between looks at time limits while nothing is heard."""
-TELL = 1.0
-"""Seconds between looks at how far a trial is."""
-SILENCE = 600.0
-"""Seconds without a new step after which the user is told of a trial: it may hang, or its steps are that long."""
-ATTEMPTS = 2
-"""A trial whose processes were lost is run once more; what its own code does is not retried."""
 
 Lent = Sequence[tuple[Node, tuple[str, ...]]]
 """Nodes of a trial, each with the devices that it has there."""
 
 
 @final
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Running:
-    request: TrialRequest
+    attempt: Attempt
     group: RankGroup
     lent: Lent
-    attempt: int
-    told_at: float
-    step: int = 0
-    """The last that was seen."""
-    stepped_at: float = field(default_factory=time.monotonic)
-    silence_told: bool = False
+    how_far: HowFar
+
+    @property
+    def request(self) -> TrialRequest:
+        return self.attempt.request
 
 
 class AbstractNodeLauncher(AbstractLauncher):
@@ -80,67 +72,47 @@ class AbstractNodeLauncher(AbstractLauncher):
 
     def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
         """Run trials side by side as far as the devices go; see `AbstractLauncher.run`."""
-        waiting = deque((request, 1) for request in requests)
-        if not waiting:
+        if not requests:
             return
+        attempts = Attempts(requests, progress)
         nodes = self._ready_nodes(progress)
-        for request in requests:
-            self._check(nodes, request.layout, self._at_once(request))
+        for asked in requests:
+            self._check(nodes, asked.layout, self._at_once(asked))
         running: list[_Running] = []
-        lost: dict[str, TrialRecord] = {}
         try:
-            while waiting or running:
-                while waiting and self._has_room(waiting[0][0], running):
+            while attempts.next is not None or running:
+                while (request := attempts.next) is not None and self._has_room(request, running):
                     nodes = self._ready_nodes(progress)
-                    lent = lend(nodes, waiting[0][0].layout)
+                    lent = lend(nodes, request.layout)
                     if lent is None:
                         if not running:
-                            yield from self._lost_for_good(waiting, lost, nodes)
+                            # Nodes were lost, and what is left holds no such trial.
+                            attempts.give_up()
+                            yield from attempts.over()
+                            raise too_few_left(nodes, request.layout)
                         break
-                    request, attempt = waiting.popleft()
-                    if request.may_start is None or request.may_start():
-                        running.append(self._start(request, lent, attempt, progress))
-                        continue
-                    _give_back(lent)
-                    if attempt > 1:
-                        yield lost[request.spec.trial_id]
+                    attempt = attempts.begin()
+                    if attempt is None:
+                        _give_back(lent)
+                    else:
+                        running.append(self._start(attempt, lent, progress))
                 self._pump([trial.group for trial in running])
                 for trial in [trial for trial in running if trial.group.ended]:
                     running.remove(trial)
                     _give_back(trial.lent)
-                    record = self._finish(trial)
-                    if record.retryable and trial.attempt < ATTEMPTS:
-                        progress.note(f"trial {record.trial_id}: {record.reason}; it is run once more")
-                        lost[record.trial_id] = record
-                        waiting.appendleft((trial.request, trial.attempt + 1))
-                    else:
-                        yield record
+                    attempts.end(trial.attempt, self._finish(trial))
+                yield from attempts.over()
                 for trial in running:
-                    _tell(trial, progress)
+                    trial.how_far.tell(progress)
         finally:
             self._end([trial.group for trial in running])
 
     def inspect(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> dict[str, Any]:
         """Build the task in one fresh process; see `AbstractLauncher.inspect`."""
         folder.mkdir(parents=True, exist_ok=True)
-        for _ in range(ATTEMPTS):
-            record = self._inspect_once({**job, "purpose": "inspect"}, layout, folder)
-            outcomes = read_outcomes(folder)
-            error = misuse(outcomes)
-            if error is not None:
-                raise error
-            if 0 in outcomes and outcomes[0]["kind"] == "result":
-                return dict(outcomes[0]["fields"])
-            if not record.retryable:
-                raise TaskError(
-                    f"the task cannot be built: {record.reason}", hint=f"its log is {folder.resolve() / 'rank-0.log'}"
-                )
-        raise StudyError(
-            f"the process that builds the task to look at it was lost {ATTEMPTS} times: {record.reason}",
-            hint=f"its log is {folder.resolve() / 'rank-0.log'}; the same command tries again",
-        )
+        return look_at_task(lambda: self._inspect_once({**job, "purpose": "inspect"}, layout, folder), folder)
 
-    def _inspect_once(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> TrialRecord:
+    def _inspect_once(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> TrialRecord | None:
         clear_traces(folder)
         node = self._ready_nodes(SilentProgress())[0]
         group = self._start_group(job, layout, folder, "inspect", [(node, ())], None)
@@ -149,9 +121,8 @@ class AbstractNodeLauncher(AbstractLauncher):
                 self._pump([group])
         finally:
             self._end([group])
-        outcomes = read_outcomes(folder)
-        if 0 in outcomes and outcomes[0]["kind"] == "result":
-            return TrialRecord(trial_id="inspect", status="completed")
+        if has_result(folder):
+            return None
         return make_record("inspect", folder, layout, group.codes, seconds=group.seconds, timed_out=False)
 
     def _at_once(self, request: TrialRequest) -> int:
@@ -162,15 +133,6 @@ class AbstractNodeLauncher(AbstractLauncher):
             return True
         alone = any(trial.spec.layout is not None for trial in (request, *(trial.request for trial in running)))
         return not alone and len(running) < self._settings.trials_at_once
-
-    def _lost_for_good(
-        self, waiting: deque[tuple[TrialRequest, int]], lost: Mapping[str, TrialRecord], nodes: Sequence[Node]
-    ) -> Iterator[TrialRecord]:
-        """Hand on the record of a trial that was lost with its node, then stop: what is left holds no such trial."""
-        request, attempt = waiting.popleft()
-        if attempt > 1:
-            yield lost[request.spec.trial_id]
-        raise too_few_left(nodes, request.layout)
 
     def _pump(self, groups: Sequence[RankGroup]) -> None:
         """Hear the servers for a moment, and hold the groups to their limits."""
@@ -190,18 +152,14 @@ class AbstractNodeLauncher(AbstractLauncher):
         while any(not group.ended for group in left):
             self._pump(left)
 
-    def _start(self, request: TrialRequest, lent: Lent, attempt: int, progress: AbstractProgress) -> _Running:
+    def _start(self, attempt: Attempt, lent: Lent, progress: AbstractProgress) -> _Running:
+        request = attempt.request
         clear_traces(request.folder)
-        job = {
-            "spec": request.spec.to_dict(),
-            "purpose": "train",
-            "instruments": {name: dict(settings) for name, settings in request.instruments.items()},
-        }
         name, limit = request.spec.trial_id, self._settings.timeout
-        group = self._start_group(job, request.layout, request.folder, name, lent, limit)
-        if attempt == 1:
+        group = self._start_group(train_job(request), request.layout, request.folder, name, lent, limit)
+        if attempt.number == 1:
             progress.trial_started(request.spec, request.layout)
-        return _Running(request, group, lent, attempt, told_at=group.started)
+        return _Running(attempt, group, lent, HowFar(request))
 
     def _start_group(
         self, job: Mapping[str, Any], layout: Layout, folder: Path, name: str, lent: Lent, limit: float | None
@@ -288,23 +246,3 @@ def _meeting_file(node: Node, key: str) -> Path:
 def _give_back(lent: Lent) -> None:
     for node, names in lent:
         node.pool.give_back(names)
-
-
-def _tell(trial: _Running, progress: AbstractProgress) -> None:
-    now = time.monotonic()
-    if now - trial.told_at < TELL:
-        return
-    trial.told_at = now
-    row = last_row(trial.request.folder)
-    spec = trial.request.spec
-    if row is not None:
-        progress.trial_progress(spec.trial_id, int(row["step"]), spec.horizon, row.get("train_loss"))
-    step = 0 if row is None else int(row["step"])
-    if step != trial.step:
-        trial.step, trial.stepped_at, trial.silence_told = step, now, False
-    elif now - trial.stepped_at > SILENCE and not trial.silence_told:
-        trial.silence_told = True
-        progress.note(
-            f"trial {spec.trial_id} has made no step for {SILENCE / 60:.0f} minutes (the last was {step}); "
-            "if it hangs, layout.timeout ends such trials"
-        )

@@ -85,6 +85,12 @@ def await_outcomes(folder: Path, ranks: Collection[int]) -> None:
         time.sleep(LOOK_AGAIN)
 
 
+def has_result(folder: Path) -> bool:
+    """Whether rank 0 has left a result, of whatever kind."""
+    outcome = read_outcomes(folder).get(0)
+    return outcome is not None and outcome["kind"] == "result"
+
+
 def completed(folder: Path, rank: int) -> bool:
     """Whether a rank has left a result, and a good one."""
     outcome = read_outcomes(folder).get(rank)

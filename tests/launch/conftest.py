@@ -5,16 +5,67 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from lrscale.launch import TrialRequest
 from lrscale.launch.processes.forkserver import Forkserver
+from lrscale.launch.progress import AbstractProgress
+from lrscale.store import ScheduleSpec, TrialSpec
+from lrscale.units import Layout
 
 # Modules of tasks: imported by the processes under test alone.
 collect_ignore = ["tasks"]
 
 TASKS = Path(__file__).resolve().parent / "tasks"
+
+
+class Watcher(AbstractProgress):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.notes: list[str] = []
+
+    def trial_started(self, spec: TrialSpec, layout: Layout) -> None:
+        self.began.append(spec.trial_id)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def tiny_request(
+    trials: Path,
+    *,
+    devices: int = 2,
+    nodes: int = 1,
+    lr: float = 0.01,
+    module: str = "tiny",
+    pinned: bool = False,
+    seconds: float | None = None,
+    **init: Any,
+) -> TrialRequest:
+    """Return a request for five steps of `Tiny`, whose folder is made below `trials`; `init` says what goes wrong."""
+    layout = Layout(per_device_batch_size=12 // (devices * nodes), devices=devices, num_nodes=nodes)
+    spec = TrialSpec(
+        task={
+            "model": {"class_path": f"{module}.Tiny", "init_args": init},
+            "data": {"class_path": f"{module}.Points", "init_args": {}},
+            "trainer": {},
+            "monitor": "val_loss",
+        },
+        schedule=ScheduleSpec(name="constant"),
+        peak_lr=lr,
+        global_batch_size=12,
+        horizon=5,
+        seed=0,
+        layout=layout if pinned else None,
+    )
+    folder = trials / spec.trial_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return TrialRequest(spec=spec, layout=layout, folder=folder, seconds=seconds)
 
 
 @pytest.fixture(scope="session")

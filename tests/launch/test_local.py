@@ -19,24 +19,10 @@ import pytest
 from lrscale.errors import LayoutError, StudyError, TaskError
 from lrscale.launch import LaunchSettings, LocalLauncher, TrialRequest
 from lrscale.launch.progress import AbstractProgress
-from lrscale.store import ScheduleSpec, TrialRecord, TrialSpec
+from lrscale.store import TrialRecord, TrialSpec
 from lrscale.units import Layout
 
-from .conftest import TASKS, descendants, eventually, is_running
-
-
-class Watcher(AbstractProgress):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.began: list[str] = []
-        self.notes: list[str] = []
-
-    def trial_started(self, spec: TrialSpec, layout: Layout) -> None:
-        self.began.append(spec.trial_id)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+from .conftest import TASKS, Watcher, descendants, eventually, is_running, tiny_request
 
 
 def settings(**changes: Any) -> LaunchSettings:
@@ -60,25 +46,9 @@ def use(launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     return change
 
 
-def request(folder: Path, *, world: int = 2, lr: float = 0.01, pinned: bool = False, **init: Any) -> TrialRequest:
-    layout = Layout(per_device_batch_size=12 // world, devices=world)
-    spec = TrialSpec(
-        task={
-            "model": {"class_path": "tiny.Tiny", "init_args": init},
-            "data": {"class_path": "tiny.Points", "init_args": {}},
-            "trainer": {},
-            "monitor": "val_loss",
-        },
-        schedule=ScheduleSpec(name="constant"),
-        peak_lr=lr,
-        global_batch_size=12,
-        horizon=5,
-        seed=0,
-        layout=layout if pinned else None,
-    )
-    home = folder / f"{spec.trial_id}-{world}"
-    home.mkdir(parents=True, exist_ok=True)
-    return TrialRequest(spec=spec, layout=layout, folder=home)
+def request(folder: Path, *, world: int = 2, **changes: Any) -> TrialRequest:
+    # The same trial on other ranks is another folder.
+    return tiny_request(folder / str(world), devices=world, **changes)
 
 
 def run_one(launcher: LocalLauncher, wanted: TrialRequest, watcher: Watcher | None = None) -> TrialRecord:
@@ -170,7 +140,7 @@ def test_a_rank_that_leaves_twice_without_a_result_is_a_crash(launcher: LocalLau
 def test_a_rank_that_hangs_is_timed_out_and_the_record_tells_where_it_was(
     use: Callable[..., LocalLauncher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrscale.launch.node_launcher.SILENCE", 1.5)
+    monkeypatch.setattr("lrscale.launch.tail.SILENCE", 1.5)
     watcher = Watcher()
     record = run_one(use(timeout=6.0), request(tmp_path, act="hang", rank=1), watcher)
     (note,) = watcher.notes

@@ -6,15 +6,12 @@ import contextlib
 import os
 import select
 import shutil
-import signal
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 from lrscale.errors import LrscaleError
 from lrscale.launch.devices import free_port, visible_gpus
@@ -23,6 +20,7 @@ from lrscale.launch.nodes.channel import Channel
 from lrscale.launch.nodes.meeting import INTERRUPTED, JOIN_TIMEOUT, join
 from lrscale.launch.nodes.remote_server import BEAT
 from lrscale.launch.processes.forkserver import Forkserver
+from lrscale.launch.signals import sigterm_like_ctrl_c
 
 FOLLOWER_PATIENCE = 12.0
 """Seconds of silence after which a follower takes its leader for lost; shorter than the leader's own patience."""
@@ -51,7 +49,7 @@ def follow(allocation: Allocation, study: Path, *, timeout: float = JOIN_TIMEOUT
     StudyError
         When the leader is not found.
     """
-    with _ended_by_signals():
+    with sigterm_like_ctrl_c():
         try:
             if allocation.acts:
                 return _serve(allocation, study, timeout)
@@ -198,21 +196,3 @@ class Follower:
     def _tell(self, event: Mapping[str, Any]) -> None:
         if not self._channel.send(event):
             raise _LeaderLostError
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Have SIGTERM end this process as Ctrl-C does, so that it leaves no rank."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    del number, frame
-    raise KeyboardInterrupt

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
-from lrscale.errors import LayoutError, StudyError, TaskError
+from lrscale.errors import LayoutError, StudyError
+from lrscale.launch.attempts import Attempt, Attempts, look_at_task
 from lrscale.launch.base import LAUNCHERS, AbstractLauncher, LaunchSettings, TrialRequest
-from lrscale.launch.job import clear_traces, write_job
-from lrscale.launch.outcome import misuse, read_outcomes
+from lrscale.launch.job import clear_traces, train_job, write_job
+from lrscale.launch.outcome import has_result
 from lrscale.launch.progress import AbstractProgress
 from lrscale.launch.ray.cluster import Cluster
 from lrscale.launch.ray.group import RayGroup
 from lrscale.launch.ray.room import Claim, rank_cpus
 from lrscale.launch.ray.shared_folder import check_shared
-from lrscale.launch.tail import last_row
+from lrscale.launch.tail import HowFar
 from lrscale.store import TrialRecord
 from lrscale.units import Layout
 
 TICK = 0.1
 """Seconds between looks at what has ended."""
-TELL = 1.0
-"""Seconds between looks at how far a trial is, and at what is free."""
-ATTEMPTS = 2
-"""A trial whose processes or node were lost is run once more; what its own code does is not retried."""
+ASK = 1.0
+"""Seconds between looks at what is free."""
 SAY_SO = 10.0
 """Seconds of waiting for room after which it is said."""
 ROOM_PATIENCE = 300.0
@@ -36,12 +34,15 @@ ROOM_PATIENCE = 300.0
 
 
 @final
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Running:
-    request: TrialRequest
+    attempt: Attempt
     group: RayGroup
-    attempt: int
-    told_at: float = field(default_factory=time.monotonic)
+    how_far: HowFar
+
+    @property
+    def request(self) -> TrialRequest:
+        return self.attempt.request
 
 
 @final
@@ -79,33 +80,26 @@ class RayLauncher(AbstractLauncher):
 
     def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
         """Run trials side by side as far as the cluster goes; see `AbstractLauncher.run`."""
-        waiting = deque((request, 1) for request in requests)
-        if not waiting:
+        if not requests:
             return
         self._refuse_what_never_fits(requests)
         self.check_nodes(requests[0].folder.parent, progress)
+        attempts = Attempts(requests, progress)
         room = _Room(self._cluster, progress)
         running: list[_Running] = []
-        lost: dict[str, TrialRecord] = {}
         try:
-            while waiting or running:
-                while waiting and self._may_begin(waiting[0][0], running, room):
-                    request, attempt = waiting.popleft()
-                    if request.may_start is None or request.may_start():
-                        running.append(self._start(request, attempt, progress))
-                    elif attempt > 1:
-                        yield lost[request.spec.trial_id]
+            while attempts.next is not None or running:
+                while (request := attempts.next) is not None and self._may_begin(request, running, room):
+                    attempt = attempts.begin()
+                    if attempt is not None:
+                        running.append(self._start(attempt, progress))
                 for trial in self._ended(running):
                     running.remove(trial)
                     record = trial.group.record(trial.request.spec.trial_id, trial.request.layout)
-                    if record.retryable and trial.attempt < ATTEMPTS:
-                        progress.note(f"trial {record.trial_id}: {record.reason}; it is run once more")
-                        lost[record.trial_id] = record
-                        waiting.appendleft((trial.request, trial.attempt + 1))
-                    else:
-                        yield record
+                    attempts.end(trial.attempt, record)
+                yield from attempts.over()
                 for trial in running:
-                    _tell(trial, progress)
+                    trial.how_far.tell(progress)
         finally:
             for trial in running:
                 trial.group.kill()
@@ -123,41 +117,26 @@ class RayLauncher(AbstractLauncher):
     def inspect(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> dict[str, Any]:
         """Build the task in one process of the cluster; see `AbstractLauncher.inspect`."""
         folder.mkdir(parents=True, exist_ok=True)
-        for _ in range(ATTEMPTS):
-            clear_traces(folder)
-            group = self._start_group({**job, "purpose": "inspect"}, layout, folder, None)
-            try:
-                while not self._ended_refs([group.ref]):
-                    pass
-            except BaseException:
-                group.kill()
-                raise
-            outcomes = read_outcomes(folder)
-            error = misuse(outcomes)
-            if error is not None:
-                raise error
-            if 0 in outcomes and outcomes[0]["kind"] == "result":
-                return dict(outcomes[0]["fields"])
-            record = group.record("inspect", layout)
-            log = f"its log is {folder.resolve() / 'rank-0.log'}"
-            if not record.retryable:
-                raise TaskError(f"the task cannot be built: {record.reason}", hint=log)
-        raise StudyError(
-            f"the process that builds the task to look at it was lost {ATTEMPTS} times: {record.reason}",
-            hint=f"{log}; the same command tries again",
-        )
+        return look_at_task(lambda: self._inspect_once({**job, "purpose": "inspect"}, layout, folder), folder)
 
-    def _start(self, request: TrialRequest, attempt: int, progress: AbstractProgress) -> _Running:
+    def _inspect_once(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> TrialRecord | None:
+        clear_traces(folder)
+        group = self._start_group(job, layout, folder, None)
+        try:
+            while not self._ended_refs([group.ref]):
+                pass
+        except BaseException:
+            group.kill()
+            raise
+        return None if has_result(folder) else group.record("inspect", layout)
+
+    def _start(self, attempt: Attempt, progress: AbstractProgress) -> _Running:
+        request = attempt.request
         clear_traces(request.folder)
-        job = {
-            "spec": request.spec.to_dict(),
-            "purpose": "train",
-            "instruments": {name: dict(settings) for name, settings in request.instruments.items()},
-        }
-        group = self._start_group(job, request.layout, request.folder, self._settings.timeout)
-        if attempt == 1:
+        group = self._start_group(train_job(request), request.layout, request.folder, self._settings.timeout)
+        if attempt.number == 1:
             progress.trial_started(request.spec, request.layout)
-        return _Running(request, group, attempt)
+        return _Running(attempt, group, HowFar(request))
 
     def _start_group(self, job: Mapping[str, Any], layout: Layout, folder: Path, limit: float | None) -> RayGroup:
         settings, claim = self._settings, self._claim(layout)
@@ -258,7 +237,7 @@ class _Room:
 
     def has(self, claim: Claim, *, alone: bool) -> bool:
         now = time.monotonic()
-        if now - self._asked_at < TELL and self._waiting_since is not None:
+        if now - self._asked_at < ASK and self._waiting_since is not None:
             return False
         self._asked_at = now
         nodes = self._cluster.nodes()
@@ -276,14 +255,3 @@ class _Room:
                 hint="run the same command again when they are back",
             )
         return False
-
-
-def _tell(trial: _Running, progress: AbstractProgress) -> None:
-    now = time.monotonic()
-    if now - trial.told_at < TELL:
-        return
-    trial.told_at = now
-    row = last_row(trial.request.folder)
-    if row is not None:
-        spec = trial.request.spec
-        progress.trial_progress(spec.trial_id, int(row["step"]), spec.horizon, row.get("train_loss"))

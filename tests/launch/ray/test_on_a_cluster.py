@@ -16,12 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
-from lrscale.launch import LaunchSettings, LocalLauncher, RayLauncher, TrialRequest
-from lrscale.launch.progress import AbstractProgress
-from lrscale.store import ScheduleSpec, TrialSpec
+from lrscale.launch import LaunchSettings, LocalLauncher, RayLauncher
 from lrscale.units import Layout
 
-from ..conftest import eventually, is_running
+from ..conftest import TASKS, Watcher, eventually, is_running, tiny_request
 from .conftest import CPUS
 
 pytestmark = [
@@ -30,19 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-TASKS = Path(__file__).resolve().parent.parent / "tasks"
-
-
-class Watcher(AbstractProgress):
-    def __init__(self) -> None:
-        self.began: list[str] = []
-        self.notes: list[str] = []
-
-    def trial_started(self, spec: TrialSpec, layout: Layout) -> None:
-        self.began.append(spec.trial_id)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture(autouse=True)
@@ -54,28 +39,6 @@ def settings(**changes: Any) -> LaunchSettings:
     return LaunchSettings(**{"root": TASKS, "accelerator": "cpu", **changes})
 
 
-def request(
-    folder: Path, *, nodes: int = 1, devices: int = 2, module: str = "tiny", lr: float = 0.01, **init: Any
-) -> TrialRequest:
-    layout = Layout(per_device_batch_size=12 // (nodes * devices), devices=devices, num_nodes=nodes)
-    spec = TrialSpec(
-        task={
-            "model": {"class_path": f"{module}.Tiny", "init_args": init},
-            "data": {"class_path": f"{module}.Points", "init_args": {}},
-            "trainer": {},
-            "monitor": "val_loss",
-        },
-        schedule=ScheduleSpec(name="constant"),
-        peak_lr=lr,
-        global_batch_size=12,
-        horizon=5,
-        seed=0,
-    )
-    home = folder / "trials" / spec.trial_id
-    home.mkdir(parents=True, exist_ok=True)
-    return TrialRequest(spec=spec, layout=layout, folder=home)
-
-
 @pytest.fixture
 def undisturbed(tmp_path: Path) -> Iterator[LocalLauncher]:
     with LocalLauncher(settings(preload=("tiny",))) as launcher:
@@ -85,13 +48,13 @@ def undisturbed(tmp_path: Path) -> Iterator[LocalLauncher]:
 def test_records_are_those_of_the_local_launcher_and_each_ending_is_told(
     cluster: Any, undisturbed: LocalLauncher, tmp_path: Path
 ) -> None:
-    over_nodes = request(tmp_path, nodes=2, devices=1)
+    over_nodes = tiny_request(tmp_path / "trials", nodes=2, devices=1)
     wanted = [
         over_nodes,
-        request(tmp_path, module="tiny_unified"),
-        request(tmp_path, act="fail", rank=1),
-        request(tmp_path, act="die", rank=1, once=str(tmp_path / "died")),
-        request(tmp_path, devices=1, lr=1e30),
+        tiny_request(tmp_path / "trials", module="tiny_unified"),
+        tiny_request(tmp_path / "trials", act="fail", rank=1),
+        tiny_request(tmp_path / "trials", act="die", rank=1, once=str(tmp_path / "died")),
+        tiny_request(tmp_path / "trials", devices=1, lr=1e30),
     ]
     watcher = Watcher()
     with RayLauncher(settings(trials_at_once=2)) as launcher:
@@ -103,7 +66,7 @@ def test_records_are_those_of_the_local_launcher_and_each_ending_is_told(
     assert [one.status for one in ended] == ["completed", "completed", "crashed", "completed", "diverged"], ended
     assert watcher.began == [one.spec.trial_id for one in wanted]
 
-    alone = dataclasses.replace(request(tmp_path / "local"), spec=over_nodes.spec)
+    alone = dataclasses.replace(tiny_request(tmp_path / "local"), spec=over_nodes.spec)
     (there,) = undisturbed.run([alone], Watcher())
     assert there.trial_id == ended[0].trial_id
     assert [one.final_loss for one in (*ended[:2], ended[3])] == pytest.approx([there.final_loss] * 3, rel=1e-6)
@@ -125,7 +88,9 @@ def test_records_are_those_of_the_local_launcher_and_each_ending_is_told(
 @pytest.mark.slow
 def test_a_rank_that_hangs_is_timed_out_and_the_record_tells_where_it_was(cluster: Any, tmp_path: Path) -> None:
     with RayLauncher(settings(timeout=25.0)) as launcher:
-        (record,) = launcher.run([request(tmp_path, act="linger", rank=1, place=str(tmp_path))], Watcher())
+        (record,) = launcher.run(
+            [tiny_request(tmp_path / "trials", act="linger", rank=1, place=str(tmp_path))], Watcher()
+        )
     assert record.status == "timed_out"
     assert "rank 1:" in record.log_tail
     place = record.log_tail.index("rank 1:")
@@ -139,7 +104,7 @@ def test_a_rank_that_hangs_is_timed_out_and_the_record_tells_where_it_was(cluste
 def test_a_trial_whose_node_is_removed_is_run_once_more_elsewhere(cluster: Any, tmp_path: Path) -> None:
     lost = cluster.list_all_nodes()[-1]
     once = str(tmp_path / "lingered")
-    wanted = request(tmp_path, nodes=2, devices=1, act="linger", rank=1, once=once, place=str(tmp_path))
+    wanted = tiny_request(tmp_path / "trials", nodes=2, devices=1, act="linger", rank=1, once=once, place=str(tmp_path))
 
     def remove_when_it_runs() -> None:
         while not (tmp_path / "lingered").exists():
@@ -167,13 +132,14 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 # As lrscale run does.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
-from tests.launch.ray.test_on_a_cluster import Watcher, request, settings
+from tests.launch.conftest import Watcher, tiny_request
+from tests.launch.ray.test_on_a_cluster import settings
 from lrscale.launch import RayLauncher
 folder = Path(sys.argv[1])
 try:
     with RayLauncher(settings()) as launcher:
         print("here", file=sys.stderr)
-        list(launcher.run([request(folder, act="linger", rank=0, place=str(folder))], Watcher()))
+        list(launcher.run([tiny_request(folder / "trials", act="linger", rank=0, place=str(folder))], Watcher()))
 except KeyboardInterrupt:
     (folder / "interrupted").touch()
 """

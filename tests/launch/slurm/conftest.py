@@ -14,28 +14,12 @@ from typing import Any
 import pytest
 
 from lrscale.launch import LaunchSettings, TrialRequest
-from lrscale.launch.progress import AbstractProgress
 from lrscale.launch.slurm.launcher import SlurmLauncher
 from lrscale.recipe import SlurmSettings
-from lrscale.store import ScheduleSpec, TrialSpec
-from lrscale.units import Layout
+
+from ..conftest import TASKS, tiny_request
 
 HERE = Path(__file__).resolve().parent
-TASKS = HERE.parent / "tasks"
-
-
-class Watcher(AbstractProgress):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.began: list[str] = []
-        self.notes: list[str] = []
-
-    def trial_started(self, spec: TrialSpec, layout: Layout) -> None:
-        self.began.append(spec.trial_id)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def _loopback() -> Any:
@@ -129,32 +113,8 @@ def launcher(study: Path) -> Callable[..., SlurmLauncher]:
 def request_for(study: Path) -> Callable[..., TrialRequest]:
     """Make a request for a trial of `tiny`, with a folder of its own as a study would make it."""
 
-    def make(
-        *,
-        lr: float = 0.01,
-        devices: int = 2,
-        num_nodes: int = 1,
-        seconds: float | None = None,
-        home: str = "",
-        **init: Any,
-    ) -> TrialRequest:
-        layout = Layout(per_device_batch_size=12 // (devices * num_nodes), devices=devices, num_nodes=num_nodes)
-        spec = TrialSpec(
-            task={
-                "model": {"class_path": "tiny.Tiny", "init_args": init},
-                "data": {"class_path": "tiny.Points", "init_args": {}},
-                "trainer": {},
-                "monitor": "val_loss",
-            },
-            schedule=ScheduleSpec(name="constant"),
-            peak_lr=lr,
-            global_batch_size=12,
-            horizon=5,
-            seed=0,
-        )
-        folder = study.parent / f"trials{home}" / spec.trial_id
-        folder.mkdir(parents=True, exist_ok=True)
-        return TrialRequest(spec=spec, layout=layout, folder=folder, seconds=seconds)
+    def make(*, home: str = "", **changes: Any) -> TrialRequest:
+        return tiny_request(study.parent / f"trials{home}", **changes)
 
     return make
 

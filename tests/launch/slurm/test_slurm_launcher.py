@@ -20,8 +20,8 @@ from lrscale.launch.slurm.queue import PARTS, JobQueue
 from lrscale.store.trajectory import read_trajectory
 from lrscale.units import Layout
 
-from ..conftest import eventually
-from .conftest import TASKS, Watcher, live_jobs
+from ..conftest import TASKS, Watcher, eventually
+from .conftest import live_jobs
 
 pytestmark = pytest.mark.slurm
 
@@ -81,7 +81,7 @@ def test_trials_in_a_job_end_as_they_end_on_this_machine(launcher: Launcher, req
 
 def test_a_trial_over_two_nodes_reaches_the_loss_of_two_ranks_on_one(launcher: Launcher, request_for: Ask) -> None:
     with launcher(devices=1, num_nodes=2) as jobs:
-        (far,) = jobs.run([request_for(devices=1, num_nodes=2)], Watcher())
+        (far,) = jobs.run([request_for(devices=1, nodes=2)], Watcher())
     with LocalLauncher(LaunchSettings(root=TASKS, preload=("tiny",), accelerator="cpu")) as local:
         (near,) = local.run([request_for(home="-here", devices=2)], Watcher())
     assert far.status == "completed"

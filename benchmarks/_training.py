@@ -50,10 +50,10 @@ TASKS = {
 }
 
 
-def make_trainer(folder: str | Path, ranks: int = 1, **settings: Any) -> pl.Trainer:
+def make_trainer(folder: str | Path, ranks: int = 1, *, accelerator: str = "cpu", **settings: Any) -> pl.Trainer:
     """Return a Trainer as a user would make it who switches off everything that costs time."""
     return pl.Trainer(
-        accelerator="cpu",
+        accelerator=accelerator,
         devices=ranks,
         strategy="ddp" if ranks > 1 else "auto",
         logger=False,
@@ -70,6 +70,12 @@ def step_trainer(folder: str | Path, steps: int, ranks: int = 1, **settings: Any
     return make_trainer(
         folder, ranks, max_steps=steps, max_epochs=-1, limit_val_batches=0, num_sanity_val_steps=0, **settings
     )
+
+
+def wait_for_device() -> None:
+    """Wait for what was asked of a GPU, which the host runs ahead of."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def be_quiet() -> None:
@@ -190,6 +196,8 @@ class Turns(pl.Callback):
             return
         self._steps += 1
         place = self._steps % self._block
+        if place in (0, self._first):
+            wait_for_device()
         self._ends.append((time.perf_counter(), time.thread_time()))
         if place == 0:
             steps = np.diff(self._ends[self._first :], axis=0)

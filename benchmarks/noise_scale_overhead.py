@@ -55,14 +55,16 @@ class NoiseScaleTurns(Turns):
 
 
 def time_blocks(
-    task: Task, ranks: int, accumulate: int, pairs: int, settings: dict[str, Any]
+    task: Task, ranks: int, accumulate: int, pairs: int, settings: dict[str, Any], accelerator: str
 ) -> tuple[FloatArray, float, float, str]:
     """Return the pairs, the median share of steps measured and of time counted, and what was measured last."""
 
     def train(ranks: int, folder: str) -> tuple[FloatArray, float, float, str]:
         turns = NoiseScaleTurns(lrscale.GradientNoiseScale(**settings))
         steps = 2 * BLOCK * (pairs + WARM_PAIRS)
-        trainer = step_trainer(folder, steps, ranks, accumulate_grad_batches=accumulate, callbacks=[turns])
+        trainer = step_trainer(
+            folder, steps, ranks, accelerator=accelerator, accumulate_grad_batches=accumulate, callbacks=[turns]
+        )
         model, data = task.make(ranks, accumulate)
         trainer.fit(model, datamodule=data)
         measured, share = float(np.median(turns.measured)) / (2 * BLOCK), float(np.median(turns.shares))
@@ -81,18 +83,22 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, help="global batch size (default: the task's)")
     parser.add_argument("--pairs", type=int, help="pairs of blocks (default: the task's)")
     parser.add_argument("--every-step", action="store_true", help="measure every step, whatever it costs")
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs")
     arguments = parser.parse_args(arguments_given)
     task = TASKS[arguments.task]
     task = dataclasses.replace(task, batch=arguments.batch or task.batch)
     pairs = QUICK_PAIRS if arguments.quick else arguments.pairs or PAIRS[arguments.task]
     settings: dict[str, Any] = {"budget": None} if arguments.every_step else {}
-    seconds, measured, share, summary = time_blocks(task, arguments.ranks, arguments.accumulate, pairs, settings)
+    seconds, measured, share, summary = time_blocks(
+        task, arguments.ranks, arguments.accumulate, pairs, settings, arguments.accelerator
+    )
     print(summary)
     result = {
         "benchmark": "noise_scale_overhead",
         "task": arguments.task,
         "ranks": arguments.ranks,
+        "accelerator": arguments.accelerator,
         "accumulate": arguments.accumulate,
         "batch": task.batch,
         "measured_share": round(measured, 3),

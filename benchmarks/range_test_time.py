@@ -36,15 +36,14 @@ TASKS = {
 PAIRS = {"digits": 21, "byte-gpt": 5}
 
 
-def ours(model: Any, data: Any, folder: str, seeds: int) -> int:
-    found = range_test(
-        model, data, trainer=make_trainer(folder), seeds=seeds, steps=POINTS, lr_min=1e-7, lr_max=1e-2, confirm=False
-    )
+def ours(model: Any, data: Any, folder: str, accelerator: str, seeds: int) -> int:
+    trainer = make_trainer(folder, accelerator=accelerator)
+    found = range_test(model, data, trainer=trainer, seeds=seeds, steps=POINTS, lr_min=1e-7, lr_max=1e-2, confirm=False)
     return sum(len(curve.lr) for curve in found.families[0].curves)
 
 
-def theirs(model: Any, data: Any, folder: str) -> int:
-    finder: Any = Tuner(make_trainer(folder)).lr_find(
+def theirs(model: Any, data: Any, folder: str, accelerator: str) -> int:
+    finder: Any = Tuner(make_trainer(folder, accelerator=accelerator)).lr_find(
         model, datamodule=data, min_lr=1e-7, max_lr=1e-2, num_training=POINTS, early_stop_threshold=None
     )
     return len(finder.results["loss"])
@@ -57,14 +56,15 @@ def timed(call: Any, *arguments: Any) -> tuple[float, float]:
     return (time.perf_counter() - wall) / points, (time.process_time() - processor) / points
 
 
-def time_pairs(task: Task, pairs: int, seeds: int) -> FloatArray:
+def time_pairs(task: Task, pairs: int, seeds: int, accelerator: str) -> FloatArray:
     """Return the seconds of a point, shape (pairs, theirs and ours, wall clock and processor)."""
     torch.manual_seed(0)
     model, data = task.make()
     found = []
     with tempfile.TemporaryDirectory(prefix="lrscale-benchmark-") as folder:
         for number in range(pairs + 1):
-            calls = [(theirs, (model, data, folder)), (ours, (model, data, folder, seeds))]
+            shared = (model, data, folder, accelerator)
+            calls = [(theirs, shared), (ours, (*shared, seeds))]
             # In the order ours, theirs, theirs, ours.
             order = calls[::-1] if number % 2 == 0 else calls
             one, other = (timed(call, *arguments) for call, arguments in order)
@@ -78,14 +78,17 @@ def main() -> int:
     parser.add_argument("--task", choices=sorted(TASKS), default="digits")
     parser.add_argument("--pairs", type=int, default=None)
     parser.add_argument("--seeds", type=int, default=1, help="ramps of one call of ours; theirs knows one")
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     arguments = parser.parse_args()
     be_quiet()
     torch.set_num_threads(1)
-    seconds = time_pairs(TASKS[arguments.task], arguments.pairs or PAIRS[arguments.task], arguments.seeds)
+    pairs = arguments.pairs or PAIRS[arguments.task]
+    seconds = time_pairs(TASKS[arguments.task], pairs, arguments.seeds, arguments.accelerator)
     result = {
         "benchmark": "range_test_time",
         "task": arguments.task,
         "seeds": arguments.seeds,
+        "accelerator": arguments.accelerator,
         "ours_ms_a_point": round(1e3 * float(np.median(seconds[:, 1, 0])), 4),
         "lr_find_ms_a_point": round(1e3 * float(np.median(seconds[:, 0, 0])), 4),
         **paired(seconds),

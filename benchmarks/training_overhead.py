@@ -1,10 +1,11 @@
 """How much longer training takes through a trial than with the same Lightning Trainer alone.
 
-Run as ``python benchmarks/training_overhead.py [--task byte-gpt] [--ranks 1]``. Both kinds run in processes forked from
-this one, with the same module, data, batch, ranks and threads, and take turns: one trains a block of steps while the
-other waits, so that whatever else the machine does falls on both. A block holds at least one exchange of a trial's
-losses; building and start-up do not count. The ratio is the median over pairs of neighbouring blocks. The last line is
-JSON; the exit code is 1 when the ratio is above what the project allows itself.
+Run as ``python benchmarks/training_overhead.py [--task byte-gpt] [--ranks 1]``, or with ``--accelerator gpu`` for one
+rank on a GPU that both kinds share. Both kinds run in processes forked from this one, with the same module, data,
+batch, ranks and threads, and take turns: one trains a block of steps while the other waits, so that whatever else the
+machine does falls on both. A block holds at least one exchange of a trial's losses; building and start-up do not count.
+The ratio is the median over pairs of neighbouring blocks. The last line is JSON; the exit code is 1 when the ratio is
+above what the project allows itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from _training import TASKS as PLAIN_TASKS
-from _training import Task, join_ranks, median_interval, rank_environment, run_together, step_trainer, verdict
+from _training import (
+    Task,
+    join_ranks,
+    median_interval,
+    rank_environment,
+    run_together,
+    step_trainer,
+    verdict,
+    wait_for_device,
+)
 
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.store.files import to_json
@@ -66,6 +76,8 @@ class Timed:
             return
         self._batches += 1
         place = self._batches % BLOCK
+        if place in (FIRST, 0):
+            wait_for_device()
         if place == FIRST:
             self._began = time.perf_counter()
         elif place == 0:
@@ -93,15 +105,15 @@ TASKS = {name: dataclasses.replace(task, model=TIMED[name]) for name, task in PL
 BLOCKS = {"digits": 20, "byte-gpt": 6}
 
 
-def run_plain(task: Task, blocks: int, ranks: int, folder: Path) -> None:
+def run_plain(task: Task, blocks: int, ranks: int, folder: Path, accelerator: str) -> None:
     """Fit with a Trainer as a user would switch off everything that costs time."""
     join_ranks(ranks, folder)
     pl.seed_everything(0, verbose=False)
     module, data = task.make(ranks)
-    step_trainer(folder, BLOCK * blocks, ranks).fit(module, datamodule=data)
+    step_trainer(folder, BLOCK * blocks, ranks, accelerator=accelerator).fit(module, datamodule=data)
 
 
-def run_trial(task: Task, blocks: int, ranks: int, folder: Path) -> None:
+def run_trial(task: Task, blocks: int, ranks: int, folder: Path, accelerator: str) -> None:
     """Run the same as a trial, by the job file that a launcher would write."""
     spec = TrialSpec(
         task={
@@ -127,7 +139,7 @@ def run_trial(task: Task, blocks: int, ranks: int, folder: Path) -> None:
             "num_nodes": 1,
         },
         "folder": str(folder),
-        "accelerator": "cpu",
+        "accelerator": accelerator,
         "rendezvous": str(folder / "rendezvous"),
         "threads": 1,
     }
@@ -138,17 +150,21 @@ def run_trial(task: Task, blocks: int, ranks: int, folder: Path) -> None:
         raise SystemExit(code)
 
 
-Kind = Callable[[Task, int, int, Path], None]
+Kind = Callable[[Task, int, int, Path, str], None]
 KINDS: dict[str, Kind] = {"plain": run_plain, "trial": run_trial}
 
 
-def time_pairs(task: Task, blocks: int, ranks: int) -> dict[str, list[float]]:
+def time_pairs(task: Task, blocks: int, ranks: int, accelerator: str) -> dict[str, list[float]]:
     """Fork the ranks of both kinds, let them train in turns, and return the seconds of a step by block."""
     fork = multiprocessing.get_context("fork").Process
     pipes = [os.pipe(), os.pipe()]
     folders = {name: Path(tempfile.mkdtemp(prefix="lrscale-benchmark-")) for name in KINDS}
     processes = [
-        fork(target=_run_rank, args=(kind, task, blocks, ranks, rank, folders[name], turn), name=f"{name}, rank {rank}")
+        fork(
+            target=_run_rank,
+            args=(kind, task, blocks, ranks, rank, folders[name], turn, accelerator),
+            name=f"{name}, rank {rank}",
+        )
         for (name, kind), turn in zip(KINDS.items(), _turns(*pipes), strict=True)
         for rank in range(ranks)
     ]
@@ -172,7 +188,9 @@ def _turns(first: tuple[int, int], second: tuple[int, int]) -> tuple[str, str]:
     return f"{first[0]},{second[1]}", f"{second[0]},{first[1]}"
 
 
-def _run_rank(kind: Kind, task: Task, blocks: int, ranks: int, rank: int, folder: Path, turn: str) -> None:
+def _run_rank(
+    kind: Kind, task: Task, blocks: int, ranks: int, rank: int, folder: Path, turn: str, accelerator: str
+) -> None:
     # What goes wrong is told by the log.
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -187,7 +205,7 @@ def _run_rank(kind: Kind, task: Task, blocks: int, ranks: int, rank: int, folder
     os.environ.update({**rank_environment(rank, ranks), **own})
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    kind(task, blocks, ranks, folder)
+    kind(task, blocks, ranks, folder, accelerator)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -197,11 +215,12 @@ def main() -> int:
     parser.add_argument("--task", choices=sorted(TASKS), default="digits")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     arguments = parser.parse_args()
     task, blocks = TASKS[arguments.task], BLOCKS[arguments.task]
     found: dict[str, list[float]] = {name: [] for name in KINDS}
     for _ in range(arguments.repeats):
-        times = time_pairs(task, blocks, arguments.ranks)
+        times = time_pairs(task, blocks, arguments.ranks, arguments.accelerator)
         for name, seconds in times.items():
             found[name] += seconds
         told = ", ".join(f"{name} {1e3 * statistics.median(seconds):.3f}" for name, seconds in times.items())
@@ -212,6 +231,7 @@ def main() -> int:
         "benchmark": "training_overhead",
         "task": arguments.task,
         "ranks": arguments.ranks,
+        "accelerator": arguments.accelerator,
         "pairs": len(ratios),
         "plain_ms": round(1e3 * statistics.median(found["plain"]), 4),
         "trial_ms": round(1e3 * statistics.median(found["trial"]), 4),

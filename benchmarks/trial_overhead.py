@@ -2,9 +2,10 @@
 
     python benchmarks/trial_overhead.py --repeats 9
 
-Both train the same module on the same data with two ranks on CPU, one after the other in turn, so that what else the
-machine does falls on both. The overhead of a trial is the time from asking for it to having its result, less the time
-between the first and the last optimizer step. The launcher's own start, once for a whole study, is printed apart.
+Both train the same module on the same data with two ranks on CPU, or with one on a GPU (``--accelerator gpu``), one
+after the other in turn, so that what else the machine does falls on both. The overhead of a trial is the time from
+asking for it to having its result, less the time between the first and the last optimizer step. The launcher's own
+start, once for a whole study, is printed apart.
 
 Holds when the launcher's median overhead is at most 1.2 s, and torchrun's median is at least 6 times that. On a busy
 machine the first can fail for lack of cores while the second stands; the load is printed.
@@ -23,14 +24,14 @@ import tempfile
 import time
 from pathlib import Path
 
-WORLD_SIZE = 2
+RANKS = {"cpu": 2, "gpu": 1}
 STEPS = 50
 GLOBAL_BATCH = 64
 MOST_SECONDS = 1.2
 LEAST_RATIO = 6.0
 
 
-def train_as_worker(out: Path) -> None:
+def train_as_worker(out: Path, accelerator: str) -> None:
     """Train with a plain Lightning Trainer below torchrun, and write the seconds of training."""
     import pytorch_lightning as pl
 
@@ -48,8 +49,8 @@ def train_as_worker(out: Path) -> None:
     clock = Clock()
     pl.seed_everything(0, verbose=False)
     trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=WORLD_SIZE,
+        accelerator=accelerator,
+        devices=RANKS[accelerator],
         strategy="ddp",
         max_steps=STEPS,
         max_epochs=-1,
@@ -60,19 +61,22 @@ def train_as_worker(out: Path) -> None:
         enable_model_summary=False,
         callbacks=[clock],
     )
-    trainer.fit(DigitsMLP(lr=1e-3), datamodule=Digits(batch_size=GLOBAL_BATCH // WORLD_SIZE))
+    trainer.fit(DigitsMLP(lr=1e-3), datamodule=Digits(batch_size=GLOBAL_BATCH // RANKS[accelerator]))
     if trainer.is_global_zero:
         out.write_text(json.dumps({"training": clock.ended - clock.began, "steps": trainer.global_step}))
     trainer.strategy.barrier()
 
 
-def time_torchrun(scratch: Path, number: int) -> float:
+def time_torchrun(scratch: Path, number: int, accelerator: str) -> float:
     """Return the seconds of one torchrun beyond its training."""
     out = scratch / f"torchrun-{number}.json"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(WORLD_SIZE)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     began = time.perf_counter()
     subprocess.run(
-        [*command, str(Path(__file__).resolve()), "--worker", str(out)],
+        [
+            *(*command, str(RANKS[accelerator]), str(Path(__file__).resolve())),
+            *("--worker", str(out), "--accelerator", accelerator),
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")},
         check=True,
         capture_output=True,
@@ -88,18 +92,20 @@ def main() -> int:
     """Measure, print the medians and the ratio, and return 0 when both limits hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9, help="trials of each kind (default 9)")
+    parser.add_argument("--accelerator", choices=sorted(RANKS), default="cpu")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     if arguments.worker is not None:
-        train_as_worker(arguments.worker)
+        train_as_worker(arguments.worker, arguments.accelerator)
         return 0
 
     from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress, TrialRequest
     from lrscale.store import ScheduleSpec, StudyFolder, TrialSpec
     from lrscale.units import Layout
 
-    layout = Layout(per_device_batch_size=GLOBAL_BATCH // WORLD_SIZE, devices=WORLD_SIZE)
+    ranks = RANKS[arguments.accelerator]
+    layout = Layout(per_device_batch_size=GLOBAL_BATCH // ranks, devices=ranks)
     spec = TrialSpec(
         task={"model": {"class_path": "lrscale.zoo.DigitsMLP"}, "data": {"class_path": "lrscale.zoo.Digits"}},
         schedule=ScheduleSpec(name="constant"),
@@ -114,7 +120,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lrscale-bench-") as temporary:
         scratch = Path(temporary)
         folder = StudyFolder(scratch / "study")
-        settings = LaunchSettings(root=scratch, preload=("lrscale.zoo.digits",), accelerator="cpu")
+        settings = LaunchSettings(root=scratch, preload=("lrscale.zoo.digits",), accelerator=arguments.accelerator)
         with LocalLauncher(settings) as launcher:
 
             def run_trial(number: int) -> float:
@@ -131,11 +137,11 @@ def main() -> int:
             start = run_trial(10_000)
             for number in range(arguments.repeats):
                 ours.append(run_trial(number))
-                theirs.append(time_torchrun(scratch, number))
+                theirs.append(time_torchrun(scratch, number, arguments.accelerator))
                 print(f"{number + 1:3d}  launcher {ours[-1]:6.2f} s   torchrun {theirs[-1]:6.2f} s", flush=True)
     mine, other = statistics.median(ours), statistics.median(theirs)
     ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-    print(f"\nmedian seconds beyond training, {WORLD_SIZE} ranks, {arguments.repeats} of each in turn:")
+    print(f"\nmedian seconds beyond training, ranks: {ranks}, {arguments.repeats} of each in turn:")
     print(f"  local launcher  {mine:6.2f} s  (fastest {min(ours):.2f}; limit {MOST_SECONDS})")
     print(f"  torchrun        {other:6.2f} s  (fastest {min(theirs):.2f})")
     print(f"  ratio           {ratio:6.1f} x  (median of pairs; limit {LEAST_RATIO:.0f})")

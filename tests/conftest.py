@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lrscale.launch.devices import visible_gpus
+
 # Set before torch or a trial starts: two ranks with a thread pool each would fight for the cores of a small machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -47,6 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     absent = {
         "browser": None if find_browser() else "no Chromium or Chrome on the path",
         "slurm": None if shutil.which("sbatch") else "no sbatch on the path",
+        "gpu": None if visible_gpus() else "no GPU is visible",
         "ray": None if importlib.util.find_spec("ray") else "ray is not installed",
     }
     for item in items:

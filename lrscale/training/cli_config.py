@@ -46,7 +46,7 @@ def build_from_cli(
         When the CLI does not accept the file, with its own words.
     """
     config = _read(root / plain["config"])
-    own_strategy = get_in_config(config, "trainer.strategy")
+    own_strategy = users_strategy(plain, root)
     for key, value in overrides.items():
         set_in_config(config, key, value)
     for key, value in tied_values(lr_paths(plain), lambda key: get_in_config(config, key), peak_lr).items():
@@ -78,6 +78,27 @@ def build_from_cli(
         batch_size_home=home,
         own_batch_size=own,
     )
+
+
+def users_strategy(plain: Mapping[str, Any], root: Path) -> Any:
+    """Return the strategy as the user wrote it: in the recipe, else in a LightningCLI's config; None where nowhere.
+
+    Parameters
+    ----------
+    plain : mapping
+        The recipe's task, resolved.
+    root : Path
+        Folder that the config's path starts from.
+
+    Examples
+    --------
+    >>> users_strategy({"trainer": {"strategy": "ddp"}}, Path())
+    'ddp'
+    """
+    named = (plain.get("trainer") or {}).get("strategy")
+    if named is None and plain.get("config") is not None:
+        named = get_in_config(_read(root / plain["config"]), "trainer.strategy")
+    return named
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,8 +18,10 @@ import torch
 
 from lrscale.errors import LrscaleError
 from lrscale.store.files import to_json, write_atomically
+from lrscale.training.cli_config import users_strategy
 from lrscale.training.failure import describe_failure
 from lrscale.training.inspect import inspect_task
+from lrscale.training.paths import get_in_config
 from lrscale.training.trial import Job, run_trial
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -78,8 +80,8 @@ def main(job_path: str) -> int:
 def _join(job: Job, rendezvous: str) -> None:
     if job.layout.world_size == 1 or torch.distributed.is_initialized():
         return
-    backend = "nccl" if job.accelerator == "gpu" else "gloo"
-    if backend == "nccl":
+    backend = own_backend(users_strategy(job.spec.task, job.root)) or ("nccl" if job.accelerator == "gpu" else "gloo")
+    if job.accelerator == "gpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Lightning uses a group that stands already. On one machine the ranks meet by a file on its disk, which needs no
     # port that another process could take between its choice and its use.
@@ -97,6 +99,20 @@ def _join(job: Job, rendezvous: str) -> None:
     torch.distributed.init_process_group(
         backend, store=store, rank=job.rank, world_size=world, timeout=COLLECTIVE_TIMEOUT
     )
+
+
+def own_backend(strategy: Any) -> str | None:
+    """Return the process group's backend that a strategy of the user's names; None where it names none.
+
+    Examples
+    --------
+    >>> own_backend({"class_path": "DDPStrategy", "init_args": {"process_group_backend": "gloo"}})
+    'gloo'
+    >>> own_backend("ddp") is None
+    True
+    """
+    named = get_in_config({"strategy": strategy}, "strategy.process_group_backend")
+    return None if named is None else str(named)
 
 
 def _publish(folder: Path, rank: int, outcome: dict[str, Any]) -> None:

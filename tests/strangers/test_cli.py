@@ -132,3 +132,10 @@ def test_the_private_method_that_is_held_back_is_still_there(package: str) -> No
     loop = importlib.import_module(f"{package}.loops.training_epoch_loop")._TrainingEpochLoop
     assert callable(loop._should_check_val_fx)
     assert callable(loop._should_check_val_epoch)
+
+
+def test_a_strategy_of_the_recipe_wins_over_the_one_in_the_file(trials: Trials, tmp_path: Path) -> None:
+    # Not installed: a trial that took it could not train.
+    config = {**STOCK, "trainer": {**STOCK["trainer"], "strategy": "deepspeed"}}
+    ran = train(trials, tmp_path, config, TWO, trainer={"strategy": "ddp_find_unused_parameters_true"})
+    assert ran.train_losses == train(trials, tmp_path, STOCK, TWO).train_losses

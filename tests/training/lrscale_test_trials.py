@@ -54,7 +54,7 @@ class Ran:
 class Trials:
     """A launcher that tests share; each call has a study folder of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, accelerator: str = "cpu", trials_at_once: int = 2) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="lrscale-tests-"))
         self.studies = 0
         self.temporary = self.root / "tmp"
@@ -62,10 +62,10 @@ class Trials:
         self.launcher = LocalLauncher(
             LaunchSettings(
                 root=TESTS,
-                import_paths=("training", "strangers"),
+                import_paths=("training", "strangers", "gpu"),
                 preload=PRELOADED,
-                accelerator="cpu",
-                trials_at_once=2,
+                accelerator=accelerator,
+                trials_at_once=trials_at_once,
                 timeout=240.0,
                 environment={"OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)},
             )

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "lrscale"
 
 BASE = {"errors", "units", "registry"}
-FORMULAS = BASE | {"schedules", "companions", "stoppers", "ray_tune", "laws"}
+FORMULAS = BASE | {"schedules", "batch_schedules", "companions", "stoppers", "ray_tune", "laws"}
 FACTS = FORMULAS | {"recipe", "store"}
 
 # part of lrscale -> the other parts that it may import, at any level of a file
@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "units": {"errors"},
     "registry": {"errors"},
     "schedules": BASE,
+    "batch_schedules": BASE | {"schedules"},
     "companions": BASE,
     "stoppers": BASE,
     "ray_tune": BASE,

@@ -27,6 +27,8 @@ class TrialRequest:
     """Folder of the trial; the launcher writes its trajectory and logs there, never the record."""
     instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Those that ride along besides the ones of the spec: name -> settings. They do not change the trial's result."""
+    keep: tuple[int, ...] = ()
+    """Base steps after which the trial's state is kept, for trials that branch off there."""
     seconds: float | None = None
     """Expected to take, from what other trials took; None where nothing tells."""
     may_start: Callable[[], bool] | None = None

@@ -24,6 +24,7 @@ def train_job(request: TrialRequest) -> dict[str, Any]:
         "spec": request.spec.to_dict(),
         "purpose": "train",
         "instruments": {name: dict(settings) for name, settings in request.instruments.items()},
+        "keep": list(request.keep),
     }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
 from lrscale.launch.base import TrialRequest
 from lrscale.launch.progress import AbstractProgress
+from lrscale.store import TrialSpec
 from lrscale.store.trajectory import LINES_NAME
 
 TAIL_BYTES = 4096
@@ -48,7 +49,7 @@ class HowFar:
         self._told_at = now
         row, spec = last_row(self._request.folder), self._request.spec
         if row is not None:
-            progress.trial_progress(spec.trial_id, int(row["step"]), spec.horizon, row.get("train_loss"))
+            progress.trial_progress(spec.trial_id, place_of(row, spec), spec.horizon, row.get("train_loss"))
         step = 0 if row is None else int(row["step"])
         if step != self._step:
             self._step, self._stepped_at, self._silence_told = step, now, False
@@ -73,3 +74,8 @@ def last_row(folder: Path) -> dict[str, Any] | None:
     whole = lines[1 if size > TAIL_BYTES else 0 : -1]
     row: dict[str, Any] | None = json.loads(whole[-1]) if whole else None
     return row
+
+
+def place_of(row: Mapping[str, Any], spec: TrialSpec) -> int:
+    """Return how far a row is, in the base steps that the trial's horizon counts."""
+    return int(row["examples"]) // spec.global_batch_size

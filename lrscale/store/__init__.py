@@ -4,6 +4,8 @@ from lrscale.store.record import STATUSES as STATUSES
 from lrscale.store.record import STOPPER as STOPPER
 from lrscale.store.record import Status as Status
 from lrscale.store.record import TrialRecord as TrialRecord
+from lrscale.store.spec import BatchScheduleSpec as BatchScheduleSpec
+from lrscale.store.spec import BranchPoint as BranchPoint
 from lrscale.store.spec import ScheduleSpec as ScheduleSpec
 from lrscale.store.spec import StartState as StartState
 from lrscale.store.spec import TrialSpec as TrialSpec

@@ -9,13 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
+from lrscale.batch_schedules import BatchCourse, batch_schedule_label, build_batch_schedule
 from lrscale.errors import LrscaleError, StudyError
-from lrscale.schedules import schedule_label
+from lrscale.schedules import AbstractSchedule, build_schedule, schedule_label
 from lrscale.units import Layout
 
 SPEC_VERSION = 1
 """Schema version of spec.json."""
-_UNLESS_DEFAULT = ("instruments", "companions", "optimizer", "start", "validation_follows", "stopper")
+_UNLESS_DEFAULT = (
+    "instruments",
+    "companions",
+    "optimizer",
+    "start",
+    "validation_follows",
+    "stopper",
+    "batch_schedule",
+    "branch",
+)
 """Fields that a spec names only where they are set, so that a field added to this list leaves the ids of other trials
 as they are."""
 
@@ -42,6 +52,43 @@ class ScheduleSpec:
     def label(self) -> str:
         """The name, and the settings that differ from the defaults."""
         return schedule_label(self.name, self.settings)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchScheduleSpec:
+    """A batch-size schedule by name, with its settings.
+
+    Examples
+    --------
+    >>> BatchScheduleSpec(name="doubling").label
+    'doubling'
+    """
+
+    name: str
+    """A name registered in `lrscale.batch_schedules`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The schedule's own fields; what is absent has its default."""
+
+    @property
+    def label(self) -> str:
+        """The name, and the settings that differ from the defaults."""
+        return batch_schedule_label(self.name, self.settings)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchPoint:
+    """Where a trial goes on from another: its weights, optimizer state, place in the data and random states."""
+
+    trial_id: str
+    """The trial that it goes on from, of the same study, task and first batch size."""
+    position: int
+    """Base steps done there, at least 1: optimizer steps, where the batch does not grow."""
+
+    def __post_init__(self) -> None:
+        if self.position < 1:
+            raise LrscaleError(f"a branch begins after 1 base step at the least, not after {self.position}")
 
 
 @final
@@ -82,9 +129,10 @@ class TrialSpec:
     peak_lr: float
     """LR of the reference parameter group at factor 1, positive."""
     global_batch_size: int
-    """Examples of one optimizer step, at least 1."""
+    """Examples of one optimizer step, at least 1; of the first one, where the batch grows."""
     horizon: int
-    """Optimizer steps, at least 1."""
+    """Base steps, at least 1: runs of as many examples as the first batch has, which are the optimizer steps where the
+    batch does not grow. Of a branch, counted from the beginning of the trial that it goes on from."""
     seed: int
     """Seed of initialisation and of the order of examples, at least 0."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -112,6 +160,12 @@ class TrialSpec:
     """What may end the trial before its horizon besides divergence: ``name`` of the rule and its ``bounds``, each with
     ``step``, ``loss`` and ``among`` (`lrscale.stoppers`). Without bounds the decision is made elsewhere. Empty: nothing
     may, so that such a trial answers any question, and a trial that may be stopped never passes for it."""
+    batch_schedule: BatchScheduleSpec | None = None
+    """How the batch grows; None: it does not."""
+    branch: BranchPoint | None = None
+    """The trial that this one goes on from, and where; None for one that begins at its beginning. A branch with the
+    seed of that trial sees the examples that come next there; with another one it sees that seed's order from the same
+    place on."""
 
     def __post_init__(self) -> None:
         if not self.peak_lr > 0:
@@ -126,10 +180,37 @@ class TrialSpec:
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise LrscaleError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
+        if self.branch is not None and self.branch.position >= self.horizon:
+            raise LrscaleError(f"a trial of {self.horizon} base steps cannot branch off after {self.branch.position}")
+        if self.schedule.name == "module" and (self.branch is not None or self.batch_schedule is not None):
+            raise LrscaleError(
+                "the module's own schedule counts its own steps: it can neither branch off nor follow a batch schedule",
+                hint="name a schedule of lrscale's",
+            )
+
     @property
     def examples(self) -> int:
-        """Training examples that the trial sees when it runs to its horizon."""
+        """Training examples that the weights have seen when the trial has run to its horizon."""
         return self.horizon * self.global_batch_size
+
+    @property
+    def own_examples(self) -> int:
+        """Those of them that the trial sees itself: a branch does not see again what came before it."""
+        return self.examples - (0 if self.branch is None else self.branch.position * self.global_batch_size)
+
+    @property
+    def lr_schedule(self) -> AbstractSchedule | None:
+        """The LR schedule as a function of base steps, without what a batch schedule adds; None for the module's."""
+        own = self.schedule
+        return None if own.name == "module" else build_schedule(own.name, own.settings, warmup_steps=own.warmup_steps)
+
+    @property
+    def course(self) -> BatchCourse:
+        """The optimizer steps that the trial makes."""
+        batches = self.batch_schedule
+        built = None if batches is None else build_batch_schedule(batches.name, batches.settings)
+        start = 0 if self.branch is None else self.branch.position
+        return BatchCourse.of(built, self.lr_schedule if batches is not None else None, self.horizon, start)
 
     @property
     def trial_id(self) -> str:
@@ -149,7 +230,9 @@ class TrialSpec:
         plain["instruments"] = {name: dict(settings) for name, settings in self.instruments.items()}
         plain["companions"] = dict(self.companions)
         plain["stopper"] = dict(self.stopper)
-        plain["start"] = None if self.start is None else dataclasses.asdict(self.start)
+        for name in ("start", "batch_schedule", "branch"):
+            value = getattr(self, name)
+            plain[name] = None if value is None else dataclasses.asdict(value)
         for name in _UNLESS_DEFAULT:
             # Number 0 of an optimizer is set, and is no False.
             if plain[name] is None or plain[name] is False or plain[name] == {}:
@@ -176,4 +259,8 @@ class TrialSpec:
         values["layout"] = None if values["layout"] is None else Layout(**values["layout"])
         if values.get("start") is not None:
             values["start"] = StartState(**values["start"])
+        if values.get("batch_schedule") is not None:
+            values["batch_schedule"] = BatchScheduleSpec(**values["batch_schedule"])
+        if values.get("branch") is not None:
+            values["branch"] = BranchPoint(**values["branch"])
         return cls(**values)

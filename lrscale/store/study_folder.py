@@ -117,8 +117,15 @@ class StudyFolder:
         """Write plan.json whole."""
         write_atomically(self.plan_path, to_json({"schema_version": STUDY_VERSION, **plan}, indent=1))
 
-    def begin_trial(self, spec: TrialSpec) -> Path:
+    def begin_trial(self, spec: TrialSpec, *, again: bool = False) -> Path:
         """Make an empty folder for a trial, with its spec; what an interrupted or lost attempt left is removed.
+
+        Parameters
+        ----------
+        spec : TrialSpec
+        again : bool, optional
+            Whether one that is finished may run once more, for the states that others branch off from. Its record stays
+            until there is another. Default False.
 
         Raises
         ------
@@ -127,6 +134,8 @@ class StudyFolder:
         """
         folder = self.trial_path(spec.trial_id)
         earlier = self.record(spec.trial_id)
+        if earlier is not None and again:
+            return folder
         if earlier is not None and not earlier.retryable:
             raise StudyError(
                 f"trial {spec.trial_id} is finished ({earlier.status}) and is never run again",

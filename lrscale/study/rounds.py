@@ -13,6 +13,7 @@ from lrscale.errors import LrscaleError, TrialsFailedError
 from lrscale.launch import AbstractLauncher, TrialRequest
 from lrscale.launch.progress import AbstractProgress
 from lrscale.store import StudyFolder, Trial, TrialRecord, TrialSpec
+from lrscale.study.branch_states import BranchStates
 from lrscale.study.budget.keeper import Keeper
 from lrscale.study.cost import CostModel
 from lrscale.study.driven import DRIVEN
@@ -69,6 +70,7 @@ class Rounds:
         self._launcher = launcher
         self._progress = progress
         self._keeper = keeper
+        self._states = BranchStates(folder)
         self._kept_at = -math.inf
         self.ran: set[str] = set()
         """Trials that ran in this run."""
@@ -105,15 +107,18 @@ class Rounds:
             ]
             # Others wait for those that an earlier run has lost.
             missing.sort(key=lambda spec: spec.trial_id not in self._trials)
-            chosen = missing[: self._keeper.affordable(experiment, missing, context)]
+            ready = self._states.runnable(missing, wanted, self._trials)
+            chosen = ready[: self._keeper.affordable(experiment, ready, context)]
             if round_number == 0 or chosen:
                 self._progress.started(experiment.key, len(chosen), len(wanted) - len(missing))
-            finished = self._launch(experiment, chosen, context) if chosen else []
+            finished = self._launch(experiment, chosen, wanted, context) if chosen else []
             ran |= {trial.trial_id for trial in finished}
             self.ran |= ran
-            if missing and not finished:
+            if ready and not finished:
                 self._keeper.keep_out(experiment, missing, context)
                 self._decide(experiment, kept_out=[spec.trial_id for spec in missing])
+            if not finished or not experiment.returns_to_states:
+                self._states.drop(wanted, self._trials)
             if not finished:
                 return context
             crashed = all(trial.record.status == "crashed" for trial in finished)
@@ -137,12 +142,18 @@ class Rounds:
             hint=f"its logs are in {self._folder.trial_path(record.trial_id)}{again}",
         )
 
-    def _launch(self, experiment: AbstractExperiment, chosen: Sequence[TrialSpec], context: Context) -> list[Trial]:
+    def _launch(
+        self,
+        experiment: AbstractExperiment,
+        chosen: Sequence[TrialSpec],
+        wanted: Mapping[str, TrialSpec],
+        context: Context,
+    ) -> list[Trial]:
         self._decide(experiment, trials=[spec.trial_id for spec in chosen])
         specs = {spec.trial_id: spec for spec in chosen}
         finished = []
         prices = context.price_list()
-        requests = [self._request(spec, context, prices) for spec in chosen]
+        requests = [self._request(spec, wanted, context, prices) for spec in chosen]
         for record in self._launcher.run(requests, self._progress):
             finished.append(self._take(specs[record.trial_id], record))
         for trial_id in specs.keys() - {trial.trial_id for trial in finished}:
@@ -173,6 +184,10 @@ class Rounds:
         return finished
 
     def _take(self, spec: TrialSpec, record: TrialRecord) -> Trial:
+        before = self._trials.get(spec.trial_id)
+        if before is not None and not before.record.retryable and record.status != before.record.status:
+            # It ran for its states alone, and has lost nothing of its answer where that failed.
+            record = before.record
         record = counted(record, self._plan)
         if record.runs_lost:
             # The count is on the disk before the record is, and outlives it.
@@ -186,12 +201,16 @@ class Rounds:
         self._progress.trial_finished(trial)
         return trial
 
-    def _request(self, spec: TrialSpec, context: Context, prices: CostModel) -> TrialRequest:
+    def _request(
+        self, spec: TrialSpec, wanted: Mapping[str, TrialSpec], context: Context, prices: CostModel
+    ) -> TrialRequest:
         cost = prices.cost(spec)
+        keep = self._states.positions(spec, wanted.values(), self._trials)
         return TrialRequest(
             spec=spec,
             layout=trial_layout(context.recipe, spec, largest_that_fits(context.findings)),
-            folder=self._folder.begin_trial(spec),
+            folder=self._folder.begin_trial(spec, again=self._states.is_again(spec, self._trials)),
+            keep=keep,
             instruments=riding_instruments(context.recipe, spec),
             seconds=cost.seconds,
             may_start=partial(self._keeper.starts, spec.trial_id, cost if context.budget.bounded else None),

@@ -138,15 +138,18 @@ def mean_factor(schedule: str, settings: Mapping[str, Any]) -> float:
 def riding_instruments(recipe: Recipe, spec: TrialSpec) -> dict[str, Mapping[str, Any]]:
     """Return the instruments that ride on a trial besides those of its spec.
 
-    Where its speed is measured only the one that says where the time goes, and none beside others of a pinned layout.
+    Where its speed is measured only the one that says where the time goes, and none beside others of a pinned layout;
+    none where the batch grows, of which each would have to know.
     """
+    if spec.batch_schedule is not None or spec.branch is not None:
+        return {}
     if spec.layout is not None:
         return {} if spec.instruments else {"step_time": {}}
     return recipe.instruments.riding()
 
 
 def trial_layout(recipe: Recipe, spec: TrialSpec, fits: int | None = None) -> Layout:
-    """Return where a trial runs: its pinned layout, or the recipe's split of its batch.
+    """Return where a trial runs: its pinned layout, or the recipe's split of its batch, the largest one if it grows.
 
     Parameters
     ----------
@@ -162,7 +165,7 @@ def trial_layout(recipe: Recipe, spec: TrialSpec, fits: int | None = None) -> La
     layout = recipe.layout
     bounds = [layout.max_per_device_batch_size, fits if layout.per_device_batch_size is None else None]
     return split_global_batch(
-        spec.global_batch_size,
+        spec.global_batch_size * (1 if spec.batch_schedule is None else spec.course.largest),
         devices=layout.devices,
         num_nodes=layout.num_nodes,
         per_device_batch_size=layout.per_device_batch_size,

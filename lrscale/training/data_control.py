@@ -11,8 +11,10 @@ import numpy as np
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
+from lrscale.batch_schedules import BatchCourse
 from lrscale.errors import LayoutError, TaskError
 from lrscale.training.built import BuiltTask
+from lrscale.training.course_batches import CourseBatches, StepLayouts
 from lrscale.training.data_order import (
     DealtBatches,
     ExampleOrder,
@@ -52,6 +54,10 @@ class DataControl:
         With the epoch, it determines the order of examples.
     validation_follows : bool, optional
         Whether validation batches grow with the training batches where the task's own do. Default False.
+    course : BatchCourse or None, optional
+        The steps of a trial whose batch grows or that begins in the middle of the data. Default None: neither.
+    base : int or None, optional
+        Examples of a base step of the course. Default None: those of the layout.
 
     Attributes
     ----------
@@ -68,16 +74,29 @@ class DataControl:
     source : {"examples", "batches", "stream", "custom"}
         What could be controlled: the order of examples, the batches of the user's batch sampler, a stream whose order
         is its own, or a loader that is not a DataLoader.
+    batches : CourseBatches or None
+        What follows the course, once the loader is formed.
     """
 
     def __init__(
-        self, built: BuiltTask, layout: Layout, rank: int, seed: int, *, validation_follows: bool = False
+        self,
+        built: BuiltTask,
+        layout: Layout,
+        rank: int,
+        seed: int,
+        *,
+        validation_follows: bool = False,
+        course: BatchCourse | None = None,
+        base: int | None = None,
     ) -> None:
         self._built = built
         self._layout = self._forward_layout = layout
         self._rank = rank
         self._seed = seed
         self._validation_follows = validation_follows
+        self._course = course
+        self._base = layout.global_batch_size if base is None else base
+        self.batches: CourseBatches | None = None
         self._hold_back = False
         self._train_source: Any = None
         self.notes: list[str] = []
@@ -174,6 +193,8 @@ class DataControl:
 
     def _training_loader(self, loader: Any, main: Any, own_size: int | None) -> Any:
         layout = self._forward_layout
+        if self._course is not None:
+            return self._course_loader(loader, main)
         if not isinstance(loader, DataLoader):
             return self._custom_loader(loader)
         if loader is not main and isinstance(loader.batch_size, int):
@@ -201,6 +222,24 @@ class DataControl:
         check_per_device_share(dealt, self._layout, self._built.batch_size_home)
         self._require_home("its batch sampler forms the batches")
         return with_batches(loader, dealt)
+
+    def _course_loader(self, loader: Any, main: Any) -> Any:
+        batches = plain_batches(loader) if isinstance(loader, DataLoader) else None
+        whole = self._forward_layout == self._layout
+        if batches is None or loader is not main or not whole:
+            raise TaskError(
+                "a batch that grows, and a trial that branches off, need one training loader that draws examples by "
+                "index and forms its batches of them",
+                hint="turn these experiments off: horizons, critical_batch, growing_batch",
+            )
+        assert self._course is not None
+        order = ExampleOrder(
+            batches.sampler, loader.dataset, self._seed, self._left_out(loader) if self._hold_back else frozenset()
+        )
+        self.source, self.training_examples = "examples", len(order)
+        layouts = StepLayouts(self._layout, self._base)
+        self.batches = CourseBatches(order, self._course, layouts, self._base, self._rank)
+        return with_batches(loader, self.batches)
 
     def _stream_loader(self, loader: DataLoader[Any], layout: Layout) -> DataLoader[Any]:
         self.source = "stream"

@@ -195,7 +195,8 @@ def with_batches(loader: DataLoader[Any], batches: Any) -> DataLoader[Any]:
         return changed
     changed.__dict__["batch_sampler"] = batches
     changed.__dict__["batch_size"] = getattr(batches, "batch_size", None)
-    if isinstance(batches, (GlobalBatches, DealtBatches)):
+    if not isinstance(batches, (BatchSampler, FixedBatches)):
+        # Lightning tells it the epoch.
         changed.__dict__["sampler"] = batches.sampler
     if hasattr(batches, "drop_last"):
         # A stream's worker reads it from the loader.

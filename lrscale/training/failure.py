@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 
 from lrscale.errors import TaskError
+from lrscale.training.branch import StateMissingError
 from lrscale.training.divergence import DivergenceWatch
 from lrscale.training.hooks import TrialHooks
 from lrscale.training.recorder import Recorder
@@ -72,6 +73,8 @@ def describe_failure(
         When the error shows a batch size that the module cannot take, which no other trial of that size would change.
     """
     words = _sentence(error)
+    if isinstance(error, StateMissingError):
+        return Failure("crashed", words, retryable=True)
     if is_out_of_memory(error):
         return Failure("out_of_memory", words)
     if ranks > 1 and isinstance(error, RuntimeError) and _LOST_PEER.search(words):

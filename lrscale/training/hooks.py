@@ -13,6 +13,7 @@ from lrscale.training.flavour import Flavour
 from lrscale.training.lr_control import LRControl
 from lrscale.training.methods import replace_method
 from lrscale.training.monitor import loss_of
+from lrscale.training.random_states import random_states, set_random_states
 from lrscale.training.recorder import Recorder
 from lrscale.training.seeding import seed_rank
 from lrscale.training.sizes import parameter_counts, sequence_length
@@ -80,10 +81,16 @@ class TrialHooks:
         self._global_step = 0
         self._compared = False
         self._losses: list[torch.Tensor] = []
+        self._random: dict[str, Any] = {}
         self._automatic = True
         self.facts: dict[str, Any] = {}
         self.notes: list[str] = []
         self.in_training_step = False
+
+    @property
+    def position(self) -> int:
+        """Place in training by which the schedule goes."""
+        return self._recorder.steps
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take hold of the optimizers, which exist from here on, and of the moments of validation."""
@@ -100,7 +107,7 @@ class TrialHooks:
         self.facts.update(self._companions.attach(trainer.strategy.optimizers))
         self.facts.update(parameter_counts(pl_module))
         self._look_for_batch_norm(pl_module)
-        self._time_validation(trainer)
+        self._time_validation(trainer, pl_module)
         seed_rank(self._seed, self._rank)
         self._recorder.begin(pl_module.device)
 
@@ -115,7 +122,7 @@ class TrialHooks:
                 self.facts["sequence_length"] = length
         if self._new_step:
             self._new_step = False
-            self._recorder.lr = self._control.before_step(self._recorder.steps)
+            self._recorder.lr = self._control.before_step(self.position)
         self.in_training_step = True
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -130,11 +137,8 @@ class TrialHooks:
         loss = self.loss_of_forward(trainer, outputs)
         if loss is not None:
             self._losses.append(loss.detach())
-        if self._forwards > 1:
-            step = trainer.global_step
-            if step == self._global_step:
-                return
-            self._global_step = step
+        if not self._completes_step(trainer):
+            return
         self._new_step = True
         losses, self._losses = self._losses, []
         self._recorder.add_step(losses)
@@ -165,25 +169,41 @@ class TrialHooks:
             self._recorder.add_validation_batch(outputs, batch_idx)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Take the monitored loss."""
+        """Take the monitored loss. How often a trial validates does not move the random numbers that it trains with."""
         del pl_module
+        set_random_states(self._random)
         self._recorder.end_validation(validation_metrics(trainer))
 
     def closing_notes(self) -> list[str]:
         """Return every sentence about this trial that its hooks came upon."""
         return [*self.notes, *self._control.closing_notes(), *self._companions.notes]
 
-    def _time_validation(self, trainer: Any) -> None:
+    def after_batch(self, trainer: Any, module: Any) -> None:
+        """Be told that a batch and all that the module does after it is over, before a validation begins."""
+
+    def _completes_step(self, trainer: Any) -> bool:
+        if self._forwards == 1:
+            return True
+        before, self._global_step = self._global_step, trainer.global_step
+        return self._global_step != before
+
+    def _validates_here(self, every: int) -> bool:
+        steps = self._recorder.steps
+        return steps == self._horizon or (every > 0 and steps % every == 0)
+
+    def _time_validation(self, trainer: Any, module: Any) -> None:
         # Lightning counts batches, restarts at epochs and validates whenever a stream ends; a trial validates after
         # whole steps: at its cadence, and once at its end. `_should_check_val_fx` is private; tests hold it in place.
         loop, every = trainer.fit_loop.epoch_loop, self._validate_every
 
         def due(data_fetcher: Any) -> bool:
             del data_fetcher
-            steps = self._recorder.steps
-            if not self._new_step or every is None or steps == 0:
+            self.after_batch(trainer, module)
+            if not self._new_step or every is None or self._recorder.steps == 0 or not self._validates_here(every):
                 return False
-            return (steps == self._horizon or (every > 0 and steps % every == 0)) and loop._should_check_val_epoch()
+            # The iterator of a loader draws from the generators when it is made.
+            self._random = random_states()
+            return bool(loop._should_check_val_epoch())
 
         loop._should_check_val_fx = due
 
@@ -223,7 +243,13 @@ def make_callback(flavour: Flavour, hooks: type[TrialHooks] = TrialHooks, **part
 
 
 def prepare_module(
-    module: Any, trainer_of: Callable[[], Any], horizon: int, forwards: int, flavour: Flavour, notes: list[str]
+    module: Any,
+    trainer_of: Callable[[], Any],
+    horizon: int,
+    forwards: int,
+    flavour: Flavour,
+    notes: list[str],
+    epochs: Callable[[], int | None] = lambda: None,
 ) -> None:
     """Have the fit loop know its length before the module builds its optimizers, and its callbacks sorted.
 
@@ -239,11 +265,13 @@ def prepare_module(
         Package that callbacks come from.
     notes : list of str
         Gets a sentence for each callback that is dropped.
+    epochs : callable, optional
+        Returns how many epochs the trial reaches into, once its data are there. Default: as many as the horizon takes.
     """
     original = module.configure_optimizers
 
     def configure_optimizers() -> Any:
-        settle_length(trainer_of(), horizon, forwards)
+        settle_length(trainer_of(), horizon, forwards, epochs)
         return original()
 
     replace_method(module, "configure_optimizers", configure_optimizers)

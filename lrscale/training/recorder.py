@@ -15,6 +15,7 @@ from lrscale.store.trajectory import LINES_NAME
 from lrscale.training.divergence import DivergenceWatch
 from lrscale.training.monitor import find_monitor, loss_of
 from lrscale.training.step_clock import StepClock
+from lrscale.training.step_counts import StepCounts
 from lrscale.training.stop import TrialStopped
 
 FLUSH_SECONDS = 1.0
@@ -56,6 +57,8 @@ class Recorder:
         disk. Default 50.
     stopper : LossWatch or None, optional
         Told every validation; says when the trial ends before its horizon. Default None: never.
+    counts : StepCounts or None, optional
+        What the steps count for, of a trial that does not begin at 0 or whose batch grows. Default None: itself.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Recorder:
         monitor: str | None,
         most_steps: int = MOST_STEPS_A_FLUSH,
         stopper: LossWatch | None = None,
+        counts: StepCounts | None = None,
     ) -> None:
         self._stream: IO[str] | None = None
         if rank == 0 and folder is not None:
@@ -83,6 +87,7 @@ class Recorder:
         self._asked_monitor = monitor
         self._most_steps = most_steps
         self._stopper = stopper
+        self._counts = counts
         self._device = torch.device("cpu")
         self._clock = StepClock(self._device)
         self._lrs: list[float] = []
@@ -223,7 +228,8 @@ class Recorder:
 
     def final_train_loss(self) -> float | None:
         """Return the mean training loss of the last tenth of the steps."""
-        share = max(1, round(FINAL_SHARE * self._horizon))
+        counts = self._counts
+        share = max(1, round(FINAL_SHARE * self._horizon)) if counts is None else counts.course.last_steps(FINAL_SHARE)
         last = [loss for loss in self.losses[-share:] if loss is not None and math.isfinite(loss)]
         return sum(last) / len(last) if last else None
 
@@ -259,8 +265,11 @@ class Recorder:
     def _write(self, *, step: int, seconds: float, **values: float | None) -> None:
         if self._stream is None:
             return
-        examples = step * self._global_batch_size
-        cells = [f'"step": {step}, "examples": {examples}, "global_batch_size": {self._global_batch_size}']
+        number, examples, size = step, step * self._global_batch_size, self._global_batch_size
+        if self._counts is not None:
+            counts = self._counts
+            number, examples, size = counts.number(step), counts.examples(step), counts.batch_size(step)
+        cells = [f'"step": {number}, "examples": {examples}, "global_batch_size": {size}']
         # `repr` of a float is its JSON; numbers that are none have no JSON and become null.
         for name, value in (("seconds", round(seconds, 6)), *values.items()):
             cells.append(f'"{name}": {value!r}' if value is not None and math.isfinite(value) else f'"{name}": null')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def sort_callbacks(callbacks: list[Any], flavour: Flavour) -> tuple[list[Any], l
     return kept, dropped
 
 
-def settle_length(trainer: Any, horizon: int, forwards: int) -> None:
+def settle_length(trainer: Any, horizon: int, forwards: int, epochs: Callable[[], int | None] = lambda: None) -> None:
     """Give the fit loop as many epochs as the horizon takes.
 
     Modules build schedulers from ``trainer.max_epochs`` and ``estimated_stepping_batches``; an unbounded Trainer breaks
@@ -161,4 +161,8 @@ def settle_length(trainer: Any, horizon: int, forwards: int) -> None:
     trainer.fit_loop.setup_data()
     batches = trainer.fit_loop.max_batches
     endless = batches == float("inf")
+    known = epochs()
+    if known is not None:
+        trainer.fit_loop.max_epochs = known
+        return
     trainer.fit_loop.max_epochs = 1 if endless else max(1, -(-horizon * forwards // max(1, int(batches))))

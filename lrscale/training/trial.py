@@ -14,25 +14,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from lrscale.batch_schedules import BatchCourse, GrownLR, build_batch_schedule
 from lrscale.errors import LrscaleError, TaskError
 from lrscale.laws.step_time import mean_of_series
-from lrscale.schedules import build_schedule
 from lrscale.stoppers import LossWatch
 from lrscale.store import STOPPER, TrialSpec
+from lrscale.training.branch import Branch
 from lrscale.training.build import build_task
 from lrscale.training.built import BuiltTask
 from lrscale.training.companion_control import CompanionControl
+from lrscale.training.course_batches import StepLayouts
+from lrscale.training.course_hooks import CourseHooks
 from lrscale.training.data_control import DataControl
 from lrscale.training.divergence import DivergenceWatch
 from lrscale.training.environment import describe_environment
 from lrscale.training.failure import describe_failure
 from lrscale.training.hooks import TrialHooks, make_callback, prepare_module
 from lrscale.training.instruments import make_instruments
+from lrscale.training.keep_state import StateKeeper
 from lrscale.training.lr_control import LRControl
 from lrscale.training.ray_strategy import on_ray
 from lrscale.training.recorder import MOST_STEPS_A_FLUSH, Recorder
 from lrscale.training.seeding import seed_hooks
 from lrscale.training.start_state import StartLoader
+from lrscale.training.step_counts import StepCounts
 from lrscale.training.stop import TrialStopped
 from lrscale.training.trainer_setup import trainer_arguments
 from lrscale.units import Layout
@@ -58,6 +63,8 @@ class Job:
     purpose: str = "train"
     instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Those that ride on the trial besides the ones of its spec: name -> settings."""
+    keep: tuple[int, ...] = ()
+    """Base steps after which the state is kept for trials that branch off there."""
     process_group: str = "launcher"
     """Who has made the ranks' process group and tells Lightning their numbers: ``"launcher"`` or ``"ray"``."""
 
@@ -74,6 +81,7 @@ class Job:
             rank=rank,
             purpose=plain["purpose"],
             instruments=plain.get("instruments", {}),
+            keep=tuple(plain.get("keep", ())),
             process_group=plain.get("process_group", "launcher"),
         )
 
@@ -89,6 +97,7 @@ class Course:
     watch: DivergenceWatch
     recorder: Recorder
     hooks: TrialHooks
+    counts: StepCounts
     instruments: Mapping[str, Any] = field(default_factory=dict)
     status: str = "completed"
     reason: str | None = None
@@ -130,11 +139,24 @@ def build(job: Job, scratch: Path) -> tuple[BuiltTask, DataControl]:
             f"over {job.layout.accumulate} forwards",
             hint="raise layout.max_per_device_batch_size or layout.devices, or use smaller batch sizes",
         )
-    data = DataControl(built, job.layout, job.rank, job.spec.seed, validation_follows=job.spec.validation_follows)
+    spec = job.spec
+    data = DataControl(
+        built,
+        job.layout,
+        job.rank,
+        spec.seed,
+        validation_follows=spec.validation_follows,
+        course=spec.course if _has_course(spec) else None,
+        base=spec.global_batch_size,
+    )
     data.install()
     holds_data = built.datamodule is None and built.train_loader is None
     seed_hooks(built.module, built.datamodule, job.spec.seed, module_holds_data=holds_data)
     return built, data
+
+
+def _has_course(spec: TrialSpec) -> bool:
+    return spec.batch_schedule is not None or spec.branch is not None
 
 
 def _task(spec: TrialSpec) -> Mapping[str, Any]:
@@ -200,31 +222,41 @@ def run_trial(job: Job, submitted: float) -> dict[str, Any]:
 
 def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
     spec, layout = job.spec, job.layout
-    own_schedule, ramp = spec.schedule.name == "module", spec.schedule.name == "ramp"
-    schedule = None
-    if not own_schedule:
-        schedule = build_schedule(spec.schedule.name, spec.schedule.settings, warmup_steps=spec.schedule.warmup_steps)
+    ramp, course = spec.schedule.name == "ramp", spec.course
+    schedule = spec.lr_schedule
+    if schedule is not None and spec.batch_schedule is not None:
+        batches = build_batch_schedule(spec.batch_schedule.name, spec.batch_schedule.settings)
+        schedule = GrownLR(schedule, course, batches.lr_power)
     watch = DivergenceWatch(
-        horizon=spec.horizon, warmup=spec.schedule.warmup_steps, patience=RAMP_PATIENCE if ramp else None
+        horizon=course.steps, warmup=spec.schedule.warmup_steps, patience=RAMP_PATIENCE if ramp else None
+    )
+    branch = None if spec.branch is None else Branch(spec, job.folder, job.rank)
+    if branch is not None:
+        branch.prepare_watch(watch)
+    counts = StepCounts(
+        course=course, base=spec.global_batch_size, before=course.start if branch is None else branch.steps
     )
     recorder = Recorder(
         folder=job.folder,
         rank=job.rank,
         world_size=layout.world_size,
-        horizon=spec.horizon,
+        horizon=course.steps,
         global_batch_size=layout.global_batch_size,
         watch=watch,
         stop_on_divergence=spec.stop_on_divergence,
         monitor=spec.task.get("monitor"),
         most_steps=1 if ramp else MOST_STEPS_A_FLUSH,
         stopper=LossWatch.of(spec.stopper, spec.horizon),
+        counts=counts if _has_course(spec) else None,
     )
+    kind, more = _hooks(job, course, data, watch, branch)
     hooks = make_callback(
         built.flavour,
+        kind,
         control=LRControl(schedule, spec.peak_lr, spec.horizon, built.lr_home or None, spec.optimizer),
-        companions=CompanionControl.of(spec.companions, layout.global_batch_size),
+        companions=CompanionControl.of(spec.companions, spec.global_batch_size),
         recorder=recorder,
-        horizon=spec.horizon,
+        horizon=course.steps,
         forwards=layout.accumulate,
         world_size=layout.world_size,
         rank=job.rank,
@@ -232,9 +264,36 @@ def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
         per_device_batch_size=layout.per_device_batch_size,
         validate_every=spec.validate_every,
         start=None if spec.start is None else StartLoader(spec.start, job.root),
+        **more,
     )
-    instruments = make_instruments({**job.instruments, **spec.instruments}, built.flavour)
-    return Course(job=job, built=built, data=data, watch=watch, recorder=recorder, hooks=hooks, instruments=instruments)
+    return Course(
+        job=job,
+        built=built,
+        data=data,
+        watch=watch,
+        recorder=recorder,
+        hooks=hooks,
+        counts=counts,
+        instruments=make_instruments({**job.instruments, **spec.instruments}, built.flavour),
+    )
+
+
+def _hooks(
+    job: Job, course: BatchCourse, data: DataControl, watch: DivergenceWatch, branch: Branch | None
+) -> tuple[type[TrialHooks], dict[str, Any]]:
+    """Return the kind of hooks that a trial takes, and their parts besides those of all trials."""
+    spec = job.spec
+    if not _has_course(spec) and not job.keep:
+        return TrialHooks, {}
+    keeper = StateKeeper(spec, job.keep, job.folder, job.rank, job.layout.world_size) if job.keep else None
+    return CourseHooks, {
+        "course": course,
+        "layouts": StepLayouts(job.layout, spec.global_batch_size) if _has_course(spec) else None,
+        "batches": lambda: data.batches,
+        "branch": branch,
+        "keeper": keeper,
+        "watch": watch,
+    }
 
 
 def _fit(course: Course, scratch: Path) -> None:
@@ -257,7 +316,15 @@ def _fit(course: Course, scratch: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = built.trainer_class(**arguments)
-        prepare_module(built.module, lambda: trainer, spec.horizon, job.layout.accumulate, built.flavour, course.notes)
+        prepare_module(
+            built.module,
+            lambda: trainer,
+            spec.horizon,
+            job.layout.accumulate,
+            built.flavour,
+            course.notes,
+            epochs=lambda: None if course.data.batches is None else course.data.batches.epochs,
+        )
         course.data.on_validation_known = lambda sizes: setattr(course.recorder, "validation_sizes", sizes)
         fit(trainer, built)
 
@@ -277,8 +344,9 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
     final, status, reason = recorder.final_loss(), course.status, course.reason
     if status == "completed" and recorder.diverged is not None:
         status, reason = "diverged", recorder.diverged
-    if status == "completed" and recorder.steps < job.spec.horizon:
-        status, reason = "stopped", f"training ended by itself after {recorder.steps} of {job.spec.horizon} steps"
+    steps = course.counts.course.steps
+    if status == "completed" and recorder.steps < steps:
+        status, reason = "stopped", f"training ended by itself after {recorder.steps} of {steps} steps"
     if status == "completed" and (verdict := watch.verdict_at_end()) is not None:
         status, reason = "diverged", verdict
     notes = [*course.notes, *data.notes, *course.hooks.closing_notes(), *recorder.notes]
@@ -299,8 +367,8 @@ def _outcome(course: Course, submitted: float) -> dict[str, Any]:
         "final_train_loss": recorder.final_train_loss(),
         "monitor": recorder.monitor or "train_loss",
         "steps": recorder.steps,
-        "examples": recorder.steps * job.layout.global_batch_size,
-        "timing": _timing(recorder, job.layout, submitted),
+        "examples": course.counts.own_examples(recorder.steps),
+        "timing": _timing(course, submitted),
         "environment": describe_environment(job.accelerator),
         "facts": {**course.hooks.facts, **built_facts(built, data)},
         "measurements": measurements,
@@ -328,7 +396,8 @@ def built_facts(built: BuiltTask, data: DataControl) -> dict[str, Any]:
     }
 
 
-def _timing(recorder: Recorder, layout: Layout, submitted: float) -> dict[str, float]:
+def _timing(course: Course, submitted: float) -> dict[str, float]:
+    recorder, counts = course.recorder, course.counts
     seconds = recorder.step_seconds[: recorder.steps]
     measured = sorted(seconds[UNMEASURED_STEPS:])
     timing = {
@@ -345,5 +414,6 @@ def _timing(recorder: Recorder, layout: Layout, submitted: float) -> dict[str, f
             timing["step_se"], timing["step_degrees"] = mean.se, mean.degrees
         timing["step_p50"] = statistics.median(measured)
         timing["step_p90"] = measured[min(len(measured) - 1, int(0.9 * len(measured)))]
-        timing["examples_per_second"] = layout.global_batch_size * len(measured) / sum(measured)
+        examples = counts.examples(recorder.steps) - counts.examples(recorder.steps - len(measured))
+        timing["examples_per_second"] = examples / sum(measured)
     return timing

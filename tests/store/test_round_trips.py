@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrscale.errors import LrscaleError, StudyError
-from lrscale.store import STATUSES, ScheduleSpec, StartState, Trajectory, TrialRecord, TrialSpec
+from lrscale.store import (
+    STATUSES,
+    BatchScheduleSpec,
+    BranchPoint,
+    ScheduleSpec,
+    StartState,
+    Trajectory,
+    TrialRecord,
+    TrialSpec,
+)
 from lrscale.store.files import to_json
 from lrscale.store.trajectory import LINES_NAME, PARQUET_NAME, pack_trajectory, read_trajectory
 from lrscale.units import Layout
@@ -40,12 +49,14 @@ SPECS = st.builds(
     schedule=st.builds(ScheduleSpec, name=NAMES, settings=OBJECTS, warmup_steps=st.integers(0, 100)),
     peak_lr=st.floats(1e-12, 1e3),
     global_batch_size=st.integers(1, 10**6),
-    horizon=st.integers(1, 10**6),
+    horizon=st.integers(2, 10**6),
     seed=st.integers(0, 2**31),
     overrides=OBJECTS,
     validate_every=st.integers(0, 100),
     stop_on_divergence=st.booleans(),
     layout=st.none() | LAYOUTS,
+    batch_schedule=st.none() | st.builds(BatchScheduleSpec, name=NAMES, settings=OBJECTS),
+    branch=st.none() | st.builds(BranchPoint, trial_id=NAMES, position=st.just(1)),
 )
 RECORDS = st.builds(
     TrialRecord,
@@ -105,6 +116,8 @@ def test_every_field_of_a_spec_decides_its_id(spec: TrialSpec, data: st.DataObje
         "start": StartState(path="last.ckpt", sha256="0" * 64),
         "validation_follows": not spec.validation_follows,
         "stopper": {**spec.stopper, "another": 1},
+        "batch_schedule": BatchScheduleSpec(name="doubling", settings={"another": 1}),
+        "branch": BranchPoint(trial_id="another trial", position=1),
     }
     assert set(changes) == {field.name for field in dataclasses.fields(TrialSpec)}
     name = data.draw(st.sampled_from(sorted(changes)))

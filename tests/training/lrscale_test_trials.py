@@ -20,6 +20,7 @@ TESTS = Path(__file__).resolve().parent.parent
 PRELOADED = (
     "trial_modules",
     "layout_modules",
+    "branch_modules",
     "stranger_modules",
     "lightning.pytorch.cli",
     "pytorch_lightning.cli",
@@ -86,18 +87,28 @@ class Trials:
         finally:
             self.launcher._settings = before
 
+    def new_study(self) -> StudyFolder:
+        """Return a study folder that nothing lies in."""
+        self.studies += 1
+        return StudyFolder(self.root / f"study-{self.studies}")
+
     def run(
-        self, *wanted: tuple[TrialSpec, Layout], instruments: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        *wanted: tuple[TrialSpec, Layout],
+        instruments: Mapping[str, Mapping[str, Any]] | None = None,
+        study: StudyFolder | None = None,
+        keep: tuple[int, ...] = (),
     ) -> list[Ran]:
         """Run trials, with instruments that ride on them, and return them in the order in which they were asked for."""
-        self.studies += 1
-        study = StudyFolder(self.root / f"study-{self.studies}")
+        study = study or self.new_study()
         requests, seen = [], set()
         for spec, layout in wanted:
             assert spec.trial_id not in seen, "the same trial twice in one call would share a folder"
             seen.add(spec.trial_id)
             folder = study.begin_trial(spec)
-            requests.append(TrialRequest(spec=spec, layout=layout, folder=folder, instruments=instruments or {}))
+            requests.append(
+                TrialRequest(spec=spec, layout=layout, folder=folder, instruments=instruments or {}, keep=keep)
+            )
         records = {}
         for record in self.launcher.run(requests, self.progress):
             study.finish_trial(record)
@@ -118,9 +129,11 @@ class Trials:
         layout: Layout | None = None,
         *,
         instruments: Mapping[str, Mapping[str, Any]] | None = None,
+        study: StudyFolder | None = None,
+        keep: tuple[int, ...] = (),
     ) -> Ran:
         own = layout or Layout(per_device_batch_size=spec.global_batch_size)
-        return self.run((spec, own), instruments=instruments)[0]
+        return self.run((spec, own), instruments=instruments, study=study, keep=keep)[0]
 
     def inspect(self, task: Mapping[str, Any], batch_size: int = 8) -> dict[str, Any]:
         spec = make_spec(task=task, batch=batch_size)

@@ -22,7 +22,7 @@ from lrscale.launch.slurm.overview import LOST_AFTER, living_driver
 from lrscale.launch.slurm.queue import Claim, JobQueue
 from lrscale.launch.slurm.ticket import Ticket, error_from_dict, inspect_ticket, train_ticket
 from lrscale.launch.slurm.verdict import verdict
-from lrscale.launch.tail import last_row
+from lrscale.launch.tail import last_row, place_of
 from lrscale.store import TrialRecord
 from lrscale.store.files import write_atomically
 from lrscale.units import Layout
@@ -250,7 +250,7 @@ class SlurmLauncher(AbstractLauncher):
             row = last_row(self._queue.run_folder(claim))
             if row is not None:
                 spec = left[key].spec
-                progress.trial_progress(spec.trial_id, int(row["step"]), spec.horizon, row.get("train_loss"))
+                progress.trial_progress(spec.trial_id, place_of(row, spec), spec.horizon, row.get("train_loss"))
 
 
 def bring(source: Path, target: Path) -> None:

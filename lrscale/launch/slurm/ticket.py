@@ -82,6 +82,7 @@ def train_ticket(request: TrialRequest, settings: LaunchSettings) -> Ticket:
         "spec": request.spec.to_dict(),
         "layout": dataclasses.asdict(request.layout),
         "instruments": {name: dict(values) for name, values in request.instruments.items()},
+        **({"keep": list(request.keep)} if request.keep else {}),
         "settings": _settings_to_dict(settings),
     }
     return Ticket(name=request.spec.trial_id, work=_plain(work), seconds=request.seconds)
@@ -105,6 +106,7 @@ def trial_request(ticket: Ticket, folder: Path) -> TrialRequest:
         layout=Layout(**ticket.work["layout"]),
         folder=folder,
         instruments=ticket.work["instruments"],
+        keep=tuple(ticket.work.get("keep", ())),
         seconds=ticket.seconds,
     )
 

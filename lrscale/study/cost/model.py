@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -11,9 +13,9 @@ from lrscale.recipe import Recipe
 from lrscale.store import StudyView, TrialSpec
 from lrscale.study.cost.step_times import StepTimes
 from lrscale.study.cost.timed_trial import TimedTrial, kind_of, task_of, timed, validations_of
-from lrscale.study.cost.trial_cost import Basis, TrialCost
+from lrscale.study.cost.trial_cost import Basis, TrialCost, weakest
 from lrscale.study.specs import trial_layout
-from lrscale.units import Layout
+from lrscale.units import Layout, split_global_batch
 
 START_SECONDS = 1.0
 """Start of a trial besides its training, where none has been measured and a throughput is stated. A guess, which the
@@ -81,12 +83,31 @@ class CostModel:
             When the recipe's devices cannot form its batch.
         """
         layout = trial_layout(self.recipe, spec, self.fits)
-        step, basis = self.step(spec, layout)
+        steps, basis = self._all_steps(spec, layout)
         seconds = None
-        if step is not None:
+        if steps is not None:
             start = self._start(kind_of(spec), spec.layout is not None, layout.world_size)
-            seconds = start + spec.horizon * step + self._validation(spec, layout)
-        return TrialCost(examples=spec.examples, devices=layout.world_size, seconds=seconds, basis=basis)
+            seconds = start + steps + self._validation(spec, layout)
+        return TrialCost(examples=spec.own_examples, devices=layout.world_size, seconds=seconds, basis=basis)
+
+    def _all_steps(self, spec: TrialSpec, layout: Layout) -> tuple[float | None, Basis]:
+        """Return the seconds of all steps of a trial, each batch of one that grows at its own layout, and how."""
+        if spec.batch_schedule is None:
+            step, basis = self.step(spec, layout)
+            return None if step is None else spec.course.steps * step, basis
+        parts = []
+        for multiple, count in Counter(spec.course.multiples()).items():
+            size = multiple * spec.global_batch_size
+            own = split_global_batch(
+                size,
+                devices=layout.devices,
+                num_nodes=layout.num_nodes,
+                max_per_device_batch_size=layout.per_device_batch_size,
+            )
+            step, basis = self.step(dataclasses.replace(spec, global_batch_size=size), own)
+            parts.append((None if step is None else count * step, basis))
+        times = [time for time, _ in parts if time is not None]
+        return sum(times) if len(times) == len(parts) else None, weakest(basis for _, basis in parts) or "unknown"
 
     def spread(self) -> float | None:
         """Return the root mean square of the log ratio of what trials took to what they are priced at.

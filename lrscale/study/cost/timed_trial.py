@@ -81,7 +81,10 @@ def validations_of(spec: TrialSpec) -> int:
     """
     if spec.validate_every is None:
         return 0
-    return 1 if spec.validate_every == 0 else -(-spec.horizon // spec.validate_every)
+    if spec.validate_every == 0:
+        return 1
+    before = 0 if spec.branch is None else spec.branch.position // spec.validate_every
+    return -(-spec.horizon // spec.validate_every) - before
 
 
 def timed(trial: Trial) -> TimedTrial | None:
@@ -89,6 +92,9 @@ def timed(trial: Trial) -> TimedTrial | None:
     record, timing = trial.record, trial.record.timing
     total, training = timing.get("total"), timing.get("training")
     if record.layout is None or record.status not in TELLING or not total or training is None or record.steps < 1:
+        return None
+    if trial.spec.batch_schedule is not None:
+        # Its steps are of several sizes.
         return None
     rate = timing.get("examples_per_second")
     # A record of before the mean was kept has its rate alone.

@@ -109,6 +109,9 @@ class AbstractExperiment(ABC):
     stands on (range test, sweep, search), then what it must keep to on the devices (layout check, memory, throughput),
     then what refines it or carries it further (noise scale, schedules, forecast). Default: in the middle."""
 
+    returns_to_states: ClassVar[bool] = False
+    """Whether later rounds may branch off where earlier ones have, so that states are kept until the last one."""
+
     @abstractmethod
     def is_asked(self, recipe: Recipe) -> bool:
         """Whether the recipe asks this question."""

@@ -137,6 +137,7 @@ _add_experiment("schedules", "Compare schedules at an equal number of examples."
 _add_experiment("scaling", "Find the best learning rate at each batch size.")
 _add_experiment("search", "Find the best learning rate and batch size from few trials.")
 _add_experiment("forecast", "Find the best settings of small models and short runs, for the target.")
+_add_experiment("factors", "Find how the best learning rate moves with other entries of the task.")
 _add_experiment("noise-scale", "Measure the gradient noise scale along training.")
 _add_experiment("throughput", "Measure examples per second for each layout.")
 _add_experiment("memory", "Find the largest batch that trains and validates on a device.")

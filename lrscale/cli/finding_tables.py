@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 def table_lines(finding: Finding) -> list[str]:
     """Return the tables of a finding, line by line; none for an experiment whose answer is a sentence."""
-    make = {"throughput": _throughput, "memory": _memory, "forecast": _forecast, "rules": _rules}.get(finding.key)
+    make = {
+        "throughput": _throughput,
+        "memory": _memory,
+        "forecast": _forecast,
+        "rules": _rules,
+        "factors": _factors,
+    }.get(finding.key)
     return [] if make is None else [line for text in make(finding) for line in ("", *text.splitlines())]
 
 
@@ -83,6 +89,25 @@ def _rules(finding: Finding) -> list[str]:
     rows = finding.tables.get("rules", ())
     header = ("rule of thumb", "verdict", "effect")
     return [table(header, [(str(row["claim"]), str(row["verdict"]), str(row["effect"])) for row in rows])]
+
+
+def _factors(finding: Finding) -> list[str]:
+    header = ("value", "best LR", "loss", "against the lowest", "validation minus training", "")
+    found = []
+    for factor in finding.data.get("factors", ()):
+        rows = [
+            (
+                str(level["label"]),
+                interval(level["best_lr"], level["lo"], level["hi"]),
+                interval(level["loss"], level["loss_lo"], level["loss_hi"]),
+                str(level["verdict"]),
+                interval(level["gap"], level["gap_lo"], level["gap_hi"]),
+                "" if level["best_lr"] is not None else str(level["status"]).replace("_", " "),
+            )
+            for level in factor["levels"]
+        ]
+        found.append(table(header, rows))
+    return found
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

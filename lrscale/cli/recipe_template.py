@@ -105,6 +105,8 @@ def render(found: Discovery) -> str:
         "  rules: {}",
         "  # The same number of examples under each schedule, each at its own best learning rate.",
         "  # schedules: [constant, linear, cosine, wsd]",
+        "  # How the best learning rate moves with another argument of the model or the data.",
+        "  # factors: {width: [64, 128, 256]}",
         "  # The batch size at which the noise of a gradient equals its signal, from the trials that are there.",
         "  # noise_scale: {}",
         "  # Examples a second for each way to split a batch over the devices.",

@@ -63,8 +63,10 @@ def _batch_sizes(experiments: Experiments) -> Iterator[tuple[EntryPath, int]]:
         yield ("experiments", "range_test", "batch_size"), experiments.range_test.batch_size
     for name in ("range_test", "scaling", "search", "forecast", "noise_scale"):
         yield from _listed_sizes(experiments, name)
-    if experiments.schedules is not None and experiments.schedules.batch_size is not None:
-        yield ("experiments", "schedules", "batch_size"), experiments.schedules.batch_size
+    for name in ("schedules", "factors"):
+        section = getattr(experiments, name)
+        if section is not None and section.batch_size is not None:
+            yield ("experiments", name, "batch_size"), section.batch_size
 
 
 def _listed_sizes(experiments: Experiments, name: str) -> Iterator[tuple[EntryPath, int]]:
@@ -101,9 +103,10 @@ def _short_trials(experiments: Experiments) -> Iterator[Problem]:
         for path, size in _listed_sizes(experiments, name):
             for horizon in lengths:
                 yield from _too_short(path, size, horizon)
-    if schedules is not None and schedules.batch_size is not None:
-        for horizon in usual if schedules.horizon is None else (schedules.horizon,):
-            yield from _too_short(("experiments", "schedules", "batch_size"), schedules.batch_size, horizon)
+    for section_name, section in (("schedules", schedules), ("factors", experiments.factors)):
+        if section is not None and section.batch_size is not None:
+            for horizon in usual if section.horizon is None else (section.horizon,):
+                yield from _too_short(("experiments", section_name, "batch_size"), section.batch_size, horizon)
 
 
 def _too_short(path: EntryPath, size: int, horizon: Duration) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from lrscale.recipe.choices import (
     long_comparison,
     long_switch,
 )
+from lrscale.recipe.factors import Factors, long_factors
 from lrscale.recipe.fields import (
     Count,
     LearningRate,
@@ -271,6 +272,8 @@ class Experiments(Section):
     """The best LR and batch size from few trials, one planned after the other."""
     forecast: Annotated[Forecast | None, BeforeValidator(long_switch)] = None
     """LR and batch size over model sizes and horizons, carried to the target."""
+    factors: Annotated[Factors | None, BeforeValidator(lambda value: long_factors(long_switch(value)))] = None
+    """Any entries of the task, crossed with the LR one by one, such as ``{width: [64, 128, 256]}``."""
     noise_scale: Annotated[NoiseScale | None, BeforeValidator(long_switch)] = None
     """Gradient noise scale over training."""
     throughput: Annotated[Throughput | None, BeforeValidator(long_switch)] = None
@@ -295,7 +298,11 @@ class Experiments(Section):
                 if getattr(self.schedules, name) is None:
                     refuse(f"need schedules.{name} while scaling is off", hint=f"set experiments.schedules.{name}")
         # What an experiment takes from `scaling` where it does not say itself.
-        taken = {"search": ("batch_sizes", "horizon"), "forecast": ("horizons", "batch_sizes")}
+        taken = {
+            "search": ("batch_sizes", "horizon"),
+            "forecast": ("horizons", "batch_sizes"),
+            "factors": ("batch_size", "horizon"),
+        }
         for experiment, names in taken.items():
             section = getattr(self, experiment)
             for name in names if section is not None and self.scaling is None else ():

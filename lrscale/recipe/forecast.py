@@ -3,45 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from lrscale.recipe.fields import Count, Length, Real, distinct, refuse, require_same_data, shown
+from lrscale.recipe.fields import Count, Length, Real, distinct, refuse, require_same_data
 from lrscale.recipe.task import Section
-
-NAME = "name"
-"""Key that names a variant; the others are overrides."""
-_TASK = "task."
-
-
-def variants(value: Any) -> Any:
-    """Return ``[{path: value, ...}, ...]`` for its short form, paths with a list of values each; lists as they are.
-
-    Examples
-    --------
-    >>> variants({"task.model.init_args.width": [32, 64]})
-    [{'task.model.init_args.width': 32}, {'task.model.init_args.width': 64}]
-    """
-    if not isinstance(value, Mapping):
-        return value
-    for path, own in value.items():
-        if not isinstance(own, list) or not own:
-            refuse(f"gives {path} no list of values: {shown(own)}", hint="write for example [32, 64, 128]")
-    lengths = {path: len(own) for path, own in value.items()}
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{path} has {count}" for path, count in lengths.items())
-        refuse(f"moves its entries together, and {told}", hint="give each the same number of values")
-    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
-
-
-Variants = Annotated[
-    tuple[Mapping[str, Any], ...],
-    BeforeValidator(variants),
-    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}),
-]
+from lrscale.recipe.variants import NAME, TASK, Variants, label_of
 
 
 class Forecast(Section):
@@ -52,8 +21,8 @@ class Forecast(Section):
     Examples
     --------
     >>> cells = Forecast.model_validate({"factors": {"task.model.init_args.width": [32, 64]}})
-    >>> [cells.label(one) for one in cells.factors]
-    ['width 32', 'width 64']
+    >>> cells.factors
+    ({'task.model.init_args.width': 32}, {'task.model.init_args.width': 64})
     """
 
     factors: Annotated[Variants, Field(min_length=1)] = ({},)
@@ -77,30 +46,18 @@ class Forecast(Section):
     def _separate(self) -> Self:
         for one in self.factors:
             for path in one:
-                if path != NAME and not path.startswith(_TASK):
+                if path != NAME and not path.startswith(TASK):
                     refuse(
                         f"sets {path}, which is no entry of the task",
                         hint="write for example task.model.init_args.width",
                     )
         distinct([dict(one) for one in self.factors])
-        distinct([self.label(one) for one in self.factors])
+        distinct([label_of(one) for one in self.factors])
         distinct(self.horizons or ())
         distinct(self.batch_sizes or ())
         for horizon in self.horizons or ():
             require_same_data(horizon, self.batch_sizes)
         return self
-
-    @staticmethod
-    def overrides(variant: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a variant without its name."""
-        return {path: value for path, value in variant.items() if path != NAME}
-
-    @staticmethod
-    def label(variant: Mapping[str, Any]) -> str:
-        """Return a variant's name, or its values with the last part of their path."""
-        if NAME in variant:
-            return str(variant[NAME])
-        return ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in variant.items())
 
     def grid(self) -> list[tuple[int, int]]:
         """Return the places of models and horizons of all cells, small ones first."""

@@ -26,6 +26,7 @@ _LONG_FORMS: Mapping[EntryPath, Callable[[Any], Any]] = MappingProxyType(
         ("experiments", "search", "confirm"): long_switch,
         ("experiments", "search", "schedule"): long_schedule,
         ("experiments", "forecast"): long_switch,
+        ("experiments", "factors"): long_switch,
         ("experiments", "throughput"): long_switch,
         ("experiments", "memory"): long_switch,
         ("experiments", "equivalence"): long_switch,

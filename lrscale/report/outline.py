@@ -12,14 +12,15 @@
 10. Which batch size reaches a loss soonest? Steps against batch size, time against examples
 11. Which setting is best? The course of a search in few trials
 12. Which schedule? Forest plot at each schedule's own best LR
-13. What will be best at the target's scale? Forecast from smaller models and shorter horizons
-14. Do the rules of thumb hold here? Verdicts with their intervals
-15. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-16. How large a batch fits on a device? Memory
-17. How fast does each layout train? Throughput
-18. Every trial, failures included
-19. What was run, and where: recipe, versions, hardware, seeds
-20. Methods, with sources
+13. How does the best learning rate move with other settings? Any entry of the task
+14. What will be best at the target's scale? Forecast from smaller models and shorter horizons
+15. Do the rules of thumb hold here? Verdicts with their intervals
+16. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+17. How large a batch fits on a device? Memory
+18. How fast does each layout train? Throughput
+19. Every trial, failures included
+20. What was run, and where: recipe, versions, hardware, seeds
+21. Methods, with sources
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from __future__ import annotations
 from lrscale.report.base import AbstractSection
 from lrscale.report.sections.checks import ChecksSection
 from lrscale.report.sections.companions import CompanionsSection
+from lrscale.report.sections.factors import FactorsSection
 from lrscale.report.sections.forecast import ForecastSection
 from lrscale.report.sections.headline import HeadlineSection
 from lrscale.report.sections.layout import LayoutSection
@@ -59,6 +61,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     TargetLossSection(),
     SearchSection(),
     SchedulesSection(),
+    FactorsSection(),
     ForecastSection(),
     RulesSection(),
     NoiseScaleSection(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, final
 
@@ -140,6 +141,20 @@ def fit_cell(trials: list[Trial], *, tolerance: float) -> LRSliceFit:
         seed=[trial.spec.seed for trial in kept],
         tolerance=tolerance,
     )
+
+
+def at_best_lr(fit: LRSliceFit, trials: Iterable[Trial]) -> Mapping[int, Trial]:
+    """Return the completed trials, by seed, of the LR nearest to the best one among those with the most seeds."""
+    groups: dict[float, dict[int, Trial]] = defaultdict(dict)
+    for trial in trials:
+        if trial.record.status == "completed":
+            groups[trial.spec.peak_lr][trial.spec.seed] = trial
+    if fit.best_lr is None or not groups:
+        return {}
+    best = math.log(fit.best_lr)
+    most = max(map(len, groups.values()))
+    lr = min((lr for lr, runs in groups.items() if len(runs) == most), key=lambda one: abs(math.log(one) - best))
+    return groups[lr]
 
 
 def with_trials(by_cell: Mapping[Name, list[Trial]]) -> dict[Name, list[Trial]]:

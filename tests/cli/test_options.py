@@ -20,6 +20,7 @@ OPTIONS = {
     "scaling": ALONE_OPTIONS,
     "forecast": ALONE_OPTIONS,
     "search": ALONE_OPTIONS,
+    "factors": ALONE_OPTIONS,
     "noise-scale": ALONE_OPTIONS,
     "throughput": ALONE_OPTIONS,
     "memory": ALONE_OPTIONS,

@@ -253,7 +253,7 @@ def message(text: str, *overrides: str) -> str:
         (
             f"{BASE}experiments: {{range_test: false}}\n",
             "recipe.yaml line 4: experiments are all turned off; turn on one of range_test, scaling, schedules, "
-            "search, forecast, noise_scale, throughput, memory, equivalence",
+            "search, forecast, factors, noise_scale, throughput, memory, equivalence",
         ),
         (
             "name: [a\nb: c",

@@ -12,11 +12,12 @@ import pytest
 from lrscale.errors import LrscaleError, RecipeError
 from lrscale.laws.forecast import Forecast
 from lrscale.recipe import Recipe, parse_recipe
+from lrscale.recipe.variants import label_of, overrides_of
 from lrscale.store import StudyView, Trial, TrialRecord, TrialSpec
 from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.finding import Finding
 from lrscale.study.forecast.answer import read_cells
-from lrscale.study.forecast.grid import variant_recipe
+from lrscale.study.variants import variant_recipe
 from tests.laws.forecast.simulated import loss, optimum
 
 WIDTHS = {32: 5e7, 64: 1e8, 128: 2e8}
@@ -167,11 +168,11 @@ def test_factors_move_together_and_take_names() -> None:
     named = {"factors": [{"name": "small", "task.model.init_args.width": 32}, {"task.model.init_args.width": 64}]}
     settings = _recipe(**named).experiments.forecast
     assert settings is not None
-    assert [settings.label(one) for one in settings.factors] == ["small", "width 64"]
+    assert [label_of(one) for one in settings.factors] == ["small", "width 64"]
     both = {"factors": {"task.model.init_args.width": [32, 64], "task.model.init_args.depth": [2, 4]}}
     paired = _recipe(**both).experiments.forecast
     assert paired is not None
-    assert [paired.overrides(one) for one in paired.factors] == [
+    assert [overrides_of(one) for one in paired.factors] == [
         {"task.model.init_args.width": 32, "task.model.init_args.depth": 2},
         {"task.model.init_args.width": 64, "task.model.init_args.depth": 4},
     ]
@@ -199,11 +200,11 @@ def test_a_wrong_entry_is_named(line: str, said: str) -> None:
 
 def test_an_override_that_does_not_fit_the_task_is_refused() -> None:
     with pytest.raises(LrscaleError, match=r"factors cannot set task\.lr"):
-        variant_recipe(_recipe(), {"task.lr": 3})
+        variant_recipe(_recipe(), {"task.lr": 3}, where="experiments.forecast.factors")
 
 
 def test_a_recipe_keeps_its_folder_under_overrides(tmp_path: Path) -> None:
     recipe = parse_recipe(
         "name: a\ntask: {model: {class_path: shop.Net}}\nexperiments: {range_test: {}}\n", root=tmp_path
     )
-    assert variant_recipe(recipe, {"task.model.init_args.width": 3}).root == tmp_path
+    assert variant_recipe(recipe, {"task.model.init_args.width": 3}, where="here").root == tmp_path

@@ -12,6 +12,7 @@ from lrscale.study.experiments.search import Search as Search
 
 # isort: split
 # Its searches begin where those above ended.
+from lrscale.study.experiments.factors import Factors as Factors
 from lrscale.study.experiments.forecast import Forecast as Forecast
 
 # isort: split

@@ -64,8 +64,8 @@ class Context:
 
     @property
     def own_trials(self) -> list[Trial]:
-        """The finished trials of the task as it stands in the recipe, without those of a forecast's other models."""
-        if self.recipe.experiments.forecast is None:
+        """The finished trials of the task as it stands in the recipe, without those of other versions of it."""
+        if self.recipe.experiments.forecast is None and self.recipe.experiments.factors is None:
             return list(self.view)
         task = self.recipe.task.resolved(self.recipe.root)
         return [trial for trial in self.view if dict(trial.spec.task) == task]

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
-from lrscale.errors import LrscaleError
 from lrscale.laws.forecast import ForecastCell
-from lrscale.recipe import Recipe
 from lrscale.recipe.choices import ScheduleChoice
-from lrscale.recipe.forecast import Forecast
-from lrscale.recipe.overrides import apply_overrides
-from lrscale.recipe.task import Task
+from lrscale.recipe.variants import label_of, overrides_of
 from lrscale.store import Trial
 from lrscale.study.cells import Cell
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import usable
 from lrscale.study.range_test.ramps import middle
 from lrscale.study.specs import WARMUP_FRACTION
+from lrscale.study.variants import variant_recipe
 from lrscale.units import Duration
 
 
@@ -56,9 +52,11 @@ def scale_cells(context: Context) -> dict[tuple[int, int], ScaleCell]:
     found = {}
     for model, length in settings.grid():
         variant, horizon = settings.factors[model], horizons[length]
-        own = replace(context, recipe=variant_recipe(context.recipe, Forecast.overrides(variant)))
+        own = replace(
+            context, recipe=variant_recipe(context.recipe, overrides_of(variant), where="experiments.forecast.factors")
+        )
         found[model, length] = ScaleCell(
-            label=", ".join(filter(None, [Forecast.label(variant), str(horizon)])),
+            label=", ".join(filter(None, [label_of(variant), str(horizon)])),
             context=own,
             batches={
                 size: Cell(
@@ -80,28 +78,6 @@ def scale_cells(context: Context) -> dict[tuple[int, int], ScaleCell]:
 
 def _in_examples(horizon: Duration, size: int) -> Duration:
     return Duration(horizon.value * size, "examples") if horizon.unit == "steps" else horizon
-
-
-def variant_recipe(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
-    """Return a recipe whose task has some entries replaced.
-
-    Raises
-    ------
-    LrscaleError
-        When the task has no such entry, or the value does not fit it.
-    """
-    if not overrides:
-        return recipe
-    plain = {"task": recipe.task.model_dump(mode="json")}
-    written = [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
-    changed, _, problems = apply_overrides(plain, written)
-    if problems:
-        raise LrscaleError(f"experiments.forecast.factors: {problems[0].message}", hint=problems[0].hint)
-    try:
-        task = Task.model_validate(changed["task"])
-    except ValueError as error:
-        raise LrscaleError(f"experiments.forecast.factors cannot set {', '.join(overrides)}: {error}") from error
-    return recipe.model_copy(update={"task": task})
 
 
 def walk(

@@ -9,9 +9,11 @@ import numpy as np
 from typing_extensions import override
 
 from lrscale.laws.claim import Claim
+from lrscale.laws.optimal_lr.factor_law import move_of_optimum
 from lrscale.store import Trial
+from lrscale.study.cells import at_best_lr
 from lrscale.study.rules.base import RULES, AbstractRule, Ruling, power_text, share_text
-from lrscale.study.rules.evidence import Evidence, at_best_lr, moved_by
+from lrscale.study.rules.evidence import Evidence
 
 NEEDS = "experiments.factors with a dropout of the model, for example task.model.init_args.dropout: [0, 0.2]"
 LEAST_MOVE = 1.25
@@ -74,7 +76,7 @@ class DropoutMovesLR(AbstractRule):
                 f"The best learning rate with {low.label} or with {high.label} lies outside of those tried.",
                 "experiments.factors.max_learning_rates raised",
             )
-        moved = moved_by(low.fit, high.fit)
+        moved = move_of_optimum(low.fit, high.fit)
         claim = Claim.of_magnitude(moved, threshold=math.log(LEAST_MOVE))
         lo, middle, hi = (math.exp(value) for value in np.percentile(moved, [2.5, 50, 97.5]))
         shown = Claim(value=middle, lo=lo, hi=hi, threshold=LEAST_MOVE, p_below=1.0, p_above=1.0)

@@ -10,8 +10,9 @@ from typing_extensions import override
 
 from lrscale.laws.claim import Claim
 from lrscale.store import Trial
+from lrscale.study.cells import at_best_lr
 from lrscale.study.rules.base import RULES, AbstractRule, Ruling
-from lrscale.study.rules.evidence import Evidence, at_best_lr, listed
+from lrscale.study.rules.evidence import Evidence, listed
 
 MARGIN = 0.02
 """Share of the run by which the best validation must move to count as earlier: less than most gaps between two."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +12,9 @@ import numpy as np
 from lrscale.laws import LRSliceFit, OptimalLRFit
 from lrscale.laws.base import FloatArray
 from lrscale.store import Trajectory, Trial
+from lrscale.study.cells import at_best_lr
 from lrscale.study.experiments.base import Context
 from lrscale.study.finding import Finding
-
-RunsOfSeed = Mapping[int, Trial]
 
 
 @final
@@ -101,7 +98,7 @@ class Evidence:
         """Return what a trial has recorded."""
         return self.context.view.load_trajectory(trial.trial_id)
 
-    def at_best_lr(self, batch_size: int) -> RunsOfSeed:
+    def at_best_lr(self, batch_size: int) -> Mapping[int, Trial]:
         """Return the completed trials of the LR that is nearest to the best one, among those with the most seeds."""
         fit = self.located.get(batch_size)
         return {} if fit is None else at_best_lr(fit, self.trials.get(batch_size, ()))
@@ -175,33 +172,6 @@ class Evidence:
         """Whether the loss that trials are compared by is one of validation."""
         known = [trial.record.monitor for some in self.trials.values() for trial in some if trial.record.monitor]
         return bool(known) and "train_loss" not in known
-
-
-def at_best_lr(fit: LRSliceFit, trials: Iterable[Trial]) -> RunsOfSeed:
-    """Return the completed trials, by seed, of the LR nearest to the best one among those with the most seeds."""
-    groups: dict[float, dict[int, Trial]] = defaultdict(dict)
-    for trial in trials:
-        if trial.record.status == "completed":
-            groups[trial.spec.peak_lr][trial.spec.seed] = trial
-    if fit.best_lr is None or not groups:
-        return {}
-    best = math.log(fit.best_lr)
-    most = max(map(len, groups.values()))
-    lr = min((lr for lr, runs in groups.items() if len(runs) == most), key=lambda one: abs(math.log(one) - best))
-    return groups[lr]
-
-
-def moved_by(low: LRSliceFit, high: LRSliceFit) -> FloatArray:
-    """Return draws of ln(best LR of one slice over that of another), their errors taken as independent.
-
-    Slices with common seeds err alike, which makes the difference no less sure than this.
-    """
-    ends = [np.asarray(fit.vertex_draws) for fit in (low, high)]
-    count = min(end.size for end in ends)
-    # Draws of two slices of equal design are in the same order of their quantiles.
-    mixed = np.random.default_rng(20260101).permutation(ends[0].size)[:count]
-    draws: FloatArray = ends[1][:count] - ends[0][mixed]
-    return draws
 
 
 def training_loss(trajectory: Trajectory, lo: float, hi: float, *, against: str) -> float | None:

@@ -12,9 +12,10 @@ from typing_extensions import override
 from lrscale.laws import LRSliceFit, OptimalLRFit
 from lrscale.laws.base import FloatArray
 from lrscale.laws.claim import Claim
+from lrscale.laws.optimal_lr.factor_law import move_of_optimum
 from lrscale.laws.optimal_lr.law_mixture import mixed_lr
 from lrscale.study.rules.base import RULES, AbstractRule, Ruling, power_text
-from lrscale.study.rules.evidence import Evidence, moved_by
+from lrscale.study.rules.evidence import Evidence
 
 LEAST_POWER = 0.1
 """A power below which the LR counts as constant: a factor of 1.26 in the LR for ten times the batch."""
@@ -65,7 +66,7 @@ def _powers(law: OptimalLRFit | None, slices: Mapping[int, LRSliceFit], small: i
         lrs = np.log(mixed_lr(law.draws, np.array([small, large], dtype=np.float64)))
         powers: FloatArray = (lrs[:, 1] - lrs[:, 0]) / span
         return powers
-    alone: FloatArray = moved_by(slices[small], slices[large]) / span
+    alone: FloatArray = move_of_optimum(slices[small], slices[large]) / span
     return alone
 
 

@@ -1,0 +1,1 @@
+"""Entries of the task against the LR: what is trained for `experiments.factors`, and what it says."""

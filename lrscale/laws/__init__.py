@@ -18,11 +18,11 @@ from lrscale.laws.base import FitStatus as FitStatus
 from lrscale.laws.base import Interval as Interval
 from lrscale.laws.base import Parameter as Parameter
 from lrscale.laws.difference import Difference as Difference
-from lrscale.laws.difference import MinimaComparison as MinimaComparison
-from lrscale.laws.difference import compare_minima as compare_minima
 from lrscale.laws.difference import paired_difference as paired_difference
 from lrscale.laws.lr_slice.slice import fit_lr_slice as fit_lr_slice
 from lrscale.laws.lr_slice.slice_fit import LRSliceFit as LRSliceFit
+from lrscale.laws.minima import MinimaComparison as MinimaComparison
+from lrscale.laws.minima import compare_minima as compare_minima
 from lrscale.laws.noise import NoiseFloor as NoiseFloor
 from lrscale.laws.noise import noise_floor as noise_floor
 from lrscale.laws.optimal_lr.optimal_lr import fit_optimal_lr as fit_optimal_lr

@@ -4,12 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import binom, ttest_ind, ttest_rel
+from scipy.stats import ttest_ind, ttest_rel
 
 from lrscale.errors import LrscaleError
-from lrscale.laws import Difference, MinimaComparison, compare_minima, fit_lr_slice, paired_difference
-
-from .simulated import grid
+from lrscale.laws import Difference, paired_difference
 
 
 def test_the_paired_interval_is_students():
@@ -74,67 +72,3 @@ def test_one_pair_cannot_tell():
 def test_a_negative_margin_is_misuse():
     with pytest.raises(LrscaleError, match="margin"):
         paired_difference({0: 1.0}, {0: 0.5}, margin=-1)
-
-
-def settings_of(offsets, rng, noise=0.01, seeds=3, block=0.03, labels=True):
-    """Return fitted slices of settings with different best LRs; offsets are their true minima."""
-    lr = np.tile(grid(7), seeds)
-    seed = np.repeat(np.arange(seeds), 7)
-    common = block * rng.standard_normal(seeds)
-    fits = {}
-    for name, offset in offsets.items():
-        u = np.log(lr) - rng.uniform(-0.3, 0.3)
-        loss = 2 + offset + 0.05 * (u**2 + 0.1 * u**3) + common[seed] + noise * rng.standard_normal(lr.size)
-        fits[name] = fit_lr_slice(lr, loss, seed=seed if labels else None, resamples=200)
-    return fits
-
-
-def test_ties_rarely_have_a_winner():
-    rng = np.random.default_rng(1)
-    studies = 40
-    false = sum(compare_minima(settings_of(dict.fromkeys("abc", 0.0), rng)).winner is not None for _ in range(studies))
-    # Above this count with probability 0.1 % if the false-winner rate is 5 %.
-    assert false <= binom.ppf(0.999, studies, 0.05)
-
-
-@pytest.mark.parametrize("labels", [True, False])
-def test_a_setting_that_is_better_by_many_sd_wins(labels):
-    rng = np.random.default_rng(2)
-    found = compare_minima(
-        settings_of({"a": 0.1, "b": 0.0, "c": 0.12}, rng, block=0.0 if not labels else 0.03, labels=labels)
-    )
-    assert found.winner == "b"
-    assert found.rows[0].name == "b"
-    assert found.rows[0].standing == "best"
-    assert all(row.standing == "worse" and row.gap.interval.lo > 0 for row in found.rows[1:])
-
-
-def test_close_settings_tie_and_equivalent_ones_are_called_so():
-    rng = np.random.default_rng(3)
-    fits = settings_of({"a": 0.0, "b": 0.001, "c": 0.5}, rng, noise=0.002, seeds=6)
-    found = compare_minima(fits, margin=0.05)
-    assert found.winner is None
-    assert set(found.tied) == {"a", "b"}
-    assert found.rows[1].standing == "equivalent"
-    assert found.rows[2].standing == "worse"
-
-
-def test_no_winner_while_a_setting_is_not_located():
-    rng = np.random.default_rng(4)
-    fits = settings_of({"a": 0.0, "b": 0.5}, rng)
-    lr = grid(7)
-    fits["c"] = fit_lr_slice(lr, 1.0 - 0.1 * np.log(lr))
-    found = compare_minima(fits)
-    assert found.winner is None
-    assert found.rows[-1].standing == "not comparable"
-    assert "c is not comparable: censored_high" in found.reason
-
-
-def test_a_comparison_survives_json_exactly():
-    found = compare_minima(settings_of({"a": 0.0, "b": 0.01}, np.random.default_rng(5)), margin=0.02)
-    assert MinimaComparison.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
-
-
-def test_nothing_comparable_is_an_answer():
-    found = compare_minima({"a": fit_lr_slice([1e-3], [1.0])})
-    assert (found.winner, found.tied, found.reason) == (None, (), "No setting has a located minimum.")

@@ -23,6 +23,7 @@ from lrscale.laws.lr_slice.slice import fit_lr_slice as fit_lr_slice
 from lrscale.laws.lr_slice.slice_fit import LRSliceFit as LRSliceFit
 from lrscale.laws.minima import MinimaComparison as MinimaComparison
 from lrscale.laws.minima import compare_minima as compare_minima
+from lrscale.laws.minima import minima_difference as minima_difference
 from lrscale.laws.noise import NoiseFloor as NoiseFloor
 from lrscale.laws.noise import noise_floor as noise_floor
 from lrscale.laws.optimal_lr.optimal_lr import fit_optimal_lr as fit_optimal_lr

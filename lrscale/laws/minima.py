@@ -125,7 +125,7 @@ def compare_minima(
     pairs = [(a, b) for i, a in enumerate(ranked) for b in ranked[i + 1 :]]
     simultaneous = 1 - (1 - confidence) / max(len(pairs), 1)
     shared = _Interaction.of([fits[name] for name in ranked])
-    gaps = {(a, b): _minima_difference(fits[b], fits[a], margin, simultaneous, shared) for a, b in pairs}
+    gaps = {(a, b): _difference(fits[b], fits[a], margin, simultaneous, shared) for a, b in pairs}
     adjusted = holm({pair: gap.p_value if gap.p_value is not None else 1.0 for pair, gap in gaps.items()})
     rows = []
     for name in ranked:
@@ -192,20 +192,41 @@ class _Interaction:
         return cls(2 * float(np.sum(rest**2)) / df, float(df))
 
 
-def _minima_difference(
-    a: LRSliceFit, b: LRSliceFit, margin: float, confidence: float, shared: _Interaction
+def minima_difference(
+    a: LRSliceFit,
+    b: LRSliceFit,
+    margin: float = 0.0,
+    *,
+    confidence: float = 0.95,
+    beside: Sequence[LRSliceFit] = (),
 ) -> Difference:
-    """Return minimum of a minus minimum of b.
+    """Return the fitted minimum of a minus that of b, each at its own best LR.
 
     With two or more common seeds: the mean of the seeds' differences, whose spread counts noise and the interaction of
-    seed and setting, plus the error of both curves' shapes, which all seeds of a slice share.
+    seed and setting, plus the error of both basins' positions and shapes, which all seeds of a slice share.
 
     Two or three seeds tell next to nothing of that spread, so that of all settings together takes its place, unless
     this pair's own is larger.
+
+    Parameters
+    ----------
+    a, b : LRSliceFit
+        Slices whose minima were located.
+    margin : float, optional
+        Differences up to this size do not matter. Defaults to 0.
+    confidence : float, optional
+        Of the interval. Defaults to 0.95.
+    beside : sequence of LRSliceFit, optional
+        Further settings that were swept with the same seeds. Defaults to none.
     """
+    shared = _Interaction.of([a, b, *(fit for fit in beside if fit.ok and fit is not a and fit is not b)])
+    return _difference(a, b, margin, confidence, shared)
+
+
+def _difference(a: LRSliceFit, b: LRSliceFit, margin: float, confidence: float, shared: _Interaction) -> Difference:
     left, right = _seed_levels(a), _seed_levels(b)
     common = [seed for seed in left if seed in right]
-    shapes = [((a.shape_se or 0.0) ** 2, _spare(a)), ((b.shape_se or 0.0) ** 2, _spare(b))]
+    shapes = [((fit.basin_se or fit.shape_se or 0.0) ** 2, _spare(fit)) for fit in (a, b)]
     if len(common) >= 2:
         gaps = np.array([left[seed] - right[seed] for seed in common])
         value, sd = float(gaps.mean()), float(gaps.std(ddof=1))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrscale.companions import COMPANIONS
-from lrscale.laws import Difference, LRSliceFit, compare_minima
+from lrscale.laws import Difference, LRSliceFit, minima_difference
 from lrscale.recipe.experiments import NO_COMPANIONS
 from lrscale.store import Trial
 from lrscale.study.cells import fit_cell
@@ -85,21 +85,22 @@ def compare_companions(
 ) -> list[dict[str, Any]]:
     """Return a row for each batch size and further policy: its minimum against that of the policy in use.
 
-    Each policy is at its own best LR, and seeds are paired (`lrscale.laws.compare_minima`). The intervals hold for all
-    rows together (Bonferroni).
+    Each policy is at its own best LR, and seeds are paired (`lrscale.laws.minima_difference`). The intervals hold for
+    all rows together (Bonferroni).
     """
     pairs = [(policy, size) for policy, some in others.items() for size in some]
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
     rows = []
     for policy, size in pairs:
         first, second = fits[size], others[policy][size]
-        gap, standing = _difference(used, first, policy, second, tolerance, confidence)
+        beside = [some[size] for some in others.values() if size in some]
+        margin = tolerance * abs(first.min_loss or 0.0)
+        gap = None
+        if first.ok and second.ok:
+            gap = minima_difference(second, first, margin, confidence=confidence, beside=beside)
         lr_lo, lr_hi = bounds(second.interval)
         loss_lo, loss_hi = bounds(second.min_loss_interval)
-        lo, hi = (None, None) if gap is None else bounds(gap.interval)
-        sign = 1.0 if standing == "second" else -1.0
-        low, high = (lo, hi) if sign > 0 else (_negative(hi), _negative(lo))
-        value = None if gap is None or gap.value is None else sign * gap.value
+        low, high = (None, None) if gap is None else bounds(gap.interval)
         rows.append(
             {
                 "policy": policy,
@@ -112,7 +113,7 @@ def compare_companions(
                 "loss": second.min_loss,
                 "loss_lo": loss_lo,
                 "loss_hi": loss_hi,
-                "difference": value,
+                "difference": None if gap is None else gap.value,
                 "difference_lo": low,
                 "difference_hi": high,
                 "confidence": confidence,
@@ -158,15 +159,6 @@ def decide(used: str, policy: str, rows: Sequence[Mapping[str, Any]]) -> dict[st
     return {"policy": policy, "decision": decision, "sentence": sentence}
 
 
-def _difference(
-    used: str, first: LRSliceFit, policy: str, second: LRSliceFit, tolerance: float, confidence: float
-) -> tuple[Difference | None, str]:
-    margin = tolerance * abs(first.min_loss or 0.0)
-    rows = compare_minima({used: first, policy: second}, margin, confidence=confidence).rows
-    higher = next((row for row in rows if row.gap is not None), None)
-    return (None, "") if higher is None else (higher.gap, "second" if higher.name == policy else "first")
-
-
 def _verdict(gap: Difference | None, lo: float | None, hi: float | None) -> str:
     if gap is None or lo is None or hi is None:
         return "cannot tell"
@@ -183,7 +175,3 @@ def _said(policy: str, used: str, rows: Sequence[Mapping[str, Any]]) -> str:
 def _gap(row: Mapping[str, Any]) -> str:
     interval = interval_text(row["difference_lo"], row["difference_hi"], row["confidence"])
     return f"{number(row['difference'])} at batch {row['batch_size']:,} ({interval})"
-
-
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -value

@@ -143,7 +143,7 @@ def _conclude(
     t = float(stdtrit(core.spare_df, 1 - tail))
     curvature = Interval(core.curvature - t * core.curvature_se, core.curvature + t * core.curvature_se, confidence)
     status, reason = _status(runs, core, (float(lower), float(upper)), curvature, distinct, tolerance)
-    draws, shape_se = draw_curves(core, runs, resamples, np.random.default_rng(random_seed))
+    draws, shape_se, basin_se = draw_curves(core, runs, resamples, np.random.default_rng(random_seed))
     quadratic, quadratic_half = parabola_vertex(core, t)
     ok = status is FitStatus.OK
     distance = abs(quadratic - core.vertex) if quadratic is not None else math.inf
@@ -190,6 +190,7 @@ def _conclude(
         ),
         seed_levels=core.block_levels,
         shape_se=shape_se,
+        basin_se=basin_se,
     )
 
 

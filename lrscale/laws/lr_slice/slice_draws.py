@@ -14,10 +14,11 @@ from lrscale.laws.lr_slice.basin_fit import BasinFit
 from lrscale.laws.runs import Runs
 
 
-def draw_curves(core: BasinFit, runs: Runs, count: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
+def draw_curves(core: BasinFit, runs: Runs, count: int, rng: np.random.Generator) -> tuple[FloatArray, float, float]:
     """Draw (ln best LR, p, q, curvature, minimum loss) from the posterior, shape (count, 5), in random order.
 
-    The second value is the standard error of the minimum loss at fixed seeds: half the central 68 % of its draws.
+    The second value is the standard error of the minimum loss at fixed seeds: half the central 68 % of its draws. The
+    third is the part of it that is due to the position and the shape of the basin, without the noise of the level.
 
     The vertex is drawn systematically (one draw in each of `count` equal shares of the probability), which leaves
     almost no Monte Carlo error in it. With two or more seed blocks the level also gets the t-distributed error of a
@@ -49,7 +50,7 @@ def draw_curves(core: BasinFit, runs: Runs, count: int, rng: np.random.Generator
     level = np.sum((loss - shapes) * levellers[model], axis=1)
     level_se = np.sqrt(result.variance[row, column]) * spreads[model] * core.level_inflation
     level_error = level + level_se * rng.standard_t(core.level_df, count)
-    low, high = np.percentile(level_error, [15.87, 84.13])
+    whole, shape = (float(np.diff(np.percentile(drawn, [15.87, 84.13]))[0]) / 2 for drawn in (level_error, level))
     levels = np.array([value for _, value in core.block_levels])
     if levels.size > 1:
         spread = float(np.std(levels, ddof=1)) / math.sqrt(levels.size)
@@ -58,7 +59,7 @@ def draw_curves(core: BasinFit, runs: Runs, count: int, rng: np.random.Generator
         level = level_error
     draws = np.column_stack([vertex, p, q, curvature, level])
     shuffled: FloatArray = draws[rng.permutation(count)]
-    return shuffled, float(high - low) / 2
+    return shuffled, whole, shape
 
 
 def equivalent_lrs(core: BasinFit, margin: float, distinct: FloatArray) -> tuple[float, float]:

@@ -91,6 +91,9 @@ class LRSliceFit:
     """Standard error of the fitted minimum at fixed seeds, the position and shape of the basin included."""
     confidence: float
     """Confidence of every interval here."""
+    basin_se: float | None = None
+    """Part of `shape_se` that the position and the shape of the basin bring, without the noise of the runs' level; None
+    in fits of earlier versions."""
 
     @property
     def ok(self) -> bool:
@@ -154,7 +157,7 @@ class LRSliceFit:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LRSliceFit:
         """Rebuild the fit that `to_dict` wrote."""
-        values = {field.name: data[field.name] for field in fields(cls)}
+        values = {field.name: data[field.name] for field in fields(cls) if field.name in data}
         for name in _INTERVALS:
             values[name] = None if values[name] is None else Interval.from_dict(values[name])
         for name in _TUPLES:

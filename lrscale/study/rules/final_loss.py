@@ -6,9 +6,8 @@ from typing import ClassVar, final
 
 from typing_extensions import override
 
-from lrscale.laws import LRSliceFit
+from lrscale.laws import LRSliceFit, minima_difference
 from lrscale.laws.claim import Claim
-from lrscale.laws.difference import minima_difference
 from lrscale.study.rules.base import RULES, AbstractRule, Ruling, share_text
 from lrscale.study.rules.evidence import Evidence, listed
 

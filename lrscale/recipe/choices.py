@@ -10,9 +10,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from lrscale.errors import LrscaleError, did_you_mean
-from lrscale.recipe.fields import Arguments, refuse, shown
+from lrscale.recipe.fields import Arguments, WarmupLength, refuse, shown
 from lrscale.recipe.task import Section
 from lrscale.schedules import SCHEDULES, build_schedule, schedule_label
+from lrscale.schedules.warmup import WarmupShape
 
 MODULE = "module"
 """Name that stands for the schedulers that the module makes itself."""
@@ -27,12 +28,20 @@ class ScheduleChoice(Section):
     """A registered schedule, or ``module`` for the module's own."""
     settings: Arguments = Field(default_factory=dict)
     """The schedule's own fields, such as ``final_factor``."""
+    warmup: WarmupLength | None = None
+    """Length of the warm-up in front of it: ``4k examples``, ``200 steps``, or a share of the horizon such as ``5 %``
+    or 0.05. Default: the `warmup_fraction` of the experiment, in front of schedules that do not bring their own rise.
+    """
+    warmup_shape: WarmupShape = "linear"
+    """``linear`` or ``cosine``."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         if self.name == MODULE:
             if self.settings:
                 refuse("takes no settings: the module's own schedule has its own")
+            if self.warmup is not None:
+                refuse("takes no warmup: the module's own schedule has its own")
             return self
         known = [name for name in SCHEDULES if name != _NOT_FOR_TRAINING]
         if self.name not in known:
@@ -49,8 +58,13 @@ class ScheduleChoice(Section):
 
     @property
     def label(self) -> str:
-        """The name, and the settings that differ from the defaults."""
-        return schedule_label(self.name, self.settings)
+        """The name, the settings that differ from the defaults, and the warm-up where it is stated."""
+        label = schedule_label(self.name, self.settings)
+        if self.warmup is None:
+            return label if self.warmup_shape == "linear" else f"{label}, {self.warmup_shape} warm-up"
+        length = f"{100 * self.warmup:g} %" if isinstance(self.warmup, float) else str(self.warmup)
+        shape = "" if self.warmup_shape == "linear" else f"{self.warmup_shape} "
+        return f"{label}, {length} {shape}warm-up" if self.warmup else f"{label}, no warm-up"
 
 
 def listed(value: Any) -> Any:

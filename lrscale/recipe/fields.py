@@ -17,6 +17,10 @@ Amount = TypeVar("Amount")
 
 _BARE_NUMBER = re.compile(r"^\s*[0-9][0-9_.]*([eE][+-]?[0-9]+)?\s*[kMBG]?\s*$")
 
+_NUMBER = r"[0-9][0-9_]*\.?[0-9]*([eE][+-]?[0-9]+)?"
+
+_PERCENT = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*$")
+
 _BYTES = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B\s*$")
 
 SENTENCE = "sentence"
@@ -67,6 +71,16 @@ def _duration(value: Any) -> Duration:
         return Duration.parse(text)
     except LrscaleError as error:
         refuse(f"cannot be read: {error.message}", hint=error.hint)
+
+
+def _warmup(value: Any) -> Duration | float:
+    if isinstance(value, str) and (share := _PERCENT.match(value)):
+        value = float(share.group(1)) / 100
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return _duration(value)
+    if not 0 <= value < 1:
+        refuse(f"must be a share of the horizon in [0, 1), or a length with its unit, not {shown(value)}")
+    return float(value)
 
 
 def _budget(value: Any) -> Budget:
@@ -177,11 +191,30 @@ Length = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "pattern": r"^\s*[0-9][0-9_]*\.?[0-9]*([eE][+-]?[0-9]+)?\s*[kMBG]?\s*(step|example|epoch|token)s?\s*$",
+            "pattern": rf"^\s*{_NUMBER}\s*[kMBG]?\s*(step|example|epoch|token)s?\s*$",
         }
     ),
 ]
 """A length of training with its unit, written ``40k examples``."""
+
+WarmupLength = Annotated[
+    Duration | float,
+    PlainValidator(_warmup),
+    PlainSerializer(lambda value: str(value) if isinstance(value, Duration) else value, return_type=str | float),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+                {
+                    "type": "string",
+                    "pattern": rf"^\s*{_NUMBER}\s*([kMBG]?\s*(step|example|epoch)s?|%)\s*$",
+                },
+            ]
+        }
+    ),
+]
+"""A length of warm-up: a share of the horizon, also written ``5 %``, or a length with its unit. Examples are the same
+data at every batch size, a share is so too, and steps are not."""
 
 BudgetText = Annotated[
     Budget, PlainValidator(_budget), PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})

@@ -11,6 +11,7 @@ from typing import Any, Literal, final, get_args
 from lrscale.errors import LrscaleError
 from lrscale.recommend.companions import RecommendedCompanions
 from lrscale.schedules import AbstractSchedule, build_schedule
+from lrscale.schedules.warmup import WarmupShape
 from lrscale.study.finding import Check, Quantity
 
 RECOMMENDATION_VERSION = 1
@@ -36,9 +37,11 @@ class RecommendedSchedule:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The schedule's own fields; what is absent has its default."""
     warmup_steps: int = 0
-    """Steps of linear warm-up in front of it."""
+    """Steps of warm-up in front of it."""
     warmup_examples: int = 0
     """The same in examples."""
+    warmup_shape: WarmupShape = "linear"
+    """``linear`` or ``cosine``."""
     first_group_lr: float | None = None
     """LR that the first parameter group is made with; None: the peak LR. It differs where the module was told the peak
     LR and makes the group with a fraction of it, from which its own schedule climbs."""
@@ -194,7 +197,12 @@ class Recommendation:
         warmup = self.schedule.warmup_steps
         if horizon_steps != self.horizon_steps:
             warmup = round(warmup * horizon_steps / self.horizon_steps)
-        return build_schedule(self.schedule.name, self.schedule.settings, warmup_steps=warmup)
+        return build_schedule(
+            self.schedule.name,
+            self.schedule.settings,
+            warmup_steps=warmup,
+            warmup_shape=self.schedule.warmup_shape,
+        )
 
     def lr_factor(self, step: int) -> float:
         """Return the multiplier of the peak LR at an optimizer step, counted from 0.

@@ -257,9 +257,9 @@ def _own_schedule(recipe: Recipe, finding: Finding) -> ScheduleChoice:
 def _schedule(recipe: Recipe, setting: _Setting, steps: int, batch_size: int, view: StudyView) -> RecommendedSchedule:
     choice = setting.schedule
     trained = _trained(setting, view)
-    if choice.name == MODULE or not SCHEDULES[choice.name].needs_warmup:
+    if choice.name == MODULE or (choice.warmup is None and not SCHEDULES[choice.name].needs_warmup):
         share = 0.0
-    elif recipe.experiments.scaling is not None and find(setting.findings, "search") is None:
+    elif choice.warmup is None and recipe.experiments.scaling is not None and find(setting.findings, "search") is None:
         share = recipe.experiments.scaling.warmup_fraction
     else:
         share = 0.0 if trained is None else trained.spec.schedule.warmup_steps / trained.spec.horizon
@@ -273,6 +273,7 @@ def _schedule(recipe: Recipe, setting: _Setting, steps: int, batch_size: int, vi
         settings=dict(settings),
         warmup_steps=warmup,
         warmup_examples=warmup * batch_size,
+        warmup_shape="linear" if trained is None else trained.spec.schedule.warmup_shape,
         first_group_lr=_first_group_lr(setting, trained) if choice.name == MODULE else None,
     )
 

@@ -20,7 +20,7 @@ class AbstractSchedule(ABC):
     """
 
     needs_warmup: ClassVar[bool] = True
-    """Whether a warm-up is composed in front of it; False for schedules that bring their own rise."""
+    """Whether a warm-up belongs in front of it where nobody says so; False for those that bring their own rise."""
 
     @abstractmethod
     def factor(self, position: int, horizon: int) -> float:

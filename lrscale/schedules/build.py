@@ -8,11 +8,17 @@ from typing import Any
 
 from lrscale.errors import LrscaleError, did_you_mean
 from lrscale.schedules.base import SCHEDULES, AbstractSchedule
-from lrscale.schedules.warmup import Warmup
+from lrscale.schedules.warmup import Warmup, WarmupShape
 
 
-def build_schedule(name: str, settings: Mapping[str, Any] | None = None, *, warmup_steps: int = 0) -> AbstractSchedule:
-    """Return the registered schedule, behind a warm-up where it needs one.
+def build_schedule(
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    warmup_steps: int = 0,
+    warmup_shape: WarmupShape = "linear",
+) -> AbstractSchedule:
+    """Return the registered schedule, behind a warm-up where one is asked for.
 
     Parameters
     ----------
@@ -21,7 +27,9 @@ def build_schedule(name: str, settings: Mapping[str, Any] | None = None, *, warm
     settings : mapping or None, optional
         The schedule's own fields. Default None: its defaults.
     warmup_steps : int, optional
-        Steps of linear warm-up; dropped for schedules that bring their own rise. Default 0.
+        Steps of warm-up. Default 0.
+    warmup_shape : {"linear", "cosine"}, optional
+        Default ``linear``.
 
     Raises
     ------
@@ -42,7 +50,7 @@ def build_schedule(name: str, settings: Mapping[str, Any] | None = None, *, warm
             raise LrscaleError(f"schedule {name} has no setting {setting}", hint=hint)
         _require_kind(f"{setting} of schedule {name}", kinds[setting], value)
     schedule = kind(**(settings or {}))
-    return Warmup(steps=warmup_steps, then=schedule) if warmup_steps and schedule.needs_warmup else schedule
+    return Warmup(steps=warmup_steps, then=schedule, shape=warmup_shape) if warmup_steps else schedule
 
 
 def schedule_label(name: str, settings: Mapping[str, Any]) -> str:

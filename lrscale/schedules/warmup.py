@@ -1,23 +1,28 @@
-"""Linear warm-up in front of any schedule."""
+"""Warm-up in front of any schedule."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final, get_args
 
 from typing_extensions import override
 
-from lrscale.errors import LrscaleError
+from lrscale.errors import LrscaleError, did_you_mean
 from lrscale.schedules.base import AbstractSchedule
+
+WarmupShape = Literal["linear", "cosine"]
+WARMUP_SHAPES: tuple[WarmupShape, ...] = get_args(WarmupShape)
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warmup(AbstractSchedule):
-    """Rise linearly to the peak, then follow another schedule over the rest of the horizon.
+    """Rise to the start of another schedule, then follow it over the rest of the horizon.
 
-    The factor is ``(t + 1) / steps`` while ``t < steps``: never 0, so the first step already trains, and 1 on the last
-    step of the warm-up.
+    With the share ``v = (t + 1) / steps`` while ``t < steps`` the factor of the first step of what follows is
+    multiplied by v, or by ``(1 - cos(pi v)) / 2`` where the shape is a cosine: never 0, so the first step already
+    trains, and 1 on the last step of the warm-up.
 
     References
     ----------
@@ -34,15 +39,23 @@ class Warmup(AbstractSchedule):
     """Length of the warm-up in steps, at least 0."""
     then: AbstractSchedule
     """What follows."""
+    shape: WarmupShape = "linear"
+    """``linear`` or ``cosine``."""
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise LrscaleError(f"warm-up steps must not be negative, not {self.steps}")
+        if self.shape not in WARMUP_SHAPES:
+            raise LrscaleError(
+                f"unknown shape of warm-up {self.shape!r}", hint=did_you_mean(str(self.shape), WARMUP_SHAPES)
+            )
 
     @override
     def factor(self, position: int, horizon: int) -> float:
         if position < self.steps:
-            return (position + 1) / self.steps
+            share = (position + 1) / self.steps
+            rise = share if self.shape == "linear" else (1 - math.cos(math.pi * share)) / 2
+            return rise * self.then.factor(0, max(1, horizon - self.steps))
         return self.then.factor(position - self.steps, max(1, horizon - self.steps))
 
     @override

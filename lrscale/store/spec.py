@@ -12,6 +12,7 @@ from typing import Any, final
 from lrscale.batch_schedules import BatchCourse, batch_schedule_label, build_batch_schedule
 from lrscale.errors import LrscaleError, StudyError
 from lrscale.schedules import AbstractSchedule, build_schedule, schedule_label
+from lrscale.schedules.warmup import WarmupShape
 from lrscale.units import Layout
 
 SPEC_VERSION = 1
@@ -46,7 +47,9 @@ class ScheduleSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The schedule's own fields; what is absent has its default."""
     warmup_steps: int = 0
-    """Steps of linear warm-up, at least 0."""
+    """Steps of warm-up, at least 0."""
+    warmup_shape: WarmupShape = "linear"
+    """``linear`` or ``cosine``."""
 
     @property
     def label(self) -> str:
@@ -202,7 +205,9 @@ class TrialSpec:
     def lr_schedule(self) -> AbstractSchedule | None:
         """The LR schedule as a function of base steps, without what a batch schedule adds; None for the module's."""
         own = self.schedule
-        return None if own.name == "module" else build_schedule(own.name, own.settings, warmup_steps=own.warmup_steps)
+        if own.name == "module":
+            return None
+        return build_schedule(own.name, own.settings, warmup_steps=own.warmup_steps, warmup_shape=own.warmup_shape)
 
     @property
     def course(self) -> BatchCourse:
@@ -225,6 +230,8 @@ class TrialSpec:
         """Return JSON values; `from_dict` inverts it."""
         plain = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
         plain["schedule"] = dataclasses.asdict(self.schedule)
+        if self.schedule.warmup_shape == "linear":
+            del plain["schedule"]["warmup_shape"]
         plain["layout"] = None if self.layout is None else dataclasses.asdict(self.layout)
         plain["task"], plain["overrides"] = dict(self.task), dict(self.overrides)
         plain["instruments"] = {name: dict(settings) for name, settings in self.instruments.items()}

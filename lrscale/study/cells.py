@@ -11,6 +11,7 @@ from typing import Any, TypeVar, final
 from lrscale.laws import LRSliceFit, fit_lr_slice
 from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr
 from lrscale.laws.lr_slice.lr_search import LRSearch
+from lrscale.schedules.warmup import WarmupShape
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged, usable
@@ -41,6 +42,9 @@ class Cell:
     validations: int
     learning_rates: tuple[float, ...] | None = None
     """The user's own grid; None searches."""
+    warmup: Duration | float | None = None
+    """Length of the warm-up in place of `warmup_fraction`, in front of any schedule; None keeps that."""
+    warmup_shape: WarmupShape = "linear"
     companions: str | None = None
     """Policy by which other settings move with the batch size; None is the recipe's first one."""
 
@@ -55,6 +59,8 @@ class Cell:
             settings=self.settings,
             seed=seed,
             warmup_fraction=self.warmup_fraction,
+            warmup=self.warmup,
+            warmup_shape=self.warmup_shape,
             validations=self.validations,
             training_examples=context.training_examples,
             companions=self.companions,

@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lrscale.errors import LrscaleError
 from lrscale.recipe import Recipe
 from lrscale.recipe.experiments import NO_COMPANIONS
 from lrscale.schedules import SCHEDULES, build_schedule
+from lrscale.schedules.warmup import WarmupShape
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.units import Duration, Layout, split_global_batch
 
@@ -38,6 +40,8 @@ def make_spec(
     instruments: Mapping[str, Mapping[str, Any]] | None = None,
     validation_follows: bool = False,
     companions: str | None = None,
+    warmup: Duration | float | None = None,
+    warmup_shape: WarmupShape = "linear",
 ) -> TrialSpec:
     """Return the spec of a trial.
 
@@ -73,19 +77,37 @@ def make_spec(
         Whether validation batches grow with the training's, as in the job. Default False.
     companions : str or None, optional
         Policy by which betas, eps and weight decay move with the batch size. Default None: the recipe's first one.
+    warmup : Duration, float or None, optional
+        Length of the warm-up, or its share of the steps, in front of any schedule, in place of `warmup_fraction`.
+        Default None: `warmup_fraction` in front of schedules that need a warm-up.
+    warmup_shape : {"linear", "cosine"}, optional
+        Default ``linear``.
+
+    Raises
+    ------
+    LrscaleError
+        When the warm-up leaves no step of the horizon to what follows.
     """
     if recipe.task.schedule == "module" and schedule != "ramp":
-        schedule, settings, warmup_fraction = "module", {}, 0.0
+        schedule, settings, warmup_fraction, warmup = "module", {}, 0.0, None
     steps = horizon.steps(batch_size, dataset_size=training_examples)
-    warmup = round(warmup_fraction * steps)
-    if schedule != "module" and not SCHEDULES[schedule].needs_warmup:
-        warmup = 0
-    if schedule == "inverse_sqrt" and warmup and "timescale_fraction" not in settings:
+    rise = round(warmup_fraction * steps)
+    if warmup is not None:
+        rise = _warmup_steps(warmup, steps, batch_size, training_examples)
+    elif schedule != "module" and not SCHEDULES[schedule].needs_warmup:
+        rise = 0
+    if schedule == "inverse_sqrt" and rise and "timescale_fraction" not in settings:
         # Behind a warm-up of w steps the usual form is sqrt(w / t): the time scale is the warm-up's length.
-        settings = {**settings, "timescale_fraction": round(warmup / (steps - warmup), 6)}
+        settings = {**settings, "timescale_fraction": round(rise / (steps - rise), 6)}
     return TrialSpec(
         task=recipe.task.resolved(recipe.root),
-        schedule=ScheduleSpec(name=schedule, settings=dict(settings), warmup_steps=warmup),
+        schedule=ScheduleSpec(
+            name=schedule,
+            settings=dict(settings),
+            warmup_steps=rise,
+            # Without a warm-up its shape decides nothing, and would make two trials of one.
+            warmup_shape=warmup_shape if rise else "linear",
+        ),
         peak_lr=peak_lr,
         global_batch_size=batch_size,
         horizon=steps,
@@ -98,6 +120,20 @@ def make_spec(
         # A trial that measures a layout asks nothing of its loss.
         companions=companions_of(recipe, batch_size, companions) if layout is None else {},
     )
+
+
+def _warmup_steps(warmup: Duration | float, steps: int, batch_size: int, training_examples: int | None) -> int:
+    rise = (
+        warmup.steps(batch_size, dataset_size=training_examples)
+        if isinstance(warmup, Duration)
+        else round(warmup * steps)
+    )
+    if rise >= steps:
+        raise LrscaleError(
+            f"a warm-up of {warmup} takes {rise} of {steps} steps at batch {batch_size}, all of them",
+            hint="shorten it, state it as a share of the horizon, or lengthen the horizon",
+        )
+    return rise
 
 
 def companions_of(recipe: Recipe, batch_size: int, policy: str | None = None) -> dict[str, Any]:

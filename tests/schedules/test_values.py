@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lrscale.errors import LrscaleError
 from lrscale.schedules import (
+    SCHEDULES,
     WSD,
     Constant,
     Cosine,
@@ -25,6 +26,7 @@ from lrscale.schedules import (
     build_schedule,
     schedule_label,
 )
+from lrscale.schedules.warmup import WARMUP_SHAPES, WarmupShape
 
 STEPS = 40
 
@@ -189,9 +191,27 @@ def test_a_negative_warm_up_is_refused() -> None:
         Warmup(steps=-1, then=Constant())
 
 
-def test_a_schedule_with_its_own_rise_takes_no_warm_up() -> None:
-    assert build_schedule("one_cycle", warmup_steps=10) == OneCycle()
-    assert build_schedule("ramp", warmup_steps=10) == Ramp()
+def test_a_warm_up_of_an_unknown_shape_is_refused() -> None:
+    with pytest.raises(LrscaleError, match="unknown shape of warm-up 'cosin'"):
+        Warmup(steps=1, then=Constant(), shape="cosin")  # type: ignore[arg-type]  # as a recipe may bring it
+
+
+def test_a_cosine_warm_up_is_half_a_cosine_that_ends_at_the_peak() -> None:
+    warm = Warmup(steps=4, then=Constant(), shape="cosine")
+    expected = [math.sin(math.pi * share / 2) ** 2 for share in (0.25, 0.5, 0.75, 1.0)]
+    assert [warm.factor(step, 10) for step in range(4)] == pytest.approx(expected)
+    assert Warmup(steps=1, then=Constant(), shape="cosine").factor(0, 10) == 1.0
+
+
+@pytest.mark.parametrize("shape", WARMUP_SHAPES)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_warm_up_rises_to_the_start_of_any_schedule_and_moves_the_rest_behind_it(name: str, shape: WarmupShape) -> None:
+    alone, warm = build_schedule(name), build_schedule(name, warmup_steps=8, warmup_shape=shape)
+    rise = [warm.factor(step, 108) for step in range(8)]
+    assert rise == sorted(rise)
+    assert rise[0] > 0
+    assert rise[-1] == pytest.approx(alone.factor(0, 100))
+    assert [warm.factor(8 + step, 108) for step in range(100)] == [alone.factor(step, 100) for step in range(100)]
 
 
 def test_a_piecewise_line_is_numpys_interpolation() -> None:
@@ -213,7 +233,7 @@ def test_piecewise_factors_begin_at_the_very_step_of_their_share(horizon: int) -
 
 def test_a_piecewise_schedule_is_its_own_warm_up() -> None:
     points = {"points": [[0, 0.1], [0.5, 1]]}
-    assert build_schedule("piecewise", points, warmup_steps=10) == build_schedule("piecewise", points)
+    assert build_schedule("piecewise", points).needs_warmup is False
 
 
 def test_two_piecewise_schedules_are_told_apart_by_their_points() -> None:

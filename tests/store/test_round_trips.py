@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrscale.errors import LrscaleError, StudyError
+from lrscale.schedules.warmup import WARMUP_SHAPES
 from lrscale.store import (
     STATUSES,
     BatchScheduleSpec,
@@ -46,7 +47,13 @@ LAYOUTS = st.builds(
 SPECS = st.builds(
     TrialSpec,
     task=OBJECTS,
-    schedule=st.builds(ScheduleSpec, name=NAMES, settings=OBJECTS, warmup_steps=st.integers(0, 100)),
+    schedule=st.builds(
+        ScheduleSpec,
+        name=NAMES,
+        settings=OBJECTS,
+        warmup_steps=st.integers(0, 100),
+        warmup_shape=st.sampled_from(WARMUP_SHAPES),
+    ),
     peak_lr=st.floats(1e-12, 1e3),
     global_batch_size=st.integers(1, 10**6),
     horizon=st.integers(2, 10**6),
@@ -146,6 +153,14 @@ def test_the_id_of_a_spec_stays_what_it_was() -> None:
         seed=1,
     )
     assert spec.trial_id == "31e5b7013bfd701a"
+
+
+def test_the_shape_of_a_warm_up_decides_an_id() -> None:
+    def trial_id(**own: Any) -> str:
+        schedule = ScheduleSpec(name="cosine", warmup_steps=10, **own)
+        return TrialSpec(task={}, schedule=schedule, peak_lr=0.1, global_batch_size=1, horizon=20, seed=0).trial_id
+
+    assert trial_id() == trial_id(warmup_shape="linear") != trial_id(warmup_shape="cosine")
 
 
 def test_the_order_of_keys_does_not_decide_an_id() -> None:

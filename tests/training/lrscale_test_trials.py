@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lrscale.launch import LaunchSettings, LocalLauncher, SilentProgress, TrialRequest
+from lrscale.schedules.warmup import WarmupShape
 from lrscale.store import ScheduleSpec, StudyFolder, Trajectory, TrialRecord, TrialSpec
 from lrscale.units import Layout
 
@@ -170,6 +171,7 @@ def make_spec(
     seed: int = 0,
     schedule: str = "constant",
     warmup: int = 0,
+    warmup_shape: WarmupShape = "linear",
     settings: Mapping[str, Any] | None = None,
     every: int | None = 0,
     stop: bool = True,
@@ -177,7 +179,9 @@ def make_spec(
     """Return a short trial's spec."""
     return TrialSpec(
         task=dict(task or make_task()),
-        schedule=ScheduleSpec(name=schedule, warmup_steps=warmup, settings=dict(settings or {})),
+        schedule=ScheduleSpec(
+            name=schedule, warmup_steps=warmup, warmup_shape=warmup_shape, settings=dict(settings or {})
+        ),
         peak_lr=lr,
         global_batch_size=batch,
         horizon=horizon,

@@ -35,6 +35,12 @@ def test_every_step_runs_at_the_lr_of_its_schedule(trials: Trials, tmp_path: Pat
     assert [step["lrs"][0] for step in steps] == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_cosine_warm_up_is_trained(trials: Trials, tmp_path: Path) -> None:
+    ran, _ = run(trials, tmp_path, schedule="linear", warmup=5, warmup_shape="cosine", lr=0.02)
+    schedule = build_schedule("linear", warmup_steps=5, warmup_shape="cosine")
+    assert ran.lrs == pytest.approx([0.02 * schedule.factor(step, HORIZON) for step in range(HORIZON)], rel=1e-12)
+
+
 def test_a_schedule_found_elsewhere_is_trained_as_it_was(trials: Trials, tmp_path: Path) -> None:
     found = {"points": [[0, 0.25], [0.25, 1.0], [0.5, 0.6], [0.75, 0.05]]}
     ran, _ = run(trials, tmp_path, schedule="piecewise", settings=found, lr=0.02)

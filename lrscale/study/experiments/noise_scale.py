@@ -161,6 +161,8 @@ def _own_specs(context: Context, size: int, best_lrs: Mapping[int, float | None]
             settings=settings.schedule.settings,
             seed=seed,
             warmup_fraction=WARMUP_FRACTION,
+            warmup=settings.schedule.warmup,
+            warmup_shape=settings.schedule.warmup_shape,
             training_examples=context.training_examples,
         )
         asked = {

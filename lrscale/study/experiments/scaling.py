@@ -131,6 +131,8 @@ def scaling_cells(context: Context) -> dict[int, Cell]:
             schedule=settings.schedule.name,
             settings=settings.schedule.settings,
             warmup_fraction=settings.warmup_fraction,
+            warmup=settings.schedule.warmup,
+            warmup_shape=settings.schedule.warmup_shape,
             seeds=settings.seeds,
             ratio=settings.ratio,
             most=settings.max_learning_rates,

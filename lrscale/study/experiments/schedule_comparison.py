@@ -109,6 +109,8 @@ def comparison_cells(context: Context) -> dict[str, Cell]:
             schedule=choice.name,
             settings=choice.settings,
             warmup_fraction=scaling.warmup_fraction if scaling is not None else WARMUP_FRACTION,
+            warmup=choice.warmup,
+            warmup_shape=choice.warmup_shape,
             seeds=settings.seeds,
             ratio=scaling.ratio if scaling is not None else DEFAULT_RATIO,
             most=MOST_LEARNING_RATES,

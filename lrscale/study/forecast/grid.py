@@ -65,6 +65,8 @@ def scale_cells(context: Context) -> dict[tuple[int, int], ScaleCell]:
                     schedule=schedule.name,
                     settings=schedule.settings,
                     warmup_fraction=warmup,
+                    warmup=schedule.warmup,
+                    warmup_shape=schedule.warmup_shape,
                     seeds=settings.seeds,
                     ratio=settings.ratio,
                     most=settings.max_learning_rates,

@@ -80,6 +80,8 @@ class Setup:
             settings=self.schedule.settings,
             seed=seed,
             warmup_fraction=self.warmup_fraction,
+            warmup=self.schedule.warmup,
+            warmup_shape=self.schedule.warmup_shape,
             validations=self.validations,
             training_examples=context.training_examples,
         )

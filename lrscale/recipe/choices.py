@@ -12,22 +12,27 @@ from typing_extensions import Self
 from lrscale.errors import LrscaleError, did_you_mean
 from lrscale.recipe.fields import Arguments, WarmupLength, refuse, shown
 from lrscale.recipe.task import Section
-from lrscale.schedules import SCHEDULES, build_schedule, schedule_label
+from lrscale.schedules import SCHEDULER, SCHEDULES, build_schedule, schedule_label
 from lrscale.schedules.warmup import WarmupShape
 
 MODULE = "module"
 """Name that stands for the schedulers that the module makes itself."""
 
 _NOT_FOR_TRAINING = "ramp"
+INTERVALS = ("step", "epoch")
+"""What a scheduler may count."""
+_SCHEDULER_KEYS = ("class_path", "init_args", "interval")
 
 
 class ScheduleChoice(Section):
     """A schedule by name, with the settings that differ from its defaults."""
 
     name: str
-    """A registered schedule, or ``module`` for the module's own."""
+    """A registered schedule, ``module`` for the module's own, or ``scheduler`` for any of torch's or of your own; for
+    that ``{class_path, init_args, interval}`` is short."""
     settings: Arguments = Field(default_factory=dict)
-    """The schedule's own fields, such as ``final_factor``."""
+    """The schedule's own fields, such as ``final_factor``; for a ``scheduler`` its ``class_path``, ``init_args``, and
+    ``interval``: ``step`` or ``epoch``."""
     warmup: WarmupLength | None = None
     """Length of the warm-up in front of it: ``4k examples``, ``200 steps``, or a share of the horizon such as ``5 %``
     or 0.05. Default: the `warmup_fraction` of the experiment, in front of schedules that do not bring their own rise.
@@ -43,6 +48,9 @@ class ScheduleChoice(Section):
             if self.warmup is not None:
                 refuse("takes no warmup: the module's own schedule has its own")
             return self
+        if self.name == SCHEDULER:
+            self._check_scheduler()
+            return self
         known = [name for name in SCHEDULES if name != _NOT_FOR_TRAINING]
         if self.name not in known:
             refuse(f"names the unknown schedule {shown(self.name)}", hint=did_you_mean(self.name, [*known, MODULE]))
@@ -55,6 +63,30 @@ class ScheduleChoice(Section):
         for name in [name for name, value in self.settings.items() if value == defaults[name]]:
             del self.settings[name]
         return self
+
+    def _check_scheduler(self) -> None:
+        for name in self.settings:
+            if name not in _SCHEDULER_KEYS:
+                refuse(f"has {shown(name)} beside class_path", hint=did_you_mean(name, _SCHEDULER_KEYS))
+        path = self.settings.get("class_path")
+        if not isinstance(path, str) or "." not in path:
+            refuse(
+                f"has no class_path of a scheduler: {shown(path)}",
+                hint="write for example {class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 30}}",
+            )
+        arguments = self.settings.get("init_args") or {}
+        if not isinstance(arguments, dict):
+            refuse(f"must have named init_args, not {shown(arguments)}")
+        interval = self.settings.get("interval", INTERVALS[0])
+        if interval not in INTERVALS:
+            refuse(f"has the unknown interval {shown(interval)}", hint=did_you_mean(str(interval), INTERVALS))
+        # Two spellings of one scheduler are one trial.
+        self.settings.pop("init_args", None)
+        self.settings.pop("interval", None)
+        if arguments:
+            self.settings["init_args"] = arguments
+        if interval != INTERVALS[0]:
+            self.settings["interval"] = interval
 
     @property
     def label(self) -> str:
@@ -84,7 +116,10 @@ def listed_text(values: Sequence[str]) -> str:
 
 
 def long_schedule(value: Any) -> Any:
-    """Return ``{"name": "cosine"}`` for its short form ``"cosine"``; anything else as it is."""
+    """Return ``{"name": "cosine"}`` for its short form ``"cosine"``, and the same for a scheduler's ``class_path``."""
+    if isinstance(value, dict) and "class_path" in value and "name" not in value:
+        own = {name: value[name] for name in value if name in _SCHEDULER_KEYS}
+        return {"name": SCHEDULER, "settings": own, **{name: value[name] for name in value if name not in own}}
     return {"name": value} if isinstance(value, str) else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrscale.companions import COMPANIONS
+from lrscale.recipe.choices import INTERVALS
 from lrscale.recipe.engines import NO_PRUNER
 from lrscale.recipe.schema import Recipe
 from lrscale.stoppers import STOPPERS
@@ -25,7 +26,19 @@ def recipe_json_schema() -> dict[str, Any]:
         entry["anyOf"] = [*entry.get("anyOf", [{"$ref": entry.pop("$ref", None)}]), {"type": "boolean"}]
     for entry in parts["Instruments"]["properties"].values():
         entry["anyOf"] = [*entry["anyOf"], {"type": "boolean"}]
-    choice = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ScheduleChoice"}]}
+    warmup = {name: parts["ScheduleChoice"]["properties"][name] for name in ("warmup", "warmup_shape")}
+    scheduler = {
+        "type": "object",
+        "properties": {
+            "class_path": {"type": "string"},
+            "init_args": {"type": "object"},
+            "interval": {"enum": list(INTERVALS)},
+            **warmup,
+        },
+        "required": ["class_path"],
+        "additionalProperties": False,
+    }
+    choice = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ScheduleChoice"}, scheduler]}
     comparison = parts["Experiments"]["properties"]["schedules"]
     comparison["anyOf"] = [*comparison["anyOf"], {"type": "array", "items": choice, "minItems": 1}]
     parts["ScheduleComparison"]["properties"]["schedules"]["items"] = choice

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lrscale.recommend.companions import companion_words
 from lrscale.recommend.plain import dump
-from lrscale.recommend.recommendation import MODULE, Recommendation
+from lrscale.recommend.recommendation import Recommendation
 from lrscale.recommend.words import clock, count, loss_words, percent, rate, with_interval
+from lrscale.schedules import is_pure
 
 
 def lightning_cli_fragment(recommendation: Recommendation, path: str) -> str:
@@ -93,7 +94,7 @@ def loop_snippet(recommendation: Recommendation, path: str) -> str:
         else "for place, group in enumerate(optimizer.param_groups):  # betas, eps and weight decay for this batch\n"
         "    group.update(recommendation.companions.settings_of(place, group, type(optimizer).__name__))\n"
     )
-    if recommendation.schedule.name == MODULE:
+    if not is_pure(recommendation.schedule.name):
         return (
             "import lrscale\n"
             f"recommendation = lrscale.Recommendation.load({path!r})\n"

@@ -10,7 +10,7 @@ from typing import Any, Literal, final, get_args
 
 from lrscale.errors import LrscaleError
 from lrscale.recommend.companions import RecommendedCompanions
-from lrscale.schedules import AbstractSchedule, build_schedule
+from lrscale.schedules import AbstractSchedule, build_schedule, is_pure, schedule_label
 from lrscale.schedules.warmup import WarmupShape
 from lrscale.study.finding import Check, Quantity
 
@@ -193,6 +193,12 @@ class Recommendation:
             raise LrscaleError(
                 "the study followed the module's own schedule, which only the module can compute",
                 hint="keep the module's schedulers, with its LR set to lr",
+            )
+        if not is_pure(self.schedule.name):
+            label = schedule_label(self.schedule.name, self.schedule.settings)
+            raise LrscaleError(
+                f"the course of {label} is known only while it runs",
+                hint="build that scheduler in the job, on an optimizer whose LR is lr",
             )
         warmup = self.schedule.warmup_steps
         if horizon_steps != self.horizon_steps:

@@ -18,7 +18,7 @@ from lrscale.recommend.schedule_choice import ScheduleVerdict, choose_schedule
 from lrscale.recommend.to_target import choose
 from lrscale.recommend.transfer import NoTransfer, judge_horizon, transfer_batch, useless_interval
 from lrscale.recommend.words import count, with_interval
-from lrscale.schedules import SCHEDULES
+from lrscale.schedules import brings_rise
 from lrscale.store import StudyView, Trial
 from lrscale.study.analysed import KEPT_OUT
 from lrscale.study.budget.findings import REMEDY as BUDGET_REMEDY
@@ -257,7 +257,7 @@ def _own_schedule(recipe: Recipe, finding: Finding) -> ScheduleChoice:
 def _schedule(recipe: Recipe, setting: _Setting, steps: int, batch_size: int, view: StudyView) -> RecommendedSchedule:
     choice = setting.schedule
     trained = _trained(setting, view)
-    if choice.name == MODULE or (choice.warmup is None and not SCHEDULES[choice.name].needs_warmup):
+    if choice.warmup is None and brings_rise(choice.name):
         share = 0.0
     elif choice.warmup is None and recipe.experiments.scaling is not None and find(setting.findings, "search") is None:
         share = recipe.experiments.scaling.warmup_fraction

@@ -2,7 +2,10 @@
 
 from lrscale.schedules.base import SCHEDULES as SCHEDULES
 from lrscale.schedules.base import AbstractSchedule as AbstractSchedule
+from lrscale.schedules.build import SCHEDULER as SCHEDULER
+from lrscale.schedules.build import brings_rise as brings_rise
 from lrscale.schedules.build import build_schedule as build_schedule
+from lrscale.schedules.build import is_pure as is_pure
 from lrscale.schedules.build import schedule_label as schedule_label
 from lrscale.schedules.constant import Constant as Constant
 from lrscale.schedules.cosine import Cosine as Cosine
@@ -20,6 +23,7 @@ from lrscale.schedules.piecewise import Piecewise as Piecewise
 from lrscale.schedules.polynomial import Polynomial as Polynomial
 from lrscale.schedules.power import Power as Power
 from lrscale.schedules.ramp import Ramp as Ramp
+from lrscale.schedules.reduce_on_plateau import ReduceOnPlateau as ReduceOnPlateau
 from lrscale.schedules.step import Step as Step
 from lrscale.schedules.triangular import Triangular as Triangular
 from lrscale.schedules.warmup import Warmup as Warmup

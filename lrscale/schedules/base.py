@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,9 @@ class AbstractSchedule(ABC):
 
     needs_warmup: ClassVar[bool] = True
     """Whether a warm-up belongs in front of it where nobody says so; False for those that bring their own rise."""
+
+    is_pure: ClassVar[bool] = True
+    """Whether the position alone decides the factor; False for schedules that follow the losses of their trial."""
 
     @abstractmethod
     def factor(self, position: int, horizon: int) -> float:
@@ -48,6 +52,17 @@ class AbstractSchedule(ABC):
         """Return the momentum (Adam's beta1) at this step, or None where the schedule leaves it alone."""
         del position, horizon
         return None
+
+    def told(self, validations: Sequence[tuple[int, float]]) -> AbstractSchedule:
+        """Return the schedule as it goes on after these validations; itself where it does not follow them.
+
+        Parameters
+        ----------
+        validations : sequence of (int, float)
+            Steps behind each validation, ascending, and its loss over all ranks.
+        """
+        del validations
+        return self
 
 
 ROUNDING = 1e-9

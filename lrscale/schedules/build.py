@@ -10,6 +10,9 @@ from lrscale.errors import LrscaleError, did_you_mean
 from lrscale.schedules.base import SCHEDULES, AbstractSchedule
 from lrscale.schedules.warmup import Warmup, WarmupShape
 
+SCHEDULER = "scheduler"
+"""Name that stands for a scheduler of the user's own, whose ``class_path`` is in the settings."""
+
 
 def build_schedule(
     name: str,
@@ -63,12 +66,52 @@ def schedule_label(name: str, settings: Mapping[str, Any]) -> str:
     >>> schedule_label("piecewise", {"points": [[0, 1], [0.8, 0.1]]})
     'piecewise constant (1, 0.1 from 80 %)'
     """
+    if name == SCHEDULER:
+        return _scheduler_label(settings)
     kind = SCHEDULES.get(name)
     own = None if kind is None or not settings else kind(**settings).label
     if own is not None:
         return own
     extra = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
     return f"{name} ({extra})" if extra else name
+
+
+def brings_rise(name: str) -> bool:
+    """Whether a schedule has no warm-up in front of it where nobody asks for one; so have those known to torch alone.
+
+    Examples
+    --------
+    >>> brings_rise("cosine"), brings_rise("one_cycle"), brings_rise("module"), brings_rise("scheduler")
+    (False, True, True, True)
+    """
+    return name not in SCHEDULES or not SCHEDULES[name].needs_warmup
+
+
+def is_pure(name: str) -> bool:
+    """Whether a schedule's position alone decides its factor, so that its course is known before it has run.
+
+    Examples
+    --------
+    >>> is_pure("cosine"), is_pure("reduce_on_plateau"), is_pure("module"), is_pure("scheduler")
+    (True, False, False, False)
+    """
+    return name in SCHEDULES and SCHEDULES[name].is_pure
+
+
+def _scheduler_label(settings: Mapping[str, Any]) -> str:
+    arguments = [f"{key}={_short(value)}" for key, value in sorted((settings.get("init_args") or {}).items())]
+    if settings.get("interval", "step") != "step":
+        arguments.append(f"each {settings['interval']}")
+    name = str(settings.get("class_path", SCHEDULER)).rpartition(".")[2]
+    return f"{name} ({', '.join(arguments)})" if arguments else name
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Mapping) and "class_path" in value:
+        return _scheduler_label(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_short(one) for one in value)}]"
+    return str(value)
 
 
 def _require_kind(name: str, kind: str, value: object) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, final, get_args
 
 from typing_extensions import override
@@ -57,6 +58,11 @@ class Warmup(AbstractSchedule):
             rise = share if self.shape == "linear" else (1 - math.cos(math.pi * share)) / 2
             return rise * self.then.factor(0, max(1, horizon - self.steps))
         return self.then.factor(position - self.steps, max(1, horizon - self.steps))
+
+    @override
+    def told(self, validations: Sequence[tuple[int, float]]) -> AbstractSchedule:
+        behind = [(step - self.steps, loss) for step, loss in validations if step > self.steps]
+        return replace(self, then=self.then.told(behind))
 
     @override
     def momentum(self, position: int, horizon: int) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from lrscale.batch_schedules import BatchCourse, batch_schedule_label, build_batch_schedule
 from lrscale.errors import LrscaleError, StudyError
-from lrscale.schedules import AbstractSchedule, build_schedule, schedule_label
+from lrscale.schedules import SCHEDULER, AbstractSchedule, build_schedule, schedule_label
 from lrscale.schedules.warmup import WarmupShape
 from lrscale.units import Layout
 
@@ -203,9 +203,9 @@ class TrialSpec:
 
     @property
     def lr_schedule(self) -> AbstractSchedule | None:
-        """The LR schedule as a function of base steps, without what a batch schedule adds; None for the module's."""
+        """The LR schedule over base steps, without what a batch schedule adds; None for schedulers of torch's kind."""
         own = self.schedule
-        if own.name == "module":
+        if own.name in ("module", SCHEDULER):
             return None
         return build_schedule(own.name, own.settings, warmup_steps=own.warmup_steps, warmup_shape=own.warmup_shape)
 

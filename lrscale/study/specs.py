@@ -9,7 +9,7 @@ from typing import Any
 from lrscale.errors import LrscaleError
 from lrscale.recipe import Recipe
 from lrscale.recipe.experiments import NO_COMPANIONS
-from lrscale.schedules import SCHEDULES, build_schedule
+from lrscale.schedules import brings_rise, build_schedule, is_pure
 from lrscale.schedules.warmup import WarmupShape
 from lrscale.store import ScheduleSpec, TrialSpec
 from lrscale.units import Duration, Layout, split_global_batch
@@ -94,7 +94,7 @@ def make_spec(
     rise = round(warmup_fraction * steps)
     if warmup is not None:
         rise = _warmup_steps(warmup, steps, batch_size, training_examples)
-    elif schedule != "module" and not SCHEDULES[schedule].needs_warmup:
+    elif brings_rise(schedule):
         rise = 0
     if schedule == "inverse_sqrt" and rise and "timescale_fraction" not in settings:
         # Behind a warm-up of w steps the usual form is sqrt(w / t): the time scale is the warm-up's length.
@@ -158,14 +158,14 @@ def companions_of(recipe: Recipe, batch_size: int, policy: str | None = None) ->
 
 
 def mean_factor(schedule: str, settings: Mapping[str, Any]) -> float:
-    """Return the mean over its horizon of a schedule's factor; that of the module's own is taken as a half.
+    """Return the mean over its horizon of a schedule's factor; a half where it is not known before it has run.
 
     Examples
     --------
     >>> mean_factor("constant", {}), round(mean_factor("cosine", {}), 2)
     (1.0, 0.5)
     """
-    if schedule == "module":
+    if not is_pure(schedule):
         return 0.5
     built = build_schedule(schedule, settings)
     return sum(built.factor(step, 1000) for step in range(1000)) / 1000

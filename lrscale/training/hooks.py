@@ -98,12 +98,15 @@ class TrialHooks:
         if not self._automatic:
             # Such a module may step several optimizers a batch, and each counts; the trial ends by batches instead.
             trainer.fit_loop.epoch_loop.max_steps = -1
-        if trainer.num_training_batches == float("inf"):
+        endless = trainer.num_training_batches == float("inf")
+        epochs = None if endless else trainer.fit_loop.max_epochs
+        if endless:
             # A stream that ends before the trial does is begun again; each pass brings one batch at the least.
             trainer.fit_loop.max_epochs = self._horizon * self._forwards
         if self._start is not None:
             self.facts["start"] = self._start.load(pl_module, trainer.strategy.optimizers)
-        self.facts.update(self._control.attach(trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs))
+        strategy = trainer.strategy
+        self.facts.update(self._control.attach(strategy.optimizers, strategy.lr_scheduler_configs, epochs))
         self.facts.update(self._companions.attach(trainer.strategy.optimizers))
         self.facts.update(parameter_counts(pl_module))
         self._look_for_batch_norm(pl_module)
@@ -173,6 +176,12 @@ class TrialHooks:
         del pl_module
         set_random_states(self._random)
         self._recorder.end_validation(validation_metrics(trainer))
+        self._control.validated(*self._recorder.validations[-1])
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Tell the schedule."""
+        del trainer, pl_module
+        self._control.end_epoch()
 
     def closing_notes(self) -> list[str]:
         """Return every sentence about this trial that its hooks came upon."""

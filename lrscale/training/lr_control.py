@@ -8,6 +8,7 @@ from typing import Any, final
 from lrscale.errors import TaskError
 from lrscale.schedules import AbstractSchedule
 from lrscale.schedules.groups import group_base_lr, momentum_setting, scaled_lrs
+from lrscale.training.user_scheduler import UserScheduler
 
 _GROUP_KEYS = ("lr", "initial_lr", "max_lr", "min_lr")
 _SCHEDULER_KEYS = ("base_lrs", "max_lrs", "min_lrs", "eta_min", "_last_lr")
@@ -25,7 +26,7 @@ class LRControl:
 
     Parameters
     ----------
-    schedule : AbstractSchedule or None
+    schedule : AbstractSchedule, UserScheduler or None
         None leaves the course to the module's own schedulers, scaled to the peak.
     peak_lr : float
         LR of the reference group at factor 1.
@@ -40,13 +41,15 @@ class LRControl:
 
     def __init__(
         self,
-        schedule: AbstractSchedule | None,
+        schedule: AbstractSchedule | UserScheduler | None,
         peak_lr: float,
         horizon: int,
         told: str | None = None,
         optimizer: int | None = None,
     ) -> None:
         self._schedule = schedule
+        self._current = schedule
+        self._validations: list[tuple[int, float]] = []
         self._peak_lr = peak_lr
         self._horizon = horizon
         self._told = told
@@ -59,8 +62,19 @@ class LRControl:
         self._highest = 0.0
         self.notes: list[str] = []
 
-    def attach(self, optimizers: Iterable[Any], scheduler_configs: list[Any]) -> dict[str, Any]:
+    def attach(
+        self, optimizers: Iterable[Any], scheduler_configs: list[Any], epochs: int | None = None
+    ) -> dict[str, Any]:
         """Take hold of the optimizers once they exist, and return the facts about them.
+
+        Parameters
+        ----------
+        optimizers : iterable of Optimizer
+            All of the module.
+        scheduler_configs : list
+            Lightning's, of the module's own schedulers.
+        epochs : int or None, optional
+            Epochs that the trial takes. Default None: the data have none.
 
         Raises
         ------
@@ -84,6 +98,8 @@ class LRControl:
                 f"{self._told} was set to {self._peak_lr:.4g} and the first parameter group came out with "
                 f"{self._reference:.4g}: LRs of this study are those of the first group"
             )
+        if isinstance(self._schedule, UserScheduler):
+            self._schedule.begin(self._groups[0], epochs)
         kinds = sorted({type(config.scheduler).__name__ for config in scheduler_configs})
         if self._schedule is None:
             self._scale_schedulers(scheduler_configs)
@@ -108,17 +124,17 @@ class LRControl:
         float
             LR of the reference group.
         """
-        if self._schedule is None:
+        if self._current is None:
             lr = float(self._groups[0]["lr"])
             self._highest = max(self._highest, lr)
             return lr
-        factor = self._schedule.factor(step, self._horizon)
+        factor = self._current.factor(step, self._horizon)
         self._lrs = scaled_lrs(self._base_lrs, self._reference, self._peak_lr, factor)
         for group, lr in zip(self._groups, self._lrs, strict=True):
             _assign(group, "lr", lr)
         for group, lr in self._held:
             _assign(group, "lr", lr)
-        momentum = self._schedule.momentum(step, self._horizon)
+        momentum = self._current.momentum(step, self._horizon)
         if momentum is not None:
             for group in self._groups:
                 group.update(momentum_setting(group, momentum))
@@ -136,12 +152,33 @@ class LRControl:
                 if note not in self.notes:
                     self.notes.append(note)
 
+    def validated(self, steps: int, loss: float) -> None:
+        """Tell a schedule that follows the loss of a validation, which all ranks agree on."""
+        self._validations.append((steps, loss))
+        if isinstance(self._schedule, UserScheduler):
+            self._schedule.validated(loss)
+        elif self._schedule is not None:
+            self._current = self._schedule.told(self._validations)
+
+    def end_epoch(self) -> None:
+        """Tell a schedule that counts epochs of the end of one."""
+        if isinstance(self._schedule, UserScheduler):
+            self._schedule.end_epoch()
+
     def closing_notes(self) -> list[str]:
-        """Return what shows only at the end: how far the module's own schedule went up."""
+        """Return what shows only at the end: how far the module's own schedule went up, and what none was told."""
+        if self._follows_loss and not self._validations:
+            self.notes.append("the schedule follows the validation loss, and there was no validation: it never moved")
         if self._schedule is None and self._highest and abs(self._highest / self._peak_lr - 1) > 0.01:
             share = self._highest / self._peak_lr
             self.notes.append(f"the module's own schedule went up to {share:.3g} times the peak LR of the trial")
         return self.notes
+
+    @property
+    def _follows_loss(self) -> bool:
+        if isinstance(self._schedule, UserScheduler):
+            return self._schedule.follows_loss
+        return self._schedule is not None and not self._schedule.is_pure
 
     def _led(self, optimizers: list[Any]) -> list[Any]:
         if self._optimizer is None:

@@ -17,6 +17,7 @@ from typing import Any, final
 from lrscale.batch_schedules import BatchCourse, GrownLR, build_batch_schedule
 from lrscale.errors import LrscaleError, TaskError
 from lrscale.laws.step_time import mean_of_series
+from lrscale.schedules import SCHEDULER, AbstractSchedule, is_pure
 from lrscale.stoppers import LossWatch
 from lrscale.store import STOPPER, TrialSpec
 from lrscale.training.branch import Branch
@@ -40,6 +41,7 @@ from lrscale.training.start_state import StartLoader
 from lrscale.training.step_counts import StepCounts
 from lrscale.training.stop import TrialStopped
 from lrscale.training.trainer_setup import trainer_arguments
+from lrscale.training.user_scheduler import UserScheduler
 from lrscale.units import Layout
 
 UNMEASURED_STEPS = 3
@@ -220,13 +222,25 @@ def run_trial(job: Job, submitted: float) -> dict[str, Any]:
         return _outcome(course, submitted)
 
 
+def _require_pure(spec: TrialSpec) -> None:
+    if spec.schedule.name != "module" and not is_pure(spec.schedule.name) and (spec.branch or spec.batch_schedule):
+        kind = "branch" if spec.branch else "trial with a growing batch"
+        raise TaskError(
+            f"{spec.schedule.label} has a state of its own, which a {kind} cannot take up",
+            hint="use a schedule that is a function of the position",
+        )
+
+
 def _begin(job: Job, built: BuiltTask, data: DataControl) -> Course:
     spec, layout = job.spec, job.layout
     ramp, course = spec.schedule.name == "ramp", spec.course
-    schedule = spec.lr_schedule
-    if schedule is not None and spec.batch_schedule is not None:
+    _require_pure(spec)
+    schedule: AbstractSchedule | UserScheduler | None = spec.lr_schedule
+    if isinstance(schedule, AbstractSchedule) and spec.batch_schedule is not None:
         batches = build_batch_schedule(spec.batch_schedule.name, spec.batch_schedule.settings)
         schedule = GrownLR(schedule, course, batches.lr_power)
+    if spec.schedule.name == SCHEDULER:
+        schedule = UserScheduler(spec.schedule.settings, spec.horizon, spec.schedule)
     watch = DivergenceWatch(
         horizon=course.steps, warmup=spec.schedule.warmup_steps, patience=RAMP_PATIENCE if ramp else None
     )

@@ -70,6 +70,9 @@ SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         st.sampled_from(["constant", "linear"]),
     ),
     "ramp": st.fixed_dictionaries({"start_factor": st.floats(1e-9, 0.5), "hold": st.integers(1, 10)}),
+    "reduce_on_plateau": st.fixed_dictionaries(
+        {"gamma": st.floats(0.01, 0.99), "patience": st.integers(0, 5), "cooldown": st.integers(0, 3)}
+    ),
     "wsd": st.fixed_dictionaries(
         {
             "decay_fraction": st.floats(0.01, 1),

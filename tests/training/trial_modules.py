@@ -444,3 +444,8 @@ class NoBatchSize(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         inputs, targets, numbers = points()
         return [(inputs[start : start + 8], targets[start : start + 8], numbers[start : start + 8]) for start in (0, 8)]
+
+
+def halving(optimizer: torch.optim.Optimizer, every: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return a scheduler of the user's own: half the LR every so many steps."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 ** (step // every))

@@ -1,0 +1,62 @@
+"""Schedulers that a recipe names by their class path."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lrscale.errors import RecipeError
+from lrscale.recipe import Recipe, parse_recipe
+
+BASE = """name: demo
+task:
+  model: {class_path: shop.Net}
+experiments:
+  scaling: {batch_sizes: [8], horizon: 1k examples}
+"""
+STEP = "{class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 30}"
+
+
+def choices(text: str):
+    schedules = parse_recipe(f"{BASE}  schedules: [{text}]\n").experiments.schedules
+    assert schedules is not None
+    return schedules.schedules
+
+
+def test_a_class_path_is_a_schedule_with_a_label_of_its_own() -> None:
+    found = choices(f"cosine, {STEP}}}, {STEP}, interval: epoch, warmup: 5 %}}, {{class_path: shop.Sawtooth}}")
+    assert [choice.label for choice in found] == [
+        "cosine",
+        "StepLR (step_size=30)",
+        "StepLR (step_size=30, each epoch), 5 % warm-up",
+        "Sawtooth",
+    ]
+    assert found[1].name == "scheduler"
+
+
+def test_the_default_interval_and_empty_arguments_make_no_other_schedule() -> None:
+    short, long = (
+        choices(f"{{class_path: shop.Saw}}, {STEP}}}")[0],
+        choices("{name: scheduler, settings: {class_path: shop.Saw, init_args: {}, interval: step}}")[0],
+    )
+    assert short == long
+
+
+def test_a_dump_reads_back() -> None:
+    recipe = parse_recipe(f"{BASE}  schedules: [cosine, {STEP}, interval: epoch}}]\n")
+    assert Recipe.model_validate(json.loads(json.dumps(recipe.dump()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{class_path: StepLR}", "has no class_path of a scheduler: 'StepLR'"),
+        ("{class_path: shop.Saw, interval: batch}", "has the unknown interval 'batch'"),
+        ("{name: scheduler, settings: {init_args: {}}}", "has no class_path of a scheduler: empty"),
+        ("{class_path: shop.Saw, init_arg: {}}", "init_arg"),
+    ],
+)
+def test_what_cannot_be_a_scheduler_is_refused(text: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        choices(text)

@@ -38,6 +38,13 @@ class SharpnessInstrument(Section):
     """Most forwards of a measurement besides that of the loss itself, 2 to 20."""
 
 
+class CoordinatesInstrument(Section):
+    """Mean absolute output of every part of the module in the first training steps."""
+
+    steps: Count = 8
+    """Steps that are measured."""
+
+
 class Instruments(Section):
     """What rides along on every trial. It changes no result; ``false`` turns one off, ``true`` takes its defaults.
 
@@ -59,6 +66,9 @@ class Instruments(Section):
     """Norm of the gradient at every step, and spikes of the loss; on by default."""
     sharpness: Annotated[SharpnessInstrument | None, BeforeValidator(long_switch)] = None
     """Margin to the edge of stability; off by default, since it costs forward passes."""
+
+    coordinates: Annotated[CoordinatesInstrument | None, BeforeValidator(long_switch)] = None
+    """Size of activations over the first steps; off by default: the check of a width measures it on its own trials."""
 
     def riding(self) -> dict[str, Mapping[str, Any]]:
         """Return the settings of the instruments that are on, by name, as JSON values."""

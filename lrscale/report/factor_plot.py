@@ -89,4 +89,5 @@ def _draw_predicted(
         y = best * (end / start) ** power
         (line,) = canvas.axes.plot([start, end], [best, y], color=color(role), lw=1.2, dashes=(5, 3), zorder=1)
         canvas.hover(line, f"{name}, from {anchor['label']}")
-        canvas.label(end, y, name, role=role, dx=4)
+        # A line that ends at the bottom would have its name on the axis.
+        canvas.label(end, y, name, role=role, dx=4, dy=10 if power else 0)

@@ -19,6 +19,8 @@ WARMUP_FRACTION = 0.05
 SAFE_LR = 1e-6
 """Peak LR of trials that measure a machine: small enough that none diverges. Neither the time nor the memory of a step
 depends on it."""
+COORDINATES = "coordinates"
+"""Instrument of the trials that compare the outputs of a module's parts between widths."""
 ANY_LR = 1e-3
 """Peak LR of a spec that stands for any trial of its size."""
 
@@ -181,7 +183,8 @@ def riding_instruments(recipe: Recipe, spec: TrialSpec) -> dict[str, Mapping[str
         return {}
     if spec.layout is not None:
         return {} if spec.instruments else {"step_time": {}}
-    return recipe.instruments.riding()
+    # What these few steps without warm-up measure besides would say nothing of training.
+    return {} if COORDINATES in spec.instruments else recipe.instruments.riding()
 
 
 def trial_layout(recipe: Recipe, spec: TrialSpec, fits: int | None = None) -> Layout:

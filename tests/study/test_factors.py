@@ -36,6 +36,8 @@ def recipe(factors: dict[str, Any], **experiments: Any) -> Recipe:
 
 def record(spec: TrialSpec) -> TrialRecord:
     """Train nothing: the best LR falls as 1 / width, dropout raises it and halves the gap, gelu is as good as relu."""
+    if spec.instruments:
+        return measured(spec)
     arguments = spec.task["model"]["init_args"]
     width, dropout = arguments.get("width", 64), arguments.get("dropout", 0.0)
     best = 0.008 * 64 / width * (1 + 2 * dropout)
@@ -52,6 +54,32 @@ def record(spec: TrialSpec) -> TrialRecord:
         final_train_loss=loss - gap,
         monitor="val_loss",
         examples=spec.examples,
+        facts={"optimizers": ["AdamW"]},
+    )
+
+
+def measured(spec: TrialSpec) -> TrialRecord:
+    """Give outputs: after the first update those of the hidden part grow with the width, those of the first do not."""
+    width = spec.task["model"]["init_args"]["width"]
+    rng = np.random.default_rng([spec.seed, width])
+    noise = np.exp(0.01 * rng.standard_normal((3, 6)))
+    hidden = [1.0] + [width**0.8] * 5
+    parts = [
+        {"name": name, "type": kind, "weight": None, "sizes": [float(one) for one in sizes]}
+        for name, kind, sizes in (
+            ("inputs", "Linear", noise[0]),
+            ("net", "Sequential", hidden * noise[1]),
+            ("net.0", "Linear", hidden * noise[1]),
+            *((("norm", "LayerNorm", noise[2]),) if width < 256 else ()),
+        )
+    ]
+    return TrialRecord(
+        trial_id=spec.trial_id,
+        status="completed",
+        final_loss=1.0,
+        monitor="train_loss",
+        facts={"optimizers": ["AdamW"]},
+        measurements={"coordinates": {"steps": 6, "parts": parts}},
     )
 
 
@@ -68,6 +96,10 @@ def run(asked: Recipe, trials: dict[str, Trial] | None = None) -> tuple[Finding,
         for spec in missing:
             trials[spec.trial_id] = Trial(spec, record(spec))
     raise AssertionError("the plan does not end")
+
+
+def swept(trials: dict[str, Trial]) -> list[Trial]:
+    return [trial for trial in trials.values() if not trial.spec.instruments]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +124,7 @@ def test_the_search_of_a_value_begins_where_that_of_the_task_ended(
     widths: tuple[Finding, dict[str, Trial], Context],
 ) -> None:
     count = {width: 0 for width in (64, 128, 256)}
-    for trial in widths[1].values():
+    for trial in swept(widths[1]):
         count[trial.spec.task["model"]["init_args"]["width"]] += 1
     assert count[128] <= count[64]
     assert all(6 <= number <= 14 for number in count.values())
@@ -147,7 +179,38 @@ def test_a_small_budget_keeps_the_ends_and_two_seeds() -> None:
     context = Context(
         recipe=recipe({"width": [64, 128]}), view=StudyView({}, lambda _: Trajectory()), facts={}, findings={}
     )
-    assert len(experiment.typical(context)) <= len(experiment.at_most(context)) == 2 * (9 + 3 * 2)
+    assert len(experiment.typical(context)) <= len(experiment.at_most(context)) == 2 * (9 + 3 * 2) + 2 * 4
+
+
+def test_outputs_of_every_part_are_compared_once_and_at_one_lr(
+    widths: tuple[Finding, dict[str, Trial], Context],
+) -> None:
+    finding, trials, _ = widths
+    short = [trial.spec for trial in trials.values() if trial.spec.instruments]
+    assert len(short) == 3 * 4 and len({spec.peak_lr for spec in short}) == 1
+    assert {(spec.schedule.name, spec.schedule.warmup_steps, spec.validate_every) for spec in short} == {
+        ("constant", 0, None)
+    }
+    (factor,) = finding.data["factors"]
+    check = factor["parametrisation"]["coordinates"]
+    # What hands on the output of a part is that part again, and a part that a width lacks compares with nothing.
+    assert [part["name"] for part in check["parts"]] == ["inputs", "net.0"]
+    assert [part["drift"] for part in check["parts"]] == ["does not grow", "grows"]
+    assert check["parts"][1]["lo"] < 0.8 < check["parts"][1]["hi"]
+    assert "outputs grow with width: net.0 with power 0.8" in finding.sentence
+    assert "1 / width, that of hidden matrices in the standard parametrisation, is not excluded" in finding.sentence
+    drift = factor["parametrisation"]["drift"]
+    assert drift["transfer"] == "drifts"
+    assert {row["name"]: row["excluded"] for row in drift["predictions"]} == {
+        "maximal update": True,
+        "standard, Adam": False,
+    }
+
+
+def test_what_is_no_width_has_no_check() -> None:
+    finding, trials, _ = run(recipe({"dropout": [0.0, 0.5], "seeds": 2}))
+    assert finding.data["factors"][0]["parametrisation"] is None
+    assert not any(trial.spec.instruments for trial in trials.values())
 
 
 def test_the_section_draws_the_law_and_every_slice(widths: tuple[Finding, dict[str, Trial], Context]) -> None:
@@ -157,7 +220,10 @@ def test_the_section_draws_the_law_and_every_slice(widths: tuple[Finding, dict[s
     assert card.status == "ok" and card.finding == finding.sentence
     assert set(card.figure("width-law").points) == {"width 64", "width 128", "width 256"}
     drawn = sum(len(points) for points in card.figure("width-slices").points.values())
-    assert drawn == len(trials)
+    assert drawn == len(swept(trials))
     assert [row["label"] for row in card.table("levels-0").rows] == ["width 64", "width 128", "width 256"]
+    assert set(card.figure("width-outputs").points) == {"inputs", "net.0"}
+    assert [row["verdict"] for row in card.table("predictions-0").rows] == ["excluded", "not excluded"]
+    assert [row["drift"] for row in card.table("parts-0").rows] == ["does not grow", "grows"]
     bare = make_card(FactorsSection(), ReportContext(plan={}, view=view))
     assert bare.status == "absent" and "experiments.factors" in bare.finding

@@ -449,3 +449,55 @@ class NoBatchSize(pl.LightningDataModule):
 def halving(optimizer: torch.optim.Optimizer, every: int) -> torch.optim.lr_scheduler.LambdaLR:
     """Return a scheduler of the user's own: half the LR every so many steps."""
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 ** (step // every))
+
+
+class Shared(nn.Module):
+    """Hands on what it gets, as two numbers a row."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.cat([inputs, inputs], dim=1)
+
+
+class Twice(nn.Module):
+    """Multiplies by a number that is 2 at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * self.scale
+
+
+class Pair(nn.Module):
+    """Hands on what it gets, with a number beside it."""
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return inputs, inputs.sum()
+
+
+class Number(nn.Module):
+    """Gives one number, as a loss does."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.pow(2).mean()
+
+
+class Parts(Probe):
+    """Has parts whose outputs are known: called twice, a multiple of another, a tuple, one number, never called."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__(lr=lr)
+        self.shared, self.never = Shared(), Shared()
+        self.twice, self.pair, self.number = Twice(), Pair(), Number()
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        values, _ = self.pair(self.twice(self.shared(self.shared(batch[0]))))
+        return super().training_step(batch, batch_idx) + 0.1 * self.number(values)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
+        self.twice(1000 * batch[0])
+        super().validation_step(batch, batch_idx)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)

@@ -24,6 +24,7 @@ from lrscale.report.trajectory_plot import (
     trajectory_lines,
 )
 from lrscale.report.words import count, loss, percent, plural, rate, short
+from lrscale.study.specs import COORDINATES
 
 if TYPE_CHECKING:
     from lrscale.store.view import Trial
@@ -72,8 +73,14 @@ class TrajectoriesSection(AbstractSection):
 
 
 def _compared(context: ReportContext) -> tuple[Trial, ...]:
-    """Return the trials at a fixed peak LR that measure a loss, not a speed."""
-    return context.trials_where(lambda trial: trial.spec.schedule.name != "ramp" and trial.spec.layout is None)
+    """Return the trials at a fixed peak LR that measure a loss, not a speed or the outputs of a few steps."""
+    return context.trials_where(
+        lambda trial: (
+            trial.spec.schedule.name != "ramp"
+            and trial.spec.layout is None
+            and COORDINATES not in trial.spec.instruments
+        )
+    )
 
 
 def _groups(context: ReportContext, trials: Sequence[Trial]) -> list[tuple[str, str, list[tuple[str, list[Trial]]]]]:

@@ -12,6 +12,7 @@ from lrscale.store import Trial, TrialSpec
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.experiments.scaling import FALLBACK_START, FEWEST_SEEDS, start_lr
 from lrscale.study.factors.answer import factors_finding
+from lrscale.study.factors.coordinates import coordinate_specs, expected_coordinate_specs
 from lrscale.study.factors.grid import FactorGrid, factor_grids
 from lrscale.study.finding import Finding
 from lrscale.study.specs import mean_factor
@@ -19,7 +20,10 @@ from lrscale.study.specs import mean_factor
 
 @final
 class Factors(AbstractExperiment):
-    """Searches the LR at every value of each factor, the others as the task has them, with paired seeds."""
+    """Searches the LR at every value of each factor, the others as the task has them, with paired seeds.
+
+    A factor that is a width of the model also has the outputs of its parts compared over the first steps.
+    """
 
     key: ClassVar[str] = "factors"
     title: ClassVar[str] = "Factors"
@@ -38,6 +42,7 @@ class Factors(AbstractExperiment):
             for cell, start in grid.walk(_first(context, grid)):
                 # Two factors share the trials of the task as it stands.
                 wanted |= {spec.trial_id: spec for spec in cell.plan(start)}
+            wanted |= {spec.trial_id: spec for spec in coordinate_specs(grid, _first(context, grid))}
         return list(wanted.values())
 
     @override
@@ -47,7 +52,7 @@ class Factors(AbstractExperiment):
             for grid in factor_grids(context)
             for cell in grid.cells
             for spec in cell.cell.at_most(cell.context, FALLBACK_START)
-        ]
+        ] + _checks_of_widths(context)
 
     @override
     def typical(self, context: Context) -> list[TrialSpec]:
@@ -56,7 +61,7 @@ class Factors(AbstractExperiment):
             for grid in factor_grids(context)
             for cell in grid.cells
             for spec in cell.cell.typical(cell.context, FALLBACK_START)
-        ]
+        ] + _checks_of_widths(context)
 
     @override
     def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
@@ -73,7 +78,9 @@ class Factors(AbstractExperiment):
     def analyse(self, context: Context) -> Finding:
         grids = factor_grids(context)
         trials: list[dict[str, list[Trial]]] = []
+        checked = []
         for grid in grids:
+            checked.append(context.finished(coordinate_specs(grid, _first(context, grid))))
             starts = {cell.level.label: start for cell, start in grid.walk(_first(context, grid))}
             trials.append(
                 {
@@ -81,7 +88,11 @@ class Factors(AbstractExperiment):
                     for cell in grid.cells
                 }
             )
-        return factors_finding(self, context, grids, trials)
+        return factors_finding(self, context, grids, trials, checked)
+
+
+def _checks_of_widths(context: Context) -> list[TrialSpec]:
+    return [spec for grid in factor_grids(context) for spec in expected_coordinate_specs(grid)]
 
 
 def _first(context: Context, grid: FactorGrid) -> float:

@@ -14,8 +14,10 @@ from lrscale.store import Trial
 from lrscale.study.cells import fit_cell, with_trials
 from lrscale.study.experiments.base import Context
 from lrscale.study.experiments.scaling import tolerance
+from lrscale.study.factors.coordinates import is_width
 from lrscale.study.factors.gaps import change_of_gap, gaps_at_best, mean_gap
 from lrscale.study.factors.grid import FactorGrid, LevelCell, factor_settings
+from lrscale.study.factors.parametrisation import parametrisation
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.lr_answer import bounds
 from lrscale.study.words import interval_text, number
@@ -32,6 +34,7 @@ def factors_finding(
     context: Context,
     grids: Sequence[FactorGrid],
     trials: Sequence[Mapping[str, list[Trial]]],
+    checked: Sequence[Sequence[Trial]],
 ) -> Finding:
     """Return the finding of the factors as far as their trials have ended.
 
@@ -42,10 +45,15 @@ def factors_finding(
     grids : sequence of FactorGrid
     trials : sequence of mapping of str to list of Trial
         For each factor the finished trials of each value, by its label.
+    checked : sequence of sequence of Trial
+        For each factor the finished trials that compare the outputs of a width; none where it is no width.
     """
     settings = factor_settings(context.recipe)
-    factors = [_factor(context, grid, dict(own)) for grid, own in zip(grids, trials, strict=True)]
-    every = [trial for own in trials for some in own.values() for trial in some]
+    factors = [
+        _factor(context, grid, dict(own), short) for grid, own, short in zip(grids, trials, checked, strict=True)
+    ]
+    swept = [trial for own in trials for some in own.values() for trial in some]
+    every = [*swept, *(trial for short in checked for trial in short)]
     sentences = [str(one["sentence"]) for one in factors]
     numbers = {}
     for one in factors:
@@ -53,7 +61,7 @@ def factors_finding(
         if law is not None and law["exponent"] is not None:
             ends = law["interval"]
             numbers[f"{one['name']}_power"] = Quantity(value=law["exponent"], lo=ends["lo"], hi=ends["hi"])
-    examples = max((trial.spec.examples for trial in every), default=None)
+    examples = max((trial.spec.examples for trial in swept), default=None)
     cell = grids[0].cells[0].cell
     known = any(level["best_lr"] is not None for one in factors for level in one["levels"])
     scope = "" if examples is None else f" (batch {cell.batch_size:,}, {examples:,} examples, {settings.seeds} seeds)"
@@ -79,13 +87,15 @@ def factors_finding(
             "schedule": cell.schedule,
             "seeds": settings.seeds,
             "margin": settings.margin,
-            "monitor": next((trial.record.monitor for trial in every if trial.record.monitor), None),
+            "monitor": next((trial.record.monitor for trial in swept if trial.record.monitor), None),
         },
         trial_ids=tuple(dict.fromkeys(trial.trial_id for trial in every)),
     )
 
 
-def _factor(context: Context, grid: FactorGrid, trials: Mapping[str, list[Trial]]) -> dict[str, Any]:
+def _factor(
+    context: Context, grid: FactorGrid, trials: Mapping[str, list[Trial]], checked: Sequence[Trial]
+) -> dict[str, Any]:
     settings = factor_settings(context.recipe)
     whole = with_trials(dict(trials))
     fits = {label: fit_cell(own, tolerance=tolerance(context.recipe)) for label, own in whole.items()}
@@ -103,8 +113,15 @@ def _factor(context: Context, grid: FactorGrid, trials: Mapping[str, list[Trial]
         "law": None if law is None else law.to_dict(),
         "move": _move(ordered, fits),
         "gap_change": _gap_change(ordered, gaps),
+        "parametrisation": parametrisation(grid, law, checked, _optimizers(trials)) if is_width(grid) else None,
     }
     return {**found, "sentence": _sentence(found)}
+
+
+def _optimizers(trials: Mapping[str, list[Trial]]) -> list[str]:
+    """Return the optimizers that the module makes, as the first trial that says so has them."""
+    known = (trial.record.facts.get("optimizers") for own in trials.values() for trial in own)
+    return next((list(names) for names in known if names), [])
 
 
 def _level(
@@ -218,7 +235,8 @@ def _sentence(factor: Mapping[str, Any]) -> str:
             f"; the gap between validation and training loss changes by {number(gap['value'])} "
             f"({interval_text(gap['lo'], gap['hi'])})"
         )
-    return f"{told}. {_ranking(levels)}"
+    checked = factor["parametrisation"]
+    return f"{told}. {_ranking(levels)}" + ("" if checked is None else f" {checked['sentence']}")
 
 
 def _ranking(levels: Sequence[Mapping[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from lrscale.training.instruments.base import INSTRUMENTS as INSTRUMENTS
 from lrscale.training.instruments.base import AbstractInstrument as AbstractInstrument
 from lrscale.training.instruments.base import make_instruments as make_instruments
+from lrscale.training.instruments.coordinates import CoordinatesInstrument as CoordinatesInstrument
 from lrscale.training.instruments.final_state import FinalStateInstrument as FinalStateInstrument
 from lrscale.training.instruments.layout_probe import LayoutProbe as LayoutProbe
 from lrscale.training.instruments.memory import MemoryInstrument as MemoryInstrument

@@ -22,6 +22,7 @@ from lrscale.recipe.instruments import Instruments as Instruments
 from lrscale.recipe.load import find_recipe as find_recipe
 from lrscale.recipe.load import load_recipe as load_recipe
 from lrscale.recipe.load import parse_recipe as parse_recipe
+from lrscale.recipe.optimizers import OptimizerChoice as OptimizerChoice
 from lrscale.recipe.reduced import with_settings as with_settings
 from lrscale.recipe.schema import Cost as Cost
 from lrscale.recipe.schema import LayoutSettings as LayoutSettings

@@ -52,6 +52,11 @@ class ScheduleChoice(Section):
             self._check_scheduler()
             return self
         known = [name for name in SCHEDULES if name != _NOT_FOR_TRAINING]
+        if self.name.replace("-", "_").replace("_", "").startswith("schedulefree"):
+            refuse(
+                f"names {shown(self.name)}, which is an optimizer that needs no schedule",
+                hint="compare it with experiments.schedules.optimizers: [module, schedule_free_adamw]",
+            )
         if self.name not in known:
             refuse(f"names the unknown schedule {shown(self.name)}", hint=did_you_mean(self.name, [*known, MODULE]))
         try:

@@ -33,6 +33,7 @@ from lrscale.recipe.fields import (
     shown,
 )
 from lrscale.recipe.forecast import Forecast
+from lrscale.recipe.optimizers import OneOptimizer, OptimizerChoice
 from lrscale.recipe.search import Search
 from lrscale.recipe.task import Section
 
@@ -157,7 +158,14 @@ class ScheduleComparison(Section):
     """The same number of examples under each schedule, each at its own best LR."""
 
     schedules: Annotated[tuple[OneSchedule, ...], Field(min_length=1)]
-    """Schedules, by name or as ``{name, settings}``."""
+    """Schedules, by name or as ``{name, settings}``; a scheduler of torch or of your own as ``{class_path, init_args,
+    interval}``."""
+    optimizers: Annotated[tuple[OneOptimizer, ...], Field(min_length=1)] = Field(
+        default_factory=lambda: (OptimizerChoice(name="module"),)
+    )
+    """Optimizers that every schedule is tried with: ``module`` for the module's own, ``sgd``, ``adam``, ``adamw``,
+    ``lion``, ``muon``, ``schedule_free_sgd``, ``schedule_free_adamw``, ``{name, settings}``, or ``{class_path,
+    init_args}``. Each is tuned at its own LR; those without a schedule train at a constant one."""
     batch_size: Count | None = None
     """Global batch size. Default: the best one of `scaling`."""
     horizon: Length | None = None
@@ -170,6 +178,7 @@ class ScheduleComparison(Section):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         distinct([choice.label for choice in self.schedules])
+        distinct([choice.label for choice in self.optimizers])
         require_countable(self.horizon)
         return self
 

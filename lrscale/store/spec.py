@@ -26,6 +26,7 @@ _UNLESS_DEFAULT = (
     "stopper",
     "batch_schedule",
     "branch",
+    "other_optimizer",
 )
 """Fields that a spec names only where they are set, so that a field added to this list leaves the ids of other trials
 as they are."""
@@ -170,6 +171,10 @@ class TrialSpec:
     seed of that trial sees the examples that come next there; with another one it sees that seed's order from the same
     place on."""
 
+    other_optimizer: Mapping[str, Any] = field(default_factory=dict)
+    """The optimizer that takes the place of the module's own, over the same parameter groups: ``name`` and
+    ``settings``, as `lrscale.recipe.OptimizerChoice` has them. Empty: the module's own."""
+
     def __post_init__(self) -> None:
         if not self.peak_lr > 0:
             raise LrscaleError(f"a peak LR must be positive, not {self.peak_lr}")
@@ -237,6 +242,7 @@ class TrialSpec:
         plain["instruments"] = {name: dict(settings) for name, settings in self.instruments.items()}
         plain["companions"] = dict(self.companions)
         plain["stopper"] = dict(self.stopper)
+        plain["other_optimizer"] = dict(self.other_optimizer)
         for name in ("start", "batch_schedule", "branch"):
             value = getattr(self, name)
             plain[name] = None if value is None else dataclasses.asdict(value)

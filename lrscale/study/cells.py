@@ -45,6 +45,8 @@ class Cell:
     warmup: Duration | float | None = None
     """Length of the warm-up in place of `warmup_fraction`, in front of any schedule; None keeps that."""
     warmup_shape: WarmupShape = "linear"
+    other_optimizer: Mapping[str, Any] = field(default_factory=dict)
+    """What takes the place of the module's own optimizer; empty: nothing."""
     companions: str | None = None
     """Policy by which other settings move with the batch size; None is the recipe's first one."""
 
@@ -61,6 +63,7 @@ class Cell:
             warmup_fraction=self.warmup_fraction,
             warmup=self.warmup,
             warmup_shape=self.warmup_shape,
+            other_optimizer=self.other_optimizer,
             validations=self.validations,
             training_examples=context.training_examples,
             companions=self.companions,

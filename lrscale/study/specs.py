@@ -44,6 +44,7 @@ def make_spec(
     companions: str | None = None,
     warmup: Duration | float | None = None,
     warmup_shape: WarmupShape = "linear",
+    other_optimizer: Mapping[str, Any] | None = None,
 ) -> TrialSpec:
     """Return the spec of a trial.
 
@@ -84,6 +85,8 @@ def make_spec(
         Default None: `warmup_fraction` in front of schedules that need a warm-up.
     warmup_shape : {"linear", "cosine"}, optional
         Default ``linear``.
+    other_optimizer : mapping or None, optional
+        What takes the place of the module's own optimizer. Default None: nothing.
 
     Raises
     ------
@@ -119,6 +122,7 @@ def make_spec(
         layout=layout,
         instruments={name: dict(own) for name, own in (instruments or {}).items()},
         validation_follows=validation_follows,
+        other_optimizer=dict(other_optimizer or {}),
         # A trial that measures a layout asks nothing of its loss.
         companions=companions_of(recipe, batch_size, companions) if layout is None else {},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from lrscale.training.flavour import Flavour
 from lrscale.training.lr_control import LRControl
 from lrscale.training.methods import replace_method
 from lrscale.training.monitor import loss_of
+from lrscale.training.optimizers.replace import has_modes, switch_mode
 from lrscale.training.random_states import random_states, set_random_states
 from lrscale.training.recorder import Recorder
 from lrscale.training.seeding import seed_rank
@@ -106,10 +107,11 @@ class TrialHooks:
         if self._start is not None:
             self.facts["start"] = self._start.load(pl_module, trainer.strategy.optimizers)
         strategy = trainer.strategy
+        switch_mode(strategy.optimizers, "train")
         self.facts.update(self._control.attach(strategy.optimizers, strategy.lr_scheduler_configs, epochs))
         self.facts.update(self._companions.attach(trainer.strategy.optimizers))
         self.facts.update(parameter_counts(pl_module))
-        self._look_for_batch_norm(pl_module)
+        self._look_for_batch_norm(pl_module, strategy.optimizers)
         self._time_validation(trainer, pl_module)
         seed_rank(self._seed, self._rank)
         self._recorder.begin(pl_module.device)
@@ -157,8 +159,9 @@ class TrialHooks:
         return loss * self._forwards if self._forwards > 1 else loss
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Start the clock."""
-        del trainer, pl_module
+        """Start the clock, and have an optimizer that averages its weights put the average in place."""
+        del pl_module
+        switch_mode(trainer.strategy.optimizers, "eval")
         self._recorder.begin_validation()
 
     def on_validation_batch_end(
@@ -174,6 +177,7 @@ class TrialHooks:
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Take the monitored loss. How often a trial validates does not move the random numbers that it trains with."""
         del pl_module
+        switch_mode(trainer.strategy.optimizers, "train")
         set_random_states(self._random)
         self._recorder.end_validation(validation_metrics(trainer))
         self._control.validated(*self._recorder.validations[-1])
@@ -232,12 +236,16 @@ class TrialHooks:
                 f"{self._world_size * size}"
             )
 
-    def _look_for_batch_norm(self, module: Any) -> None:
+    def _look_for_batch_norm(self, module: Any, optimizers: Sequence[Any]) -> None:
         found = {type(part) for part in module.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)}
         names = sorted(kind.__name__ for kind in found - {torch.nn.SyncBatchNorm})
         if not names:
             return
         self.facts["batch_norm"] = True
+        if has_modes(optimizers):
+            self.notes.append(
+                f"{', '.join(names)} validates with the statistics of the weights that train, not of their average"
+            )
         if self._world_size * self._forwards > 1:
             self.notes.append(
                 f"{', '.join(names)} takes its statistics over the {self._per_device_batch_size} examples of one "

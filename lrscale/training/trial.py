@@ -34,6 +34,7 @@ from lrscale.training.hooks import TrialHooks, make_callback, prepare_module
 from lrscale.training.instruments import make_instruments
 from lrscale.training.keep_state import StateKeeper
 from lrscale.training.lr_control import LRControl
+from lrscale.training.optimizers import replace_optimizer
 from lrscale.training.ray_strategy import on_ray
 from lrscale.training.recorder import MOST_STEPS_A_FLUSH, Recorder
 from lrscale.training.seeding import seed_hooks
@@ -330,6 +331,7 @@ def _fit(course: Course, scratch: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = built.trainer_class(**arguments)
+        replace_optimizer(built.module, spec.other_optimizer, course.notes)
         prepare_module(
             built.module,
             lambda: trainer,

@@ -125,6 +125,7 @@ def test_every_field_of_a_spec_decides_its_id(spec: TrialSpec, data: st.DataObje
         "stopper": {**spec.stopper, "another": 1},
         "batch_schedule": BatchScheduleSpec(name="doubling", settings={"another": 1}),
         "branch": BranchPoint(trial_id="another trial", position=1),
+        "other_optimizer": {**spec.other_optimizer, "another": 1},
     }
     assert set(changes) == {field.name for field in dataclasses.fields(TrialSpec)}
     name = data.draw(st.sampled_from(sorted(changes)))

@@ -64,11 +64,11 @@ class Context:
 
     @property
     def own_trials(self) -> list[Trial]:
-        """The finished trials of the task as it stands in the recipe, without those of other versions of it."""
+        """The finished trials of the recipe's task as it stands there, without other versions and other optimizers."""
         if self.recipe.experiments.forecast is None and self.recipe.experiments.factors is None:
-            return list(self.view)
+            return [trial for trial in self.view if not trial.spec.other_optimizer]
         task = self.recipe.task.resolved(self.recipe.root)
-        return [trial for trial in self.view if dict(trial.spec.task) == task]
+        return [trial for trial in self.view if dict(trial.spec.task) == task and not trial.spec.other_optimizer]
 
     def ended(self, spec: TrialSpec) -> Trial | None:
         """Return the finished trial of a spec, or None while it is to run, for the first time or once more.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrscale.cli.forecast import families_table, published_table
@@ -19,6 +19,7 @@ def table_lines(finding: Finding) -> list[str]:
         "memory": _memory,
         "forecast": _forecast,
         "rules": _rules,
+        "schedules": _schedules,
         "factors": _factors,
     }.get(finding.key)
     return [] if make is None else [line for text in make(finding) for line in ("", *text.splitlines())]
@@ -83,6 +84,57 @@ def _forecast(finding: Finding) -> list[str]:
     if not families:
         return []
     return [families_table(families), published_table(finding.tables.get("published", ()))]
+
+
+def _schedules(finding: Finding) -> list[str]:
+    rows = finding.tables.get("schedules", ())
+    if not rows:
+        return []
+    header = ["place", "schedule", "best LR", "loss", "difference to the lowest", ""]
+    lines = [
+        [
+            _places(row.get("places")),
+            str(row["label"]),
+            interval(row["best_lr"], row["lr_lo"], row["lr_hi"]),
+            interval(row["loss"], row["loss_lo"], row["loss_hi"]),
+            interval(row["difference"], row["difference_lo"], row["difference_hi"]) if row["difference"] else "",
+            str(row["verdict"]) if row["loss"] is not None else "no optimum inside its LRs",
+        ]
+        for row in rows
+    ]
+    found = [table(header, lines)]
+    along = finding.tables.get("along", ())
+    if along:
+        header = ["schedule", "at LR", "last loss", "lowest loss", "mean loss", "examples to target", "time to target"]
+        lines = [
+            [
+                str(row["label"]),
+                number(row["lr"]),
+                *(_with_gap(row, name) for name in ("final", "lowest", "mean", "examples")),
+                "" if row["seconds"] is None else seconds(row["seconds"]),
+            ]
+            for row in along
+        ]
+        found.append(table(header, lines))
+    return found
+
+
+def _places(places: Sequence[int] | None) -> str:
+    if places is None:
+        return ""
+    first, last = places
+    return f"{first}" if first == last else f"{first} to {last}"
+
+
+def _with_gap(row: Mapping[str, Any], name: str) -> str:
+    value, gap = row[name], row[f"{name}_gap"]
+    if value is None:
+        return ""
+    told = f"{value:,.0f}" if name == "examples" else number(value, 4)
+    if gap is None:
+        return told
+    sign = "+" if gap > 0 else ""
+    return f"{told} ({sign}{f'{gap:,.0f}' if name == 'examples' else number(gap, 2)})"
 
 
 def _rules(finding: Finding) -> list[str]:

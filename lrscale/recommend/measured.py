@@ -80,9 +80,10 @@ class ScheduleResult:
 
 
 def schedule_results(finding: Finding) -> tuple[ScheduleResult, ...]:
-    """Return the compared schedules in their order."""
+    """Return the schedules that were compared with the module's own optimizer, in their order."""
     data = finding.data
-    return tuple(_schedule_result(entry, int(data["batch_size"])) for entry in data.get("schedules", ()))
+    rows = data.get("own_schedules", data.get("schedules", ()))
+    return tuple(_schedule_result(entry, int(data["batch_size"])) for entry in rows)
 
 
 def _schedule_result(entry: Mapping[str, Any], batch_size: int) -> ScheduleResult:

@@ -294,6 +294,7 @@ def _trained(setting: _Setting, view: StudyView) -> Trial | None:
         view.trials[trial_id]
         for trial_id in ids
         if trial_id in view.trials
+        and not view.trials[trial_id].spec.other_optimizer
         and view.trials[trial_id].spec.schedule.name == choice.name
         and choice.settings.items() <= dict(view.trials[trial_id].spec.schedule.settings).items()
     ]

@@ -82,6 +82,10 @@ class Truth:
         default_factory=lambda: {"constant": 0.06, "linear": 0.0, "cosine": 0.001, "wsd": 0.004, "inverse_sqrt": 0.03}
     )
     """Loss that a schedule adds."""
+    optimizer_lr: dict[str, float] = field(default_factory=lambda: {"sgd": 30.0, "lion": 0.2})
+    """Best LR of another optimizer over that of the task's own."""
+    optimizer_cost: dict[str, float] = field(default_factory=lambda: {"sgd": 0.05, "lion": -0.05})
+    """Loss that another optimizer adds."""
     companions_cost: dict[str, float] = field(default_factory=lambda: {"sde": 0.02, "half-life": -0.02})
     """Loss that a companions policy adds for each factor e between a batch size and the reference."""
 
@@ -282,9 +286,15 @@ def _seed_shift(settings: SyntheticStudy, seed: int) -> float:
     return float(settings.truth.seed_sd * np.random.default_rng([seed, 77]).standard_normal())
 
 
+def _lr_scale(truth: Truth, spec: TrialSpec) -> float:
+    return truth.optimizer_lr.get(str(spec.other_optimizer.get("name")), 1.0)
+
+
 def _final_loss(settings: SyntheticStudy, spec: TrialSpec) -> float:
     truth = settings.truth
-    mean = truth.loss(spec.global_batch_size, spec.peak_lr, spec.examples, spec.schedule.name)
+    lr = spec.peak_lr / _lr_scale(truth, spec)
+    mean = truth.loss(spec.global_batch_size, lr, spec.examples, spec.schedule.name)
+    mean += truth.optimizer_cost.get(str(spec.other_optimizer.get("name")), 0.0)
     if spec.companions:
         ratio = spec.global_batch_size / spec.companions["reference_batch_size"]
         mean += truth.companions_cost[spec.companions["policy"]] * abs(math.log(ratio))
@@ -294,12 +304,12 @@ def _final_loss(settings: SyntheticStudy, spec: TrialSpec) -> float:
 def _trajectory(settings: SyntheticStudy, spec: TrialSpec, layout: Layout) -> tuple[dict[str, FloatArray], Status]:
     truth, steps = settings.truth, spec.horizon
     step = np.arange(1, steps + 1, dtype=np.float64)
-    schedule = build_schedule(spec.schedule.name, spec.schedule.settings, warmup_steps=spec.schedule.warmup_steps)
+    schedule = spec.lr_schedule or build_schedule("constant")
     grid = np.unique(np.linspace(0, steps - 1, min(steps, 400)).astype(int))
     factor = np.interp(step - 1, grid, [schedule.factor(int(position), steps) for position in grid])
     lr = spec.peak_lr * factor
     noise = 0.25 / math.sqrt(spec.global_batch_size) * _random(spec).standard_normal(steps)
-    bound = truth.best_lr(spec.global_batch_size) * truth.diverges_at
+    bound = truth.best_lr(spec.global_batch_size) * truth.diverges_at * _lr_scale(truth, spec)
     if spec.schedule.name == "ramp":
         # The loss follows the sum of the LRs so far, until the LR itself is too large.
         learned = 1 - np.exp(-np.cumsum(lr) / (6 * truth.best_lr(spec.global_batch_size)))

@@ -52,6 +52,12 @@ def test_a_setting_that_is_better_by_many_sd_wins(labels):
     assert all(row.standing == "worse" and row.gap.interval.lo > 0 for row in found.rows[1:])
 
 
+def test_places_are_those_that_the_intervals_leave_open():
+    rng = np.random.default_rng(3)
+    found = compare_minima(settings_of({"a": 0.0, "b": 0.001, "c": 0.5, "d": 0.9}, rng, noise=0.002, seeds=4))
+    assert {row.name: row.places for row in found.rows} == {"a": (1, 2), "b": (1, 2), "c": (3, 3), "d": (4, 4)}
+
+
 def test_close_settings_tie_and_equivalent_ones_are_called_so():
     rng = np.random.default_rng(3)
     fits = settings_of({"a": 0.0, "b": 0.001, "c": 0.5}, rng, noise=0.002, seeds=6)

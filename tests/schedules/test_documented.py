@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lrscale.recipe import parse_recipe
+from lrscale.recipe.optimizers import OPTIMIZERS
 from lrscale.schedules import SCHEDULES
 
 HEAD = "name: page\ntask: {model: {class_path: m.Net}}\n"
@@ -21,7 +22,8 @@ def page(repository: Path) -> str:
 
 
 def test_every_schedule_has_a_row_with_its_settings(page: str) -> None:
-    rows = {row.split("`")[1]: row.split("|")[3] for row in page.splitlines() if row.startswith("| `")}
+    first, _, _ = page.partition("## Schedulers of torch")
+    rows = {row.split("`")[1]: row.split("|")[3] for row in first.splitlines() if row.startswith("| `")}
     assert list(rows) == list(dict.fromkeys(rows))
     assert set(rows) == set(SCHEDULES)
     for name, row in rows.items():
@@ -39,6 +41,28 @@ def test_every_schedule_has_a_row_with_its_settings(page: str) -> None:
                 assert shown == str(default).lower()
             else:
                 assert float(shown) == default
+
+
+def test_every_optimizer_has_a_row_with_its_settings(page: str) -> None:
+    _, _, rest = page.partition("## Optimizers")
+    rows = [row for row in rest.splitlines() if row.startswith("| `")]
+    told = " ".join(rows)
+    for name, settings in OPTIMIZERS.items():
+        (row,) = (row for row in rows if f"`{name}`" in row.split("|")[1])
+        for setting, default in settings.items():
+            if setting == "weight_decay":
+                continue
+            shown = str(default).lower() if isinstance(default, bool) else json.dumps(default)
+            assert f"`{setting}` {shown}" in row.replace("1e-8", "1e-08"), (name, setting)
+    assert "`module`" in told
+
+
+def test_the_recipes_of_the_page_can_be_read(page: str) -> None:
+    head = HEAD + "experiments:\n  scaling: {batch_sizes: [32], horizon: 2k examples}\n"
+    blocks = [part.partition("```")[0] for part in page.split("```yaml\n")[1:]]
+    assert len(blocks) == 4
+    for block in blocks:
+        assert parse_recipe(head + block.partition("experiments:\n")[2]).experiments.schedules is not None
 
 
 def test_the_recipe_of_the_page_can_be_read(page: str) -> None:

@@ -68,7 +68,8 @@ def write_job(
     name : str, optional
         Of the file. Default ``job.json``.
     """
-    path = folder.resolve() / name
+    home = folder.resolve()
+    path = home / name
     whole = {
         **job,
         "root": str(settings.root.resolve()),
@@ -79,7 +80,7 @@ def write_job(
             "devices": layout.devices,
             "num_nodes": layout.num_nodes,
         },
-        "folder": str(folder.resolve()),
+        "folder": str(home),
         "accelerator": accelerator,
         "rendezvous": rendezvous,
         "threads": threads,

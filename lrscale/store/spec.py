@@ -109,9 +109,16 @@ class StartState:
     """SHA-256 of the file, 64 hexadecimal digits."""
 
 
+class _Named:
+    """A place for the id, which is asked for all the time and takes a while to compute."""
+
+    __slots__ = ("_trial_id",)
+    _trial_id: str
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialSpec:
+class TrialSpec(_Named):
     """One training run, described by everything that its result depends on, and by nothing else.
 
     Where a trial runs is not part of it, unless `layout` is pinned, as throughput trials do.
@@ -225,6 +232,13 @@ class TrialSpec:
     @property
     def trial_id(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the spec."""
+        try:
+            return self._trial_id
+        except AttributeError:
+            object.__setattr__(self, "_trial_id", self._hash())
+            return self._trial_id
+
+    def _hash(self) -> str:
         plain = self.to_dict()
         if self.start is not None:
             plain["start"] = self.start.sha256

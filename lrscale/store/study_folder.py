@@ -142,9 +142,9 @@ class StudyFolder:
                 hint=f"remove {folder} to have it run again",
             )
         with _writing(folder):
-            # The record goes first: a kill in the middle must leave no record without its spec.
-            (folder / "record.json").unlink(missing_ok=True)
             if folder.exists():
+                # The record goes first: a kill in the middle must leave no record without its spec.
+                (folder / "record.json").unlink(missing_ok=True)
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
         write_atomically(folder / "spec.json", to_json(spec.to_dict(), indent=1))

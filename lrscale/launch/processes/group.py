@@ -76,6 +76,7 @@ class RankGroup:
 
     def start(self, job: Path) -> None:
         """Fork the ranks; a server that is gone is told by the server's events."""
+        folder = self.folder.resolve()
         for share in self._shares:
             for rank in share.ranks:
                 share.server.send(
@@ -84,7 +85,7 @@ class RankGroup:
                         "key": self.key,
                         "rank": rank,
                         "job": str(job),
-                        "log": str(self.folder.resolve() / f"rank-{rank}.log"),
+                        "log": str(folder / f"rank-{rank}.log"),
                         "entry": ENTRY,
                         "env": {
                             **share.environment,

@@ -30,7 +30,10 @@ LauncherOption = Annotated[
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        "--address", metavar="ADDRESS", help="Address of a Ray cluster, for --launcher ray. Default: RAY_ADDRESS."
+        "--address",
+        metavar="ADDRESS",
+        help="Address of a Ray cluster, for --launcher ray; auto: one that runs here. Default: RAY_ADDRESS, else a new "
+        "one.",
     ),
 ]
 BudgetOption = Annotated[

@@ -15,6 +15,7 @@ from lrscale.cli.status_jobs import STATES, JobsStatus
 from lrscale.cli.study_access import OpenStudy, open_study
 from lrscale.cli.text import count, number, seconds, table, wrapped
 from lrscale.errors import LrscaleError
+from lrscale.store.lock import is_held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def show_status(path: Path) -> int:
     """Print the state of a study; nothing of it is changed, and torch is not loaded."""
     study = open_study(path)
     jobs = JobsStatus.of(path)
-    running = lock_is_held(path) or jobs.driver is not None
+    running = is_held(path) or jobs.driver is not None
     unfinished = [trial_id for trial_id in study.folder.trial_ids() if trial_id not in study.view.trials]
     typer.echo(f"study {study.recipe.name} in {path}: {jobs.heading or ('running' if running else 'not running')}")
     typer.echo()
@@ -57,24 +58,6 @@ def show_status(path: Path) -> int:
     for line in _decisions(study.folder.read_plan()):
         typer.echo(wrapped(line, indent="      ", first="" if line.endswith(":") else "  "))
     return DONE
-
-
-def lock_is_held(path: Path) -> bool:
-    """Whether a process of this machine, or of another that shares the file system's locks, is writing to a study.
-
-    A shared lock is asked for and given back at once. The folder may be a read-only copy.
-    """
-    import fcntl
-
-    try:
-        with (path / ".lock").open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        # No lock file, or a file system without locks: nothing says that anybody writes.
-        return False
-    return False
 
 
 def _how_far(folder: StudyFolder, trial_id: str, at_work: AtWork | None) -> str:

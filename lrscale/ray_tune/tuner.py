@@ -50,6 +50,7 @@ class Search:
         storage: Path,
         *,
         callbacks: Sequence[Any] = (),
+        stop: Any = None,
         reuse_actors: bool = False,
     ) -> Any:
         """Run it to its end, from where an earlier run was killed, and return Tune's results.
@@ -62,6 +63,8 @@ class Search:
             Folder where Tune keeps its state, seen by every node that a trial may run on.
         callbacks : sequence, optional
             Tune's own kind. Default none.
+        stop : object, optional
+            A stopper of Tune's own kind, which may end the whole run. Default None.
         reuse_actors : bool, optional
             Whether a process may run one trial after the other. Default False.
         """
@@ -76,14 +79,17 @@ class Search:
         _seed_numpy(self.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self._tuner(tune, shared, storage, callbacks, reuse_actors).fit()
+            return self._tuner(tune, shared, storage, callbacks, stop, reuse_actors).fit()
 
-    def _tuner(self, tune: Any, trainable: Any, storage: Path, callbacks: Sequence[Any], reuse_actors: bool) -> Any:
+    def _tuner(
+        self, tune: Any, trainable: Any, storage: Path, callbacks: Sequence[Any], stop: Any, reuse_actors: bool
+    ) -> Any:
         kept = storage / NAME
         if tune.Tuner.can_restore(str(kept)):
             tuner = tune.Tuner.restore(str(kept), trainable, resume_unfinished=True, restart_errored=True)
             # What was pickled tells a desk that is gone; there is no public way to give others (ray 2.60).
             tuner._local_tuner._run_config.callbacks = list(callbacks)
+            tuner._local_tuner._run_config.stop = stop
             return tuner
         searcher = self.algorithm.build(self.trials, self.seed)
         if isinstance(self.algorithm, Random):
@@ -108,6 +114,7 @@ class Search:
                 storage_path=str(storage),
                 verbose=0,
                 callbacks=list(callbacks),
+                stop=stop,
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, TypeVar, final
 
 from lrscale.errors import StudyError
 from lrscale.store.files import read_json, to_json, write_atomically
+from lrscale.store.lock import hold
 from lrscale.store.record import TrialRecord
 from lrscale.store.spec import TrialSpec
 from lrscale.store.trajectory import PARQUET_NAME, Trajectory, pack_trajectory, read_trajectory
@@ -68,29 +67,11 @@ class StudyFolder:
         StudyError
             When another process holds it, naming that process, or when the folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            holder = self._holder()
-            raise StudyError(
-                f"study folder {self.path} is in use by {holder}", hint="wait for it, or choose another --study"
-            ) from error
-        except OSError as error:
-            raise StudyError(
-                f"study folder {self.path} cannot be written: {error.strerror}", hint="choose another --study"
-            ) from error
-        try:
-            write_atomically(self.path / ".holder", f"process {os.getpid()} on {socket.gethostname()}")
+        with hold(self.path):
             # Left by a process that was killed in the middle of a write; whoever holds the lock is alone.
             for partial in self.path.glob(".*.partial"):
                 partial.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def read_plan(self) -> dict[str, Any]:
         """Return plan.json.
@@ -200,12 +181,6 @@ class StudyFolder:
     def has_packed(self, trial_id: str) -> bool:
         """Whether the trajectory of a trial is packed."""
         return (self.trial_path(trial_id) / PARQUET_NAME).exists()
-
-    def _holder(self) -> str:
-        try:
-            return (self.path / ".holder").read_text(encoding="utf-8")
-        except OSError:
-            return "another process"
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lrscale.cli.status import lock_is_held
 from lrscale.store import StudyFolder
+from lrscale.store.lock import is_held
 
 Lrscale = Callable[..., Any]
 
@@ -176,15 +176,15 @@ def test_a_held_study_is_running_and_refuses_a_second_run(
     copy = tmp_path / "tiny-study"
     shutil.copytree(finished / "tiny-study", copy)
     (tmp_path / "tiny.yaml").write_text(tiny)
-    assert not lock_is_held(copy)
+    assert not is_held(copy)
     with StudyFolder(copy).locked():
-        assert lock_is_held(copy)
+        assert is_held(copy)
         assert "tiny-study: running" in lrscale(tmp_path, "status", "tiny-study").stdout
         ended = lrscale(tmp_path, "run", "tiny.yaml")
     assert ended.returncode == 2
     assert f"is in use by process {os.getpid()}" in ended.stderr
     assert "--study" in ended.stderr
-    assert not lock_is_held(copy)
+    assert not is_held(copy)
 
 
 def test_a_changed_task_asks_for_another_folder(finished: Path, lrscale: Lrscale) -> None:

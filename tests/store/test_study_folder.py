@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from lrscale.errors import StudyError
 from lrscale.store import ScheduleSpec, StudyFolder, StudyView, TrialRecord, TrialSpec
 from lrscale.store.files import read_json, to_json, write_atomically
+from lrscale.store.lock import is_held
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,6 +155,22 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path: Pat
     # The operating system gives the lock back when the holder dies.
     with StudyFolder(tmp_path).locked():
         assert f"process {os.getpid()}" in (tmp_path / ".holder").read_text()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_stands_for_the_lock_where_the_file_system_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    for _ in range(2):
+        with StudyFolder(tmp_path).locked():
+            assert is_held(tmp_path)
+            with pytest.raises(StudyError, match=r"is in use by process .*if it is gone, remove .*\.held"):
+                StudyFolder(tmp_path).locked().__enter__()
+        assert not is_held(tmp_path)
 
 
 def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:

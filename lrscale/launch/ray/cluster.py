@@ -57,8 +57,9 @@ class Cluster:
     Parameters
     ----------
     address : str or None
-        Of the cluster's head, as ``ray.init`` takes it; None for the one in ``RAY_ADDRESS``, else one that runs on this
-        machine, else a new one of this machine alone.
+        Of the cluster's head, as ``ray.init`` takes it, ``"auto"`` for one that runs on this machine; None for the one
+        in ``RAY_ADDRESS``, else a new one of this machine alone. One that happens to run here is not taken unasked: on
+        a machine that many share it may be anybody's.
     """
 
     def __init__(self, address: str | None) -> None:
@@ -78,11 +79,11 @@ class Cluster:
             return
         keep_off_the_terminal()
         before = signal.getsignal(signal.SIGTERM)
+        told = self._address or os.environ.get("RAY_ADDRESS")
         try:
-            ray.init(address=self._address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            ray.init(address=told or "local", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             said = " ".join(str(error).split())[:200]
-            told = self._address or os.environ.get("RAY_ADDRESS")
             where = f"the Ray cluster at {told}" if told else "a Ray cluster"
             raise LrscaleError(
                 f"{where} cannot be reached: {said}",

@@ -14,8 +14,8 @@ from lrscale.errors import LrscaleError, StudyError
 from lrscale.launch.progress import AbstractProgress
 from lrscale.launch.ray.evolving_trial import SEGMENT, EvolvingTrial, Member
 from lrscale.launch.ray.launcher import RayLauncher
-from lrscale.launch.ray.tuned_search import AbstractDesk, make_callback, on_duty, own_settings
-from lrscale.launch.ray.tuned_trial import Take, keep_all_ended, keep_ended
+from lrscale.launch.ray.tuned_search import AbstractDesk, make_callback, make_stopper, on_duty, own_settings
+from lrscale.launch.ray.tuned_trial import Take, keep_all_ended, keep_ended, keep_lost, release
 from lrscale.ray_tune import LOSS, TIME
 from lrscale.ray_tune.tuner import Search
 from lrscale.store import StudyFolder, TrialRecord, TrialSpec
@@ -56,7 +56,7 @@ class Evolution:
         with on_duty(desk), own_settings():
             trial: Any = self._trial
             try:
-                results = self._search.run(trial, self._state, callbacks=[make_callback()])
+                results = self._search.run(trial, self._state, callbacks=[make_callback()], stop=make_stopper())
             except Exception as error:  # Tune raises what it likes; what our own desk has met comes first
                 raise desk.trouble or StudyError(
                     f"Ray Tune could not go on: {type(error).__name__}: {' '.join(str(error).split())[-300:]}",
@@ -113,6 +113,15 @@ class _Segments(AbstractDesk):
         if LOSS not in result:
             self.settle_all()
 
+    @override
+    def lose(self, name: str) -> None:
+        """Hear that a member was lost."""
+        self.settle_all()
+        try:
+            keep_lost(self._store, self._trial.plan.claims, name, self._trial.plan.layouts, self._take_one)
+        except LrscaleError as error:
+            self.trouble = self.trouble or error
+
     def settle_all(self) -> None:
         """Keep what was left in any folder: a member that was lost has told nothing of its last segment."""
         try:
@@ -125,7 +134,8 @@ class _Segments(AbstractDesk):
             return
         self.order[trial_id] = None
         try:
-            keep_ended(self._store, trial_id, self._take_one)
+            if keep_ended(self._store, trial_id, self._take_one):
+                release(self._store, self._trial.plan.claims, trial_id)
         except LrscaleError as error:
             self.trouble = error
 

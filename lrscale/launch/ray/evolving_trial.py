@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, final
 
 from lrscale.errors import StudyError
 from lrscale.launch.base import TrialRequest
-from lrscale.launch.ray.tuned_trial import ENDED, LEARNED_NOTHING, LOOK, TrialPlan, Work, claimed, is_finished
+from lrscale.launch.ray.tuned_trial import ENDED, LEARNED_NOTHING, TrialPlan, Work, await_turn
 from lrscale.ray_tune import LOSS, TIME
 from lrscale.store import StartState, StudyFolder, TrialRecord, TrialSpec
 from lrscale.store.files import to_json, write_atomically
@@ -134,7 +133,7 @@ class EvolvingTrial:
     def _record(self, spec: TrialSpec, name: str) -> TrialRecord:
         store = StudyFolder(self.plan.study)
         folder = store.trial_path(spec.trial_id)
-        if not is_finished(store, spec) and claimed(self.plan.claims, spec, name):
+        if await_turn(store, self.plan.claims, spec, name):
             size = spec.global_batch_size
             request = TrialRequest(
                 spec=spec,
@@ -149,9 +148,6 @@ class EvolvingTrial:
             if work.record is None:
                 raise StudyError("the segment could not be run; the driver has been told why")
             return work.record
-        while not is_finished(store, spec):
-            # Another member trains the same segment.
-            time.sleep(LOOK)
         record = store.record(spec.trial_id)
         assert record is not None
         return record

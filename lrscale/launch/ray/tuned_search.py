@@ -22,7 +22,9 @@ from lrscale.launch.ray.tuned_trial import (
     TunedTrial,
     keep_all_ended,
     keep_ended,
+    keep_lost,
     losses_so_far,
+    release,
 )
 from lrscale.ray_tune import LOSS, TIME
 from lrscale.ray_tune.tuner import Search
@@ -70,7 +72,7 @@ class TunedSearch:
         with on_duty(desk), own_settings():
             trial: Any = TunedTrial(self._plan)
             try:
-                results = self._search.run(trial, self._state, callbacks=[make_callback()])
+                results = self._search.run(trial, self._state, callbacks=[make_callback()], stop=make_stopper())
             except Exception as error:  # Tune raises what it likes; what our own desk has met comes first
                 if desk.trouble is not None:
                     raise desk.trouble from error
@@ -81,7 +83,8 @@ class TunedSearch:
             if desk.trouble is not None:
                 raise desk.trouble
             for result in results:
-                desk.settle(result.config or {}, result.metrics or {})
+                if result.error is None:
+                    desk.settle(result.config or {}, result.metrics or {})
         shutil.rmtree(self._state, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._state.parent.rmdir()
@@ -105,6 +108,10 @@ class AbstractDesk(ABC):
     @abstractmethod
     def settle(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Hear that Tune is done with a trial."""
+
+    @abstractmethod
+    def lose(self, name: str) -> None:
+        """Hear that Tune has given a trial up, by its name: its process was lost, or raised an error, twice."""
 
 
 @final
@@ -145,12 +152,20 @@ class Desk(AbstractDesk):
         folder = self._store.trial_path(spec.trial_id)
         try:
             if keep_ended(self._store, spec.trial_id, self._take):
+                release(self._store, self._plan.claims, spec.trial_id)
                 return
             record = self._stopped(spec, folder, result)
             if record is not None:
                 self._take(spec, record)
         except LrscaleError as error:
             self.trouble = error
+
+    @override
+    def lose(self, name: str) -> None:
+        try:
+            keep_lost(self._store, self._plan.claims, name, self._plan.layouts, self._take)
+        except LrscaleError as error:
+            self.trouble = self.trouble or error
 
     def _stopped(self, spec: TrialSpec, folder: Path, result: Mapping[str, Any]) -> TrialRecord | None:
         """Return the record of a trial that the scheduler has ended where Tune last heard of it."""
@@ -216,18 +231,23 @@ def own_settings() -> Iterator[None]:
         os.environ.update(before)
 
 
-def settled(trial: Any) -> None:
-    """Tell the desk on duty that Tune is done with a trial.
+def make_stopper() -> Any:
+    """Return what ends Tune's run when the desk on duty has met what ends the study.
 
-    Raises
-    ------
-    LrscaleError
-        Where that ends the study, which ends Tune's run.
+    Tune takes an error that a callback raises for one of the trial.
     """
-    desk = desk_on_duty()
-    desk.settle(trial.config, trial.last_result or {})
-    if desk.trouble is not None:
-        raise desk.trouble
+    from ray.tune import Stopper
+
+    class Trouble(Stopper):  # type: ignore[misc]  # Ray is not typed
+        """Asked after every result."""
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return desk_on_duty().trouble is not None
+
+    return Trouble()
 
 
 def make_callback() -> Any:
@@ -249,6 +269,6 @@ def make_callback() -> Any:
             desk_on_duty().settle(trial.config, trial.last_result or {})
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            desk_on_duty().settle(trial.config, trial.last_result or {})
+            desk_on_duty().lose(trial.trial_id)
 
     return Told()

@@ -14,6 +14,7 @@ from typing import Any, final
 
 from lrscale.errors import LrscaleError, StudyError
 from lrscale.launch.base import LaunchSettings, TrialRequest
+from lrscale.launch.outcome import log_tail
 from lrscale.launch.progress import SilentProgress
 from lrscale.launch.ray.launcher import RayLauncher
 from lrscale.ray_tune import LOSS, TIME, Space
@@ -80,14 +81,9 @@ class TunedTrial:
 
         spec, store = self.plan.spec(config), StudyFolder(self.plan.study)
         report = _Reports(self.plan, spec)
-        name = tune.get_context().get_trial_id()
-        if not is_finished(store, spec):
-            if claimed(self.plan.claims, spec, name):
-                self._run(store, spec, report)
-                return
-            while not is_finished(store, spec):
-                # Another trial of this search has the same setting, and its driver writes the record.
-                time.sleep(LOOK)
+        if await_turn(store, self.plan.claims, spec, tune.get_context().get_trial_id()):
+            self._run(store, spec, report)
+            return
         record = store.record(spec.trial_id)
         assert record is not None
         report.tell(losses_so_far(store.trial_path(spec.trial_id)), last=True)
@@ -136,6 +132,67 @@ def keep_all_ended(store: StudyFolder, take: Take) -> None:
     """Hand on what processes have left whose driver was killed before it heard of it; see `keep_ended`."""
     for trial_id in store.trial_ids():
         keep_ended(store, trial_id, take)
+
+
+def await_turn(store: StudyFolder, claims: Path, spec: TrialSpec, name: str) -> bool:
+    """Whether a trial of Tune is to run a spec; False when the study has it, perhaps by another trial of this search.
+
+    Parameters
+    ----------
+    store : StudyFolder
+    claims : Path
+        Folder of the search's claims.
+    spec : TrialSpec
+    name : str
+        Tune's name of the trial that asks.
+    """
+    while not is_finished(store, spec):
+        if claimed(claims, spec, name):
+            return True
+        # Another one is at it, and the driver writes its record. Where it is lost, the driver takes its claim away.
+        time.sleep(LOOK)
+    return False
+
+
+def keep_lost(store: StudyFolder, claims: Path, name: str, layouts: Mapping[int, Layout], take: Take) -> None:
+    """Keep what a trial of Tune was at that was lost with its process, and let others that wait for it have it.
+
+    Parameters
+    ----------
+    store : StudyFolder
+    claims : Path
+        Folder of the search's claims.
+    name : str
+        Tune's name of the trial.
+    layouts : mapping of int to Layout
+        By batch size.
+    take : callable
+        Told of the record.
+    """
+    for claim in sorted(claims.glob("*")):
+        if claim.read_text(encoding="utf-8") != name:
+            continue
+        folder = store.trial_path(claim.name)
+        if (folder / "spec.json").exists() and not keep_ended(store, claim.name, take):
+            earlier, spec = store.record(claim.name), store.spec(claim.name)
+            if earlier is None:
+                record = TrialRecord(
+                    trial_id=claim.name,
+                    status="crashed",
+                    reason="the process that watches over the trial was lost, with what it had begun",
+                    layout=layouts[spec.global_batch_size],
+                    retryable=True,
+                    log_tail=log_tail(folder, 0),
+                )
+                take(spec, record)
+        release(store, claims, claim.name)
+
+
+def release(store: StudyFolder, claims: Path, trial_id: str) -> None:
+    """Take away the claim on a trial that did not end, so that others of the search which wait for it may run it."""
+    record = store.record(trial_id)
+    if record is None or record.retryable:
+        (claims / trial_id).unlink(missing_ok=True)
 
 
 def claimed(claims: Path, spec: TrialSpec, name: str) -> bool:

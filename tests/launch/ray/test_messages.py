@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from lrscale import __version__
 from lrscale.errors import LrscaleError, StudyError
 from lrscale.launch import LAUNCHERS, LaunchSettings
 from lrscale.launch.ray import shared_folder
+from lrscale.launch.ray.cluster import Cluster
 
 
 def test_without_the_package_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -22,6 +24,24 @@ def test_without_the_package_the_message_names_the_extra(monkeypatch: pytest.Mon
         str(caught.value)
         == 'the launcher ray needs the package ray, which is not installed; pip install "lrscale[ray]"'
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "variable", "joined"),
+    [(None, None, "local"), (None, "10.0.0.1:6379", "10.0.0.1:6379"), ("auto", "10.0.0.1:6379", "auto")],
+)
+def test_a_cluster_that_happens_to_run_on_the_machine_is_not_joined_unasked(
+    address: str | None, variable: str | None, joined: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    fake = SimpleNamespace(is_initialized=lambda: False, init=lambda address, **_: asked.append(address))
+    monkeypatch.setattr("lrscale.launch.ray.cluster.require_ray", lambda _what: fake)
+    monkeypatch.setattr("lrscale.launch.ray.cluster.keep_off_the_terminal", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    Cluster(address).connect()
+    assert asked == [joined]
 
 
 def test_a_probe_is_seen_only_where_it_lies(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_silence_is_told_once_and_again_after_a_step(tmp_path: Path) -> None:
         f"trial {request.spec.trial_id} has made no step for 10 minutes (the last was 0); "
         "if it hangs, layout.timeout ends such trials"
     ]
-    (request.folder / "trajectory.jsonl").write_text('{"step": 3}\n')
+    (request.folder / "trajectory.jsonl").write_text('{"step": 3, "examples": 24}\n')
     for _ in range(3):
         how_far.tell(watcher)
     assert len(watcher.notes) == 2

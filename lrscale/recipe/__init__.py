@@ -3,6 +3,9 @@
 from lrscale.recipe.amounts import Budget as Budget
 from lrscale.recipe.amounts import Price as Price
 from lrscale.recipe.amounts import Speed as Speed
+from lrscale.recipe.branches import CriticalBatch as CriticalBatch
+from lrscale.recipe.branches import GrowingBatch as GrowingBatch
+from lrscale.recipe.branches import Horizons as Horizons
 from lrscale.recipe.builtin import BuiltinRecipe as BuiltinRecipe
 from lrscale.recipe.builtin import builtin_recipes as builtin_recipes
 from lrscale.recipe.changes import ABSENT as ABSENT

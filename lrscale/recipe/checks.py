@@ -63,7 +63,7 @@ def _batch_sizes(experiments: Experiments) -> Iterator[tuple[EntryPath, int]]:
         yield ("experiments", "range_test", "batch_size"), experiments.range_test.batch_size
     for name in ("range_test", "scaling", "search", "forecast", "noise_scale"):
         yield from _listed_sizes(experiments, name)
-    for name in ("schedules", "factors"):
+    for name in ("schedules", "factors", "horizons", "critical_batch", "growing_batch"):
         section = getattr(experiments, name)
         if section is not None and section.batch_size is not None:
             yield ("experiments", name, "batch_size"), section.batch_size

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from lrscale.companions import COMPANIONS
 from lrscale.errors import did_you_mean
+from lrscale.recipe.branches import CriticalBatch, GrowingBatch, Horizons, require_own_sizes
 from lrscale.recipe.choices import (
     OneSchedule,
     ScheduleChoice,
@@ -283,6 +284,12 @@ class Experiments(Section):
     """LR and batch size over model sizes and horizons, carried to the target."""
     factors: Annotated[Factors | None, BeforeValidator(lambda value: long_factors(long_switch(value)))] = None
     """Any entries of the task, crossed with the LR one by one, such as ``{width: [64, 128, 256]}``."""
+    horizons: Annotated[Horizons | None, BeforeValidator(long_switch)] = None
+    """LR and loss against the length of training, from trunks with cooldowns."""
+    growing_batch: Annotated[GrowingBatch | None, BeforeValidator(long_switch)] = None
+    """A batch that grows against an LR that decays."""
+    critical_batch: Annotated[CriticalBatch | None, BeforeValidator(long_switch)] = None
+    """The largest batch that costs no more examples, from branches."""
     noise_scale: Annotated[NoiseScale | None, BeforeValidator(long_switch)] = None
     """Gradient noise scale over training."""
     throughput: Annotated[Throughput | None, BeforeValidator(long_switch)] = None
@@ -306,6 +313,9 @@ class Experiments(Section):
             for name in ("batch_size", "horizon"):
                 if getattr(self.schedules, name) is None:
                     refuse(f"need schedules.{name} while scaling is off", hint=f"set experiments.schedules.{name}")
+        if self.growing_batch is not None:
+            growing = self.growing_batch
+            require_own_sizes("growing_batch", growing.batch_size, growing.horizon, scaling=self.scaling is not None)
         # What an experiment takes from `scaling` where it does not say itself.
         taken = {
             "search": ("batch_sizes", "horizon"),

@@ -12,15 +12,17 @@
 10. Which batch size reaches a loss soonest? Steps against batch size, time against examples
 11. Which setting is best? The course of a search in few trials
 12. Which schedule? Forest plot at each schedule's own best LR
-13. How does the best learning rate move with other settings? Any entry of the task
-14. What will be best at the target's scale? Forecast from smaller models and shorter horizons
-15. Do the rules of thumb hold here? Verdicts with their intervals
-16. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-17. How large a batch fits on a device? Memory
-18. How fast does each layout train? Throughput
-19. Every trial, failures included
-20. What was run, and where: recipe, versions, hardware, seeds
-21. Methods, with sources
+13. Does growing the batch do what decaying the LR does?
+14. How do the best LR and the loss move with the length of training? Trunks with cooldowns
+15. How does the best learning rate move with other settings? Any entry of the task
+16. What will be best at the target's scale? Forecast from smaller models and shorter horizons
+17. Do the rules of thumb hold here? Verdicts with their intervals
+18. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+19. How large a batch fits on a device? Memory
+20. How fast does each layout train? Throughput
+21. Every trial, failures included
+22. What was run, and where: recipe, versions, hardware, seeds
+23. Methods, with sources
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from lrscale.report.sections.checks import ChecksSection
 from lrscale.report.sections.companions import CompanionsSection
 from lrscale.report.sections.factors import FactorsSection
 from lrscale.report.sections.forecast import ForecastSection
+from lrscale.report.sections.growing_batch import GrowingBatchSection
 from lrscale.report.sections.headline import HeadlineSection
+from lrscale.report.sections.horizons import HorizonsSection
 from lrscale.report.sections.layout import LayoutSection
 from lrscale.report.sections.memory import MemorySection
 from lrscale.report.sections.methods import MethodsSection
@@ -61,6 +65,8 @@ SECTIONS: tuple[AbstractSection, ...] = (
     TargetLossSection(),
     SearchSection(),
     SchedulesSection(),
+    GrowingBatchSection(),
+    HorizonsSection(),
     FactorsSection(),
     ForecastSection(),
     RulesSection(),

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from lrscale.batch_schedules import BatchCourse, batch_schedule_label, build_batch_schedule
 from lrscale.errors import LrscaleError, StudyError
-from lrscale.schedules import SCHEDULER, AbstractSchedule, build_schedule, schedule_label
+from lrscale.schedules import SCHEDULER, SCHEDULES, AbstractSchedule, build_schedule, is_pure, schedule_label
 from lrscale.schedules.warmup import WarmupShape
 from lrscale.units import Layout
 
@@ -197,9 +197,11 @@ class TrialSpec(_Named):
 
         if self.branch is not None and self.branch.position >= self.horizon:
             raise LrscaleError(f"a trial of {self.horizon} base steps cannot branch off after {self.branch.position}")
-        if self.schedule.name == "module" and (self.branch is not None or self.batch_schedule is not None):
+        own = self.schedule.name in SCHEDULES or self.schedule.name in ("module", SCHEDULER)
+        if own and not is_pure(self.schedule.name) and (self.branch is not None or self.batch_schedule is not None):
             raise LrscaleError(
-                "the module's own schedule counts its own steps: it can neither branch off nor follow a batch schedule",
+                f"schedule {self.schedule.name} has a course of its own: it can neither branch off nor follow a batch "
+                "schedule",
                 hint="name a schedule of lrscale's",
             )
 

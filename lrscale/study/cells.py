@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
@@ -12,7 +13,7 @@ from lrscale.laws import LRSliceFit, fit_lr_slice
 from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr
 from lrscale.laws.lr_slice.lr_search import LRSearch
 from lrscale.schedules.warmup import WarmupShape
-from lrscale.store import Trial, TrialSpec
+from lrscale.store import BatchScheduleSpec, Trial, TrialSpec
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged, usable
 from lrscale.study.specs import make_spec
@@ -49,10 +50,12 @@ class Cell:
     """What takes the place of the module's own optimizer; empty: nothing."""
     companions: str | None = None
     """Policy by which other settings move with the batch size; None is the recipe's first one."""
+    batch_schedule: BatchScheduleSpec | None = None
+    """How the batch grows; None: it does not."""
 
     def spec(self, context: Context, lr: float, seed: int) -> TrialSpec:
         """Return the spec of one trial of the cell."""
-        return make_spec(
+        spec = make_spec(
             context.recipe,
             peak_lr=lr,
             batch_size=self.batch_size,
@@ -68,6 +71,7 @@ class Cell:
             training_examples=context.training_examples,
             companions=self.companions,
         )
+        return dataclasses.replace(spec, batch_schedule=self.batch_schedule)
 
     def plan(self, context: Context, start_lr: float) -> list[TrialSpec]:
         """Return every trial wanted so far, the search begun around `start_lr`."""

@@ -78,6 +78,8 @@ class Truth:
     """Multiple of the best LR from which trials diverge."""
     initial_loss: float = 2.3
     """Loss before training."""
+    horizon_power: float = 0.0
+    """Power of the examples over 40,960 that the best LR has besides."""
     schedule_cost: dict[str, float] = field(
         default_factory=lambda: {"constant": 0.06, "linear": 0.0, "cosine": 0.001, "wsd": 0.004, "inverse_sqrt": 0.03}
     )
@@ -89,13 +91,14 @@ class Truth:
     companions_cost: dict[str, float] = field(default_factory=lambda: {"sde": 0.02, "half-life": -0.02})
     """Loss that a companions policy adds for each factor e between a batch size and the reference."""
 
-    def best_lr(self, batch_size: float) -> float:
+    def best_lr(self, batch_size: float, examples: float = 40_960) -> float:
         """Return the LR of the lowest loss."""
-        return float(self.peak / (1 + self.knee / batch_size) ** self.power)
+        moved = (examples / 40_960) ** self.horizon_power
+        return float(self.peak / (1 + self.knee / batch_size) ** self.power * moved)
 
     def loss(self, batch_size: float, lr: float, examples: float, schedule: str = "cosine") -> float:
         """Return the expected loss at the horizon."""
-        x = lr / self.best_lr(batch_size)
+        x = lr / self.best_lr(batch_size, examples)
         reachable = self.floor + self.gain * examples**-0.3 * (1 + batch_size / 4096)
         return float(reachable + self.curvature * (x**-0.5 + 0.5 * x - 1.5) + self.schedule_cost.get(schedule, 0.0))
 

@@ -13,7 +13,8 @@ from typing_extensions import override
 from lrscale.launch import AbstractLauncher, LaunchSettings, TrialRequest
 from lrscale.launch.progress import AbstractProgress
 from lrscale.stoppers import Ended, LossWatch
-from lrscale.store import STOPPER, Trajectory, TrialRecord, TrialSpec
+from lrscale.store import STOPPER, BranchPoint, Trajectory, TrialRecord, TrialSpec
+from lrscale.store.states import ABOUT, has_state, partial_path, publish_state, state_path
 from lrscale.store.trajectory import PARQUET_NAME
 from lrscale.testing.synthetic import FloatArray, SyntheticStudy, _record, _trajectory
 from lrscale.units import Layout
@@ -78,10 +79,16 @@ class SyntheticLauncher(AbstractLauncher):
             if self._stop_after is not None and len(self.ran) > self._stop_after:
                 raise KeyboardInterrupt
             record = _record(self._study, request.spec, request.layout, columns, "stopped" if ended else status)
+            record = self.adjusted(request.spec, _branched(request, columns, record))
             if ended is not None:
                 measurements = {**record.measurements, STOPPER: ended.to_dict()}
                 record = dataclasses.replace(record, reason=ended.reason, measurements=measurements)
             yield record
+
+    def adjusted(self, spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+        """Return the record that a trial leaves, for tests whose truth goes beyond the study's. Default: as it is."""
+        del spec
+        return record
 
     @override
     def inspect(self, job: Mapping[str, Any], layout: Layout, folder: Path) -> dict[str, Any]:
@@ -101,3 +108,21 @@ def _stopped(spec: TrialSpec, columns: dict[str, FloatArray]) -> tuple[dict[str,
         return columns, None
     kept = columns["step"] <= ended.step
     return {name: column[kept] for name, column in columns.items()}, ended
+
+
+def _branched(request: TrialRequest, columns: dict[str, FloatArray], record: TrialRecord) -> TrialRecord:
+    """Keep the states that are asked for, and count of a branch its own steps."""
+    spec = request.spec
+    for position in request.keep:
+        if position <= columns["step"][-1]:
+            state = state_path(request.folder.parent, BranchPoint(trial_id=spec.trial_id, position=position))
+            partial_path(state).mkdir(parents=True, exist_ok=True)
+            (partial_path(state) / ABOUT).write_text("{}", encoding="utf-8")
+            publish_state(state)
+    if spec.branch is None:
+        return record
+    if not has_state(request.folder.parent, spec.branch):
+        gone = f"trial {spec.branch.trial_id} has kept no state after {spec.branch.position} base steps"
+        return dataclasses.replace(record, status="crashed", final_loss=None, reason=gone, retryable=True)
+    own = max(1, record.steps - spec.branch.position)
+    return dataclasses.replace(record, steps=own, examples=own * spec.global_batch_size)

@@ -253,7 +253,8 @@ def message(text: str, *overrides: str) -> str:
         (
             f"{BASE}experiments: {{range_test: false}}\n",
             "recipe.yaml line 4: experiments are all turned off; turn on one of range_test, scaling, schedules, "
-            "search, forecast, factors, noise_scale, throughput, memory, equivalence",
+            "search, forecast, factors, horizons, growing_batch, critical_batch, noise_scale, throughput, memory, "
+            "equivalence",
         ),
         (
             "name: [a\nb: c",

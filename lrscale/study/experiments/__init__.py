@@ -14,6 +14,8 @@ from lrscale.study.experiments.search import Search as Search
 # Its searches begin where those above ended.
 from lrscale.study.experiments.factors import Factors as Factors
 from lrscale.study.experiments.forecast import Forecast as Forecast
+from lrscale.study.experiments.growing_batch import GrowingBatch as GrowingBatch
+from lrscale.study.experiments.horizons import Horizons as Horizons
 
 # isort: split
 # It combines the trials of those above.

@@ -1,0 +1,1 @@
+"""Several horizons from one trunk with cooldowns, for each learning rate."""

@@ -1,0 +1,265 @@
+"""What trunks with cooldowns say: the best LR and the loss against the horizon, and what sharing a trunk changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from lrscale.laws import LRSliceFit
+from lrscale.laws.horizons import HORIZON, HeldOut, HorizonFit
+from lrscale.laws.scale import OptimumFit
+from lrscale.store import Trial
+from lrscale.study.finding import Check, Finding, Quantity
+from lrscale.study.horizons.trunks import Trunks
+from lrscale.study.lr_answer import bounds
+from lrscale.study.words import interval_text, number
+
+CURVE_POINTS = 25
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnRuns:
+    """Runs of their own at one horizon, beside the trunk's cooldowns there."""
+
+    horizon: int
+    """Steps."""
+    fit: LRSliceFit
+    trials: tuple[Trial, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HorizonsAnswer:
+    """Everything that the finding is made of."""
+
+    trunks: Trunks
+    slices: Mapping[int, LRSliceFit]
+    """By horizon in steps, those that have a loss."""
+    laws: HorizonFit
+    own: OwnRuns | None
+    """None where they were not asked for, or are not there."""
+    trials: tuple[Trial, ...]
+
+    @property
+    def lr_ratio(self) -> float | None:
+        """Best LR of runs of their own over that of the trunk, at their horizon."""
+        shared = None if self.own is None else self.slices.get(self.own.horizon)
+        if self.own is None or shared is None or shared.best_lr is None or self.own.fit.best_lr is None:
+            return None
+        return self.own.fit.best_lr / shared.best_lr
+
+    @property
+    def loss_gap(self) -> float | None:
+        """Fitted lowest loss of runs of their own minus that of the trunk."""
+        shared = None if self.own is None else self.slices.get(self.own.horizon)
+        if self.own is None or shared is None or shared.min_loss is None or self.own.fit.min_loss is None:
+            return None
+        return self.own.fit.min_loss - shared.min_loss
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the two intervals of the best LR share a value; None where one of them is not there."""
+        shared = None if self.own is None else self.slices.get(self.own.horizon)
+        if self.own is None or shared is None or self.lr_ratio is None:
+            return None
+        (lo, hi), (own_lo, own_hi) = bounds(shared.interval), bounds(self.own.fit.interval)
+        return max(lo or 0.0, own_lo or 0.0) <= min(hi or math.inf, own_hi or math.inf)
+
+    def finding(self, key: str, title: str) -> Finding:
+        """Return the finding of an experiment."""
+        rows = self._rows()
+        known = [row for row in rows if row["best_lr"] is not None]
+        return Finding(
+            key=key,
+            title=title,
+            status="ok" if known else "cannot_tell",
+            sentence=self._sentence(rows, known),
+            numbers=self._numbers(),
+            tables={"horizons": tuple(rows), "held_out": tuple(self._held_out_rows())},
+            checks=tuple(self._checks(rows)),
+            data=self._data(rows),
+            trial_ids=tuple(
+                dict.fromkeys(
+                    trial.trial_id for trial in (*self.trials, *(() if self.own is None else self.own.trials))
+                )
+            ),
+        )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for horizon in self.trunks.horizons:
+            fit = self.slices.get(horizon)
+            rows.append(self._row("trunk", horizon, fit))
+        if self.own is not None:
+            rows.append(self._row("own runs", self.own.horizon, self.own.fit))
+        return rows
+
+    def _row(self, source: str, horizon: int, fit: LRSliceFit | None) -> dict[str, Any]:
+        lo, hi = bounds(None if fit is None else fit.interval)
+        loss_lo, loss_hi = bounds(None if fit is None else fit.min_loss_interval)
+        return {
+            "source": source,
+            "examples": horizon * self.trunks.batch_size,
+            "steps": horizon,
+            "best_lr": None if fit is None else fit.best_lr,
+            "lr_lo": lo,
+            "lr_hi": hi,
+            "loss": None if fit is None else fit.min_loss,
+            "loss_lo": loss_lo,
+            "loss_hi": loss_hi,
+            "runs": 0 if fit is None else fit.n_runs,
+            "reason": "no run has a loss" if fit is None else fit.reason,
+        }
+
+    def _held_out_rows(self) -> list[dict[str, Any]]:
+        parts = (("best LR", self.laws.lr_held_out), ("loss", self.laws.loss_held_out))
+        return [{"what": what, **one.to_dict()} for what, one in parts if one is not None]
+
+    def _numbers(self) -> dict[str, Quantity]:
+        found = {"cost_ratio": Quantity(value=self.trunks.cost_ratio)}
+        slope = _slope(self.laws.lr)
+        if slope is not None:
+            found["lr_exponent"] = slope
+        if self.lr_ratio is not None:
+            found["own_lr_ratio"] = Quantity(value=self.lr_ratio)
+        if self.loss_gap is not None:
+            found["own_loss_gap"] = Quantity(value=self.loss_gap)
+        for name, one in (("lr_miss", self.laws.lr_held_out), ("loss_miss", self.laws.loss_held_out)):
+            if one is not None:
+                found[name] = Quantity(value=one.miss)
+        return found
+
+    def _sentence(self, rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> str:
+        if not known:
+            return "No horizon has its best LR inside the learning rates tried, so that nothing can be said of it."
+        scope = f"batch {self.trunks.batch_size}, {self.trunks.settings.seeds} seeds"
+        slope = _slope(self.laws.lr)
+        if slope is not None:
+            sentence = (
+                f"From {rows[0]['examples']:,} to {self.trunks.horizons[-1] * self.trunks.batch_size:,} examples the "
+                f"best peak LR goes with the horizon to the power {number(slope.value)} "
+                f"({interval_text(slope.lo, slope.hi)}; {scope})"
+            )
+        else:
+            places = ", ".join(f"{number(row['best_lr'])} at {row['examples']:,} examples" for row in known)
+            sentence = f"The best peak LR is {places} ({scope}); its law cannot be told"
+        for what, one in (("best LR", self.laws.lr_held_out), ("loss", self.laws.loss_held_out)):
+            if one is not None:
+                sentence += f"; without the longest horizon the law misses its {what} by {_percent(one.miss)}"
+        return f"{sentence}. {self._bias()}"
+
+    def _bias(self) -> str:
+        share = f"A trunk with its cooldowns takes {self.trunks.cost_ratio:.2f} of the examples of runs of their own"
+        if self.own is None:
+            return f"{share}; what sharing it changes was not measured (experiments.horizons.own_runs)."
+        at = f"at {self.own.horizon * self.trunks.batch_size:,} examples"
+        ratio = self.lr_ratio
+        if ratio is None:
+            return f"{share}; {at} runs of their own have no best LR to compare with: {self.own.fit.reason}"
+        lo, hi = bounds(self.own.fit.interval)
+        gap = self.loss_gap
+        told = "" if gap is None else f", and a lowest loss {number(abs(gap))} {'above' if gap > 0 else 'below'} it"
+        return (
+            f"{share}; {at} runs of their own have their best LR at {number(self.own.fit.best_lr)} "
+            f"({interval_text(lo, hi)}), {number(ratio)} times the trunk's{told}."
+        )
+
+    def _checks(self, rows: list[dict[str, Any]]) -> list[Check]:
+        checks = [
+            Check(
+                name="Horizons from one trunk",
+                status="INFO",
+                sentence=(
+                    f"All horizons of a trunk see the same examples first and share its warm-up of {self.trunks.warmup}"
+                    " steps, so that their losses move together from seed to seed."
+                ),
+            )
+        ]
+        if self.agrees is False:
+            assert self.own is not None
+            checks.append(
+                Check(
+                    name="Trunk and own runs agree",
+                    status="WARNING",
+                    sentence=(
+                        f"At {self.own.horizon * self.trunks.batch_size:,} examples the intervals of the best LR of the"
+                        " trunk and of runs of their own do not meet."
+                    ),
+                    remedy="take the law's exponent and not its level, or calibrate at the job's own horizon",
+                )
+            )
+        checks += [
+            Check(
+                name=f"Best LR at {row['examples']:,} examples",
+                status="WARNING",
+                sentence=(
+                    f"The best LR of {row['source']} at {row['examples']:,} examples is not inside: {row['reason']}"
+                ),
+                remedy="raise experiments.horizons.max_learning_rates or seeds",
+            )
+            for row in rows
+            if row["best_lr"] is None
+        ]
+        misses = [
+            (what, one)
+            for what, one in (("best LR", self.laws.lr_held_out), ("loss", self.laws.loss_held_out))
+            if one is not None and not one.inside
+        ]
+        checks += [
+            Check(
+                name=f"Law of the {what} at the longest horizon",
+                status="WARNING",
+                sentence=(
+                    f"Fitted to the shorter horizons, it says {number(one.predicted, 3)} ({_range(one)}) at the "
+                    f"longest, where {number(one.measured, 3)} was measured: it does not carry that far."
+                ),
+                remedy="add a longer horizon before it is carried to the job's",
+            )
+            for what, one in misses
+        ]
+        return checks
+
+    def _data(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        horizons = [horizon * self.trunks.batch_size for horizon in self.trunks.horizons]
+        return {
+            "batch_size": self.trunks.batch_size,
+            "cost_ratio": self.trunks.cost_ratio,
+            "warmup_steps": self.trunks.warmup,
+            "cooldown": self.trunks.settings.cooldown,
+            "cooldown_fraction": self.trunks.settings.cooldown_fraction,
+            "monitor": next((trial.record.monitor for trial in self.trials if trial.record.monitor), None),
+            "rows": rows,
+            "lr_curve": _curve(self.laws.lr, HORIZON, horizons),
+            "loss_curve": _curve(self.laws.loss, "size", horizons),
+            "agrees": self.agrees,
+        }
+
+
+def _slope(fit: OptimumFit | None) -> Quantity | None:
+    if fit is None or not fit.ok:
+        return None
+    found = next((one for one in fit.estimates if one.name == f"e_{HORIZON}"), None)
+    if found is None or found.value is None:
+        return None
+    lo, hi = bounds(found.interval)
+    return Quantity(value=found.value, lo=lo, hi=hi)
+
+
+def _curve(fit: Any, name: str, horizons: list[int]) -> list[list[float]]:
+    if fit is None or not fit.ok or not fit.draws:
+        return []
+    first, last = math.log(horizons[0]), math.log(horizons[-1])
+    places = [math.exp(first + (last - first) * point / (CURVE_POINTS - 1)) for point in range(CURVE_POINTS)]
+    columns = fit.predict({name: places})
+    return [[float(cell) for cell in row] for row in zip(places, *columns, strict=True)]
+
+
+def _percent(miss: float) -> str:
+    return f"{'+' if miss > 0 else '-'}{number(100 * abs(miss))} %"
+
+
+def _range(one: HeldOut) -> str:
+    return interval_text(one.lo, one.hi)

@@ -1,0 +1,163 @@
+"""Horizons from trunks with cooldowns, on studies whose truth is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrscale.launch import SilentProgress
+from lrscale.laws import fit_lr_slice
+from lrscale.laws.horizons import fit_horizons
+from lrscale.recipe import parse_recipe
+from lrscale.store import StudyFolder, StudyView
+from lrscale.study import Study
+from lrscale.study.experiments import EXPERIMENTS, Context
+from lrscale.study.experiments.horizons import _trunks
+from lrscale.study.finding import Finding
+from lrscale.testing.synthetic import SyntheticStudy, Truth
+from lrscale.testing.synthetic_launcher import FACTS, SyntheticLauncher
+
+RECIPE = """
+name: horizons
+task: {model: {class_path: m.Net}}
+experiments:
+  range_test: false
+  equivalence: false
+  horizons:
+    lengths: [10k examples, 20k examples, 40k examples, 80k examples]
+    batch_size: 64
+"""
+QUIET = SyntheticStudy(truth=Truth(noise_sd=0.002, seed_sd=0.01, horizon_power=-0.3))
+
+
+def run(path: Path, launcher: SyntheticLauncher, recipe: str = RECIPE) -> Finding:
+    outcome = Study(parse_recipe(recipe), StudyFolder(path)).run(launcher, progress=SilentProgress())
+    return outcome.findings[0]
+
+
+def context(view: StudyView | None = None, recipe: str = RECIPE) -> Context:
+    empty = StudyView({}, pytest.fail)
+    return Context(recipe=parse_recipe(recipe), view=view or empty, facts=FACTS, findings={})
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finding, StudyView]:
+    path = tmp_path_factory.mktemp("horizons")
+    finding = run(path, SyntheticLauncher(QUIET))
+    return finding, StudyView.of(StudyFolder(path))
+
+
+def test_four_cooldowns_on_a_trunk_cost_at_most_0_65_of_four_runs_of_their_own() -> None:
+    # Hägele et al. 2024: T_4 (1 - c) + c (T_1 + ... + T_4) against their sum, 1.175 against 1.875 of T_4 at c = 0.2.
+    trunks = _trunks(context())
+    planned = EXPERIMENTS["horizons"].plan(context())
+    shared = sum(spec.own_examples for spec in planned)
+    own = sum(
+        trunks.alone(context(), spec.peak_lr, 0, horizon).own_examples
+        for spec in planned
+        if spec.branch is None
+        for horizon in trunks.horizons
+    )
+    assert shared / own == pytest.approx(trunks.cost_ratio)
+    assert trunks.cost_ratio <= 0.65
+    assert trunks.cost_ratio == pytest.approx(1.175 / 1.875, abs=0.003)
+
+
+def test_a_trunk_with_a_cooldown_has_the_lr_of_the_run_of_its_own_at_every_step() -> None:
+    trunks = _trunks(context())
+    trunk = trunks.trunk(context(), 0.01, 0)
+    assert trunk.lr_schedule is not None
+    for horizon in trunks.horizons:
+        alone, cooled = (one(context(), 0.01, 0, horizon) for one in (trunks.alone, trunks.cooldown))
+        assert alone.lr_schedule is not None
+        assert cooled.branch is not None
+        position = cooled.branch.position
+        factors = [trunk.lr_schedule.factor(step, trunk.horizon) for step in range(position)]
+        assert factors == [alone.lr_schedule.factor(step, horizon) for step in range(position)]
+        assert dataclasses.replace(cooled, branch=None) == alone
+        # One step more on the trunk would be one too many.
+        assert alone.lr_schedule.factor(position + 1, horizon) < 1
+    assert trunk.horizon == trunks.branch_position(trunks.horizons[-1])
+
+
+def test_the_law_of_the_best_lr_is_found_with_its_miss_at_the_longest_horizon(
+    answered: tuple[Finding, StudyView],
+) -> None:
+    finding, _ = answered
+    slope = finding.numbers["lr_exponent"]
+    assert slope.lo is not None
+    assert slope.hi is not None
+    assert slope.lo <= -0.3 <= slope.hi
+    assert slope.value == pytest.approx(-0.3, abs=0.1)
+    assert abs(finding.numbers["lr_miss"].value or 1) < 0.25
+    assert abs(finding.numbers["loss_miss"].value or 1) < 0.02
+    assert finding.status == "ok"
+    assert "0.63 of the examples" in finding.sentence
+
+
+def test_each_horizon_has_its_own_best_lr_inside(answered: tuple[Finding, StudyView]) -> None:
+    finding, _ = answered
+    for row in finding.tables["horizons"]:
+        truth = QUIET.truth.best_lr(64, row["examples"])
+        assert row["lr_lo"] <= truth * 1.05
+        assert row["lr_hi"] >= truth / 1.05
+    own = finding.tables["horizons"][-1]
+    assert (own["source"], own["examples"]) == ("own runs", 19_968)
+    assert finding.data["agrees"] is True
+
+
+def test_what_is_there_is_planned_again_and_nothing_else(answered: tuple[Finding, StudyView]) -> None:
+    _, view = answered
+    planned = EXPERIMENTS["horizons"].plan(context(view))
+    assert {spec.trial_id for spec in planned} == set(view.trials)
+
+
+@pytest.mark.parametrize("place", [20, *(pytest.param(place, marks=pytest.mark.slow) for place in (0, 4, 9, 41))])
+def test_a_study_that_is_killed_anywhere_ends_with_the_trials_of_one_that_was_not(
+    tmp_path: Path, answered: tuple[Finding, StudyView], place: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, SyntheticLauncher(QUIET, stop_after=place))
+    finding = run(tmp_path, SyntheticLauncher(QUIET))
+    whole, view = answered
+    assert set(StudyView.of(StudyFolder(tmp_path)).trials) == set(view.trials)
+    assert finding.sentence == whole.sentence
+    assert not list(tmp_path.glob("trials/*/states"))
+
+
+def test_a_longer_horizon_asked_for_later_trains_its_trunks_and_the_states_that_are_gone(tmp_path: Path) -> None:
+    short = RECIPE.replace(", 80k examples]", "]\n    own_runs: false\n    learning_rates: [0.002, 0.004, 0.008]")
+    run(tmp_path, SyntheticLauncher(QUIET), short)
+    there = set(StudyView.of(StudyFolder(tmp_path)).trials)
+    launcher = SyntheticLauncher(QUIET)
+    # A horizon in the middle of the trunk: the trunk's state is gone, so that it is trained once more.
+    run(tmp_path, launcher, short.replace("20k examples, ", "20k examples, 30k examples, "))
+    again = [trial_id for trial_id in launcher.ran if trial_id in there]
+    assert len(again) == 6
+    assert all(StudyFolder(tmp_path).spec(trial_id).branch is None for trial_id in again)
+    assert len(launcher.ran) == 12
+
+
+def test_a_trunk_that_diverges_after_its_first_branches_still_gives_those(tmp_path: Path) -> None:
+    class Unstable(SyntheticLauncher):
+        def adjusted(self, spec: Any, record: Any) -> Any:
+            if spec.branch is None and spec.schedule.name == "constant" and spec.peak_lr > 0.01:
+                changed: dict[str, Any] = {"status": "diverged", "final_loss": None, "reason": "it left", "steps": 300}
+                return dataclasses.replace(record, **changed)
+            return record
+
+    finding = run(tmp_path, Unstable(QUIET), RECIPE.replace("batch_size: 64", "batch_size: 64\n    own_runs: false"))
+    trials = StudyView.of(StudyFolder(tmp_path))
+    hot = [trial.spec.horizon for trial in trials if trial.spec.branch is not None and trial.spec.peak_lr > 0.01]
+    assert set(hot) == {156, 312}
+    assert finding.status == "ok"
+
+
+def test_too_few_horizons_say_so() -> None:
+    lrs = [2.0**-power for power in range(10, 3, -1)]
+    one = fit_lr_slice(lrs, [2 + 0.1 * (0.01 / lr + lr / 0.01) for lr in lrs])
+    fit = fit_horizons({1e4: one}, {1e4: {0: 2.2}}, 64)
+    assert (fit.lr, fit.lr_held_out, fit.loss, fit.loss_held_out) == (None, None, None, None)

@@ -9,6 +9,34 @@ from typing import Annotated, NoReturn
 import typer
 
 from lrscale import __version__
+from lrscale.cli.fit_options import (
+    BatchColumn,
+    BatchUnitOption,
+    ByOption,
+    ConfidenceOption,
+    DropBadOption,
+    ExamplesColumn,
+    HoldoutOption,
+    KindOption,
+    LossColumn,
+    LRColumn,
+    OutOption,
+    ParamsColumn,
+    ReferenceBatchOption,
+    ReportOption,
+    RunColumn,
+    ScheduleColumn,
+    SeedColumn,
+    StatusColumn,
+    StepColumn,
+    StepsColumn,
+    StepsToTargetColumn,
+    TableArgument,
+    TargetColumn,
+    TaskColumn,
+    TokensColumn,
+    ToleranceOption,
+)
 from lrscale.cli.guard import GuardedGroup
 from lrscale.cli.options import (
     AddressOption,
@@ -145,73 +173,32 @@ _add_experiment("memory", "Find the largest batch that trains and validates on a
 
 @app.command("fit")
 def fit(
-    table: Annotated[
-        Path, typer.Argument(metavar="TABLE|STUDY", help="CSV, TSV, JSON lines or Parquet, or a study folder.")
-    ],
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--kind", metavar="KIND", help="What a row is: runs, steps or curves. Default: seen from the columns."
-        ),
-    ] = None,
-    lr: Annotated[str | None, typer.Option("--lr", metavar="COL", help="Column of the peak learning rate.")] = None,
-    batch: Annotated[str | None, typer.Option("--batch", metavar="COL", help="Column of the batch size.")] = None,
-    loss: Annotated[str | None, typer.Option("--loss", metavar="COL", help="Column of the final loss.")] = None,
-    seed: Annotated[str | None, typer.Option("--seed", metavar="COL", help="Column of the seed.")] = None,
-    status: Annotated[str | None, typer.Option("--status", metavar="COL", help="Column of the status.")] = None,
-    params: Annotated[str | None, typer.Option("--params", metavar="COL", help="Column of the model size.")] = None,
-    tokens: Annotated[
-        str | None, typer.Option("--tokens", metavar="COL", help="Column of the training tokens.")
-    ] = None,
-    examples: Annotated[
-        str | None, typer.Option("--examples", metavar="COL", help="Column of the training examples.")
-    ] = None,
-    steps: Annotated[str | None, typer.Option("--steps", metavar="COL", help="Column of the optimizer steps.")] = None,
-    schedule: Annotated[str | None, typer.Option("--schedule", metavar="COL", help="Column of the schedule.")] = None,
-    task: Annotated[str | None, typer.Option("--task", metavar="COL", help="Column of the task.")] = None,
-    steps_to_target: Annotated[
-        str | None, typer.Option("--steps-to-target", metavar="COL", help="steps: column of the steps to the target.")
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option("--target", metavar="COL", help="steps: column that tells targets apart.")
-    ] = None,
-    reference_batch: Annotated[
-        float | None,
-        typer.Option(
-            "--reference-batch", metavar="B", help="steps: where the 20 % definition begins. Default: the smallest."
-        ),
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="COL", help="curves: column that tells runs apart.")
-    ] = None,
-    step: Annotated[
-        str | None, typer.Option("--step", metavar="COL", help="curves: column of the step of a point.")
-    ] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option("--by", metavar="COL,...", help="Fit each value of these columns on its own. Repeatable."),
-    ] = None,
-    batch_unit: Annotated[
-        str | None,
-        typer.Option("--batch-unit", metavar="UNIT", help="What a batch counts: examples, sequences or tokens."),
-    ] = None,
-    drop_bad: Annotated[
-        bool, typer.Option("--drop-bad", help="Leave out rows without a positive LR and batch size.")
-    ] = False,
-    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML report.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Where the fits go. Default: fits.json by the report, or here."),
-    ] = None,
-    holdout: Annotated[
-        str | None, typer.Option("--holdout", metavar="largest", help="Fit without the largest, and report the miss.")
-    ] = None,
-    confidence: Annotated[
-        float | None, typer.Option("--confidence", metavar="P", help="Of all intervals. Default: 0.95.")
-    ] = None,
-    tolerance: Annotated[
-        float | None, typer.Option("--tolerance", metavar="T", help="Relative loss called equal. Default: 0.001.")
-    ] = None,
+    table: TableArgument,
+    kind: KindOption = None,
+    lr: LRColumn = None,
+    batch: BatchColumn = None,
+    loss: LossColumn = None,
+    seed: SeedColumn = None,
+    status: StatusColumn = None,
+    params: ParamsColumn = None,
+    tokens: TokensColumn = None,
+    examples: ExamplesColumn = None,
+    steps: StepsColumn = None,
+    schedule: ScheduleColumn = None,
+    task: TaskColumn = None,
+    steps_to_target: StepsToTargetColumn = None,
+    target: TargetColumn = None,
+    reference_batch: ReferenceBatchOption = None,
+    run: RunColumn = None,
+    step: StepColumn = None,
+    by: ByOption = None,
+    batch_unit: BatchUnitOption = None,
+    drop_bad: DropBadOption = False,
+    report: ReportOption = None,
+    out: OutOption = None,
+    holdout: HoldoutOption = None,
+    confidence: ConfidenceOption = None,
+    tolerance: ToleranceOption = None,
 ) -> None:
     """Fit the laws to a table, or to a study anew.
 
@@ -317,6 +304,31 @@ def recommend(
 
     length = f"{horizon} {unit}" if horizon is not None and unit is not None else horizon
     _end(print_recommendation(study, batch_size=batch_size, horizon=length, format_name=format_))
+
+
+@app.command("check")
+def check(
+    study: StudyArgument,
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG...", help="Files of the launch config, later ones on top.")
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key", metavar="NAME=KEY", help="Where the config says it: lr=model.init_args.peak. Repeatable."
+        ),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a launch config against what a study calibrated.
+
+    CONFIG is a LightningCLI config, or plain YAML with keys such as lr, batch_size, devices, max_steps. Names for
+    --key: lr, batch_size (per device), global_batch_size, accumulate, devices, num_nodes, horizon, warmup, schedule.
+    The exit code is 1 when a rule fails.
+    """
+    from lrscale.cli.check import check_launch
+
+    _end(check_launch(study, configs, keys=key or (), as_json=json_))
 
 
 @app.command("status")

@@ -33,6 +33,7 @@ OPTIONS = {
     ],
     "report": ["STUDY", "--open"],
     "recommend": ["STUDY", "--batch-size", "--horizon", "--format", "--params", "--unit", "--tokens-per-example"],
+    "check": ["STUDY", "CONFIG...", "--key", "--json"],
     "status": ["STUDY"],
     "worker": ["STUDY", "--idle"],
     "recipes": ["[NAME]"],

@@ -26,6 +26,24 @@ class Earlier:
     """Finite loss at each validation that it reached, by the number of the validation, from 1."""
     completed: bool
     """Whether it was not ended by a stopper."""
+    lr: float | None = None
+    """Peak LR; None where that is not known."""
+    batch_size: int | None = None
+    """Global batch size; None where that is not known."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What a stopper may know of the trial that it judges, besides its number."""
+
+    lr: float
+    """Peak LR."""
+    batch_size: int
+    """Global batch size."""
+    decayed: Mapping[int, float]
+    """Share of the decay of its LR that is over at each validation, by number, in [0, 1]. Under a constant LR, whose
+    losses on the way are those of runs that end there, the share of the horizon."""
 
 
 @final
@@ -48,15 +66,17 @@ class Bound:
 class AbstractStopper(ABC):
     """A rule, whose settings are its fields.
 
-    The rules are those of Optuna's pruners, put as bounds, so that whoever trains needs nothing but numbers: a trial
-    ends where its loss is above the bound of a validation. Bounds follow from the earlier trials alone, and with the
-    same ones the same trial ends at the same validation, on every rank.
+    Most rules are those of Optuna's pruners. All are put as bounds, so that whoever trains needs nothing but numbers:
+    a trial ends where its loss is above the bound of a validation. Bounds follow from the earlier trials alone, and
+    with the same ones the same trial ends at the same validation, on every rank.
     """
 
     judged: ClassVar[Judged]
 
     @abstractmethod
-    def bounds(self, number: int, earlier: Sequence[Earlier], validations: int) -> dict[int, Bound]:
+    def bounds(
+        self, number: int, earlier: Sequence[Earlier], validations: int, candidate: Candidate | None = None
+    ) -> dict[int, Bound]:
         """Return the bound of each validation that has one.
 
         Parameters
@@ -68,6 +88,8 @@ class AbstractStopper(ABC):
         validations : int
             Validations over the horizon, at least 1. The last one is at the horizon and has no bound: there a trial
             is complete.
+        candidate : Candidate or None, optional
+            The trial. Default None: nothing is known of it but its number.
 
         Returns
         -------

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from typing_extensions import override
 
-from lrscale.stoppers.base import STOPPERS, AbstractStopper, Bound, Earlier, Judged, require_at_least
+from lrscale.stoppers.base import STOPPERS, AbstractStopper, Bound, Candidate, Earlier, Judged, require_at_least
 from lrscale.stoppers.successive_halving import halving_bounds, rungs
 
 STUDY_NAME = "lrscale"
@@ -51,7 +51,10 @@ class Hyperband(AbstractStopper):
         require_at_least("first", self.first, 1)
 
     @override
-    def bounds(self, number: int, earlier: Sequence[Earlier], validations: int) -> dict[int, Bound]:
+    def bounds(
+        self, number: int, earlier: Sequence[Earlier], validations: int, candidate: Candidate | None = None
+    ) -> dict[int, Bound]:
+        del candidate
         own = self.bracket(number, validations)
         beside = [one for one in earlier if self.bracket(one.number, validations) == own]
         first = self.first * self.reduction_factor**own

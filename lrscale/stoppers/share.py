@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 
-from lrscale.stoppers.base import AbstractStopper, Earlier
+from lrscale.stoppers.base import AbstractStopper, Candidate, Earlier
 
 DRAWS = 60
 """Searches that are played: the mean share is then known to about a hundredth."""
@@ -35,13 +36,13 @@ def expected_shares(stopper: AbstractStopper, trials: int, validations: int, at_
     >>> shares[0], 0.2 < sum(shares) / 40 < 0.3
     (1.0, True)
     """
-    rng = random.Random(0)
+    rng, sides = random.Random(0), random.Random(1)
     totals = [0.0] * trials
     for _ in range(DRAWS):
         earlier: list[Earlier] = []
         for first in range(0, trials, at_once):
             ended = [
-                _played(stopper, number, rng.random(), earlier, validations)
+                _played(stopper, number, rng.random(), sides.choice((-1, 1)), earlier, validations)
                 for number in _round(first, at_once, trials)
             ]
             for one in ended:
@@ -54,8 +55,14 @@ def _round(first: int, at_once: int, trials: int) -> range:
     return range(first, min(first + at_once, trials))
 
 
-def _played(stopper: AbstractStopper, number: int, loss: float, earlier: list[Earlier], validations: int) -> Earlier:
-    bounds = stopper.bounds(number, earlier, validations)
+def _played(
+    stopper: AbstractStopper, number: int, loss: float, side: int, earlier: list[Earlier], validations: int
+) -> Earlier:
+    # One batch size, and a slice that rises by its distance from the best LR.
+    lr = math.exp(side * loss)
+    decayed = {place: place / validations for place in range(1, validations + 1)}
+    candidate = Candidate(lr=lr, batch_size=1, decayed=decayed)
+    bounds = stopper.bounds(number, earlier, validations, candidate)
     end = next((place for place in sorted(bounds) if loss > bounds[place].loss), validations)
     losses = dict.fromkeys(range(1, end + 1), loss)
-    return Earlier(number=number, losses=losses, completed=end == validations)
+    return Earlier(number=number, losses=losses, completed=end == validations, lr=lr, batch_size=1)

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 
 from typing_extensions import override
 
-from lrscale.stoppers.base import STOPPERS, AbstractStopper, Bound, Earlier, Judged, require_at_least
+from lrscale.stoppers.base import STOPPERS, AbstractStopper, Bound, Candidate, Earlier, Judged, require_at_least
 
 
 @final
@@ -42,8 +42,10 @@ class SuccessiveHalving(AbstractStopper):
         require_at_least("first", self.first, 1)
 
     @override
-    def bounds(self, number: int, earlier: Sequence[Earlier], validations: int) -> dict[int, Bound]:
-        del number
+    def bounds(
+        self, number: int, earlier: Sequence[Earlier], validations: int, candidate: Candidate | None = None
+    ) -> dict[int, Bound]:
+        del number, candidate
         return halving_bounds(earlier, rungs(self.first, self.reduction_factor, validations), self.reduction_factor)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrscale.errors import LrscaleError
-from lrscale.stoppers import STOPPERS, Bound, Earlier, build_stopper, expected_shares
+from lrscale.stoppers import STOPPERS, Bound, Candidate, Earlier, build_stopper, expected_shares
 
 VALIDATIONS = 10
 
@@ -105,3 +105,56 @@ def test_a_setting_that_is_none_is_refused(settings: dict[str, object], message:
     with pytest.raises(LrscaleError) as caught:
         build_stopper("hyperband", settings)
     assert message in str(caught.value)
+
+
+LATE = {place: place / VALIDATIONS for place in range(1, VALIDATIONS + 1)}
+
+
+def candidate(lr: float, batch_size: int = 64, decayed: dict[int, float] | None = None) -> Candidate:
+    return Candidate(lr=lr, batch_size=batch_size, decayed=decayed or LATE)
+
+
+def trial(lr: float, loss: float, *, completed: bool = True, batch_size: int = 64) -> Earlier:
+    losses = dict.fromkeys(range(1, VALIDATIONS + 1), loss)
+    return Earlier(number=0, losses=losses, completed=completed, lr=lr, batch_size=batch_size)
+
+
+SLICE = [trial(lr, loss) for lr, loss in ((0.25, 3.0), (0.5, 2.0), (1.0, 1.0), (2.0, 2.5), (4.0, 3.5))]
+
+
+def test_survivors_ends_a_trial_behind_two_others_of_its_side_and_above_them() -> None:
+    rule = build_stopper("survivors")
+    assert set(rule.bounds(5, SLICE, VALIDATIONS, candidate(8.0)).values()) == {Bound(loss=3.5, among=5)}
+    assert set(rule.bounds(5, SLICE, VALIDATIONS, candidate(0.125)).values()) == {Bound(loss=3.0, among=5)}
+    # Two survivors on a side are never given up.
+    for lr in (0.25, 0.5, 1.0, 1.5, 2.0, 4.0):
+        assert rule.bounds(5, SLICE, VALIDATIONS, candidate(lr)) == {}
+
+
+def test_survivors_waits_for_half_of_the_decay_wherever_that_lies() -> None:
+    rule = build_stopper("survivors")
+    assert min(rule.bounds(5, SLICE, VALIDATIONS, candidate(8.0))) == 5
+    wsd = {**dict.fromkeys(range(1, 9), 0.0), 9: 0.5, 10: 1.0}
+    assert set(rule.bounds(5, SLICE, VALIDATIONS, candidate(8.0, decayed=wsd))) == {9}
+    later = build_stopper("survivors", {"decayed": 80})
+    assert min(later.bounds(5, SLICE, VALIDATIONS, candidate(8.0))) == 8
+
+
+def test_survivors_compares_complete_trials_of_its_own_batch_size_alone() -> None:
+    rule = build_stopper("survivors")
+    assert rule.bounds(5, SLICE, VALIDATIONS, candidate(8.0, batch_size=128)) == {}
+    stopped = [*SLICE[:3], trial(2.0, 2.5), trial(4.0, 3.5, completed=False)]
+    assert rule.bounds(5, stopped, VALIDATIONS, candidate(8.0)) == {}
+    assert build_stopper("survivors", {"keep": 1}).bounds(5, stopped, VALIDATIONS, candidate(8.0)) != {}
+
+
+def test_survivors_decides_nothing_of_a_trial_that_it_does_not_know() -> None:
+    assert build_stopper("survivors").bounds(5, SLICE, VALIDATIONS) == {}
+    unknown = [Earlier(number=0, losses=one.losses, completed=True) for one in SLICE]
+    assert build_stopper("survivors").bounds(5, unknown, VALIDATIONS, candidate(8.0)) == {}
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"keep": 0}, "at least 1"), ({"decayed": 100}, "at most 99")])
+def test_settings_of_survivors_have_bounds(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(LrscaleError, match=message):
+        build_stopper("survivors", settings)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
@@ -22,6 +23,13 @@ COLUMNS = (
     Column(key="diverged_above", label="diverges above", kind="rate"),
     Column(key="trials", label="trials", kind="count"),
     Column(key="status", label="fit", kind="status"),
+)
+STOPPING = (
+    Column(key="name", label="rule"),
+    Column(key="stopped", label="trials ended", kind="count"),
+    Column(key="share_saved", label="examples saved", kind="percent"),
+    Column(key="relative_regret", label="regret", kind="percent"),
+    Column(key="left", label="slices left to fit"),
 )
 
 
@@ -75,13 +83,21 @@ class SlicesSection(AbstractSection):
             finding=sentence,
             status="cannot_tell" if finding.status == "cannot_tell" else "ok",
             figures=figures,
-            tables=(Table(key="slices", caption="Best LR by batch size", columns=COLUMNS, rows=tuple(rows)),),
+            tables=(
+                Table(key="slices", caption="Best LR by batch size", columns=COLUMNS, rows=tuple(rows)),
+                *_stopping(finding.tables.get("stopping") or ()),
+            ),
             method=(
                 "At each batch size, trials at several LRs see the same examples in the same order from the same "
                 "initial weights, seed by seed, so that differences between LRs carry little of the seed noise. "
                 "The slice A·LR^-p + B·LR^q + C is fitted by variable projection (Golub and Pereyra 1973), with p "
                 "and q from a grid; its minimum is the best LR. Diverged trials bound the slice from above and are "
                 "never averaged. An optimum without a measured rise on both sides is censored and reported as a bound."
+                "\n\nWhat ending trials early would have saved is read off the complete trials, played again under "
+                "each rule in the order in which they were asked for. Rules that compare losses at equal validations "
+                "rank trials before the learning rate has decayed; survivors compares late in the decay, and leaves "
+                "two completed trials on each side of the best learning rate, without which a vertex cannot be "
+                "fitted. Regret is the lowest loss among the trials left minus that among all."
             ),
         )
 
@@ -96,6 +112,21 @@ def scaling_slices(context: ReportContext) -> list[SliceData]:
         trials = [context.view.trials[name] for name in cell.get("trials", ()) if name in context.view.trials]
         slices.append(SliceData.of(f"batch {count(cell['batch_size'])}", trials, cell.get("slice") or {}))
     return slices
+
+
+def _stopping(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
+    if not rows:
+        return ()
+    shown = tuple(
+        {
+            **row,
+            "name": str(row["rule"]).replace("_", " "),
+            "left": f"{row['slices_left']} of {row['slices']}",
+        }
+        for row in rows
+    )
+    caption = f"What ending some of {rows[0]['trials']} trials early would have saved"
+    return (Table(key="stopping", caption=caption, columns=STOPPING, rows=shown, open=False),)
 
 
 def _row(cell: dict[str, object]) -> dict[str, object]:

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 
 from lrscale.store import Trial, TrialSpec
-from lrscale.study.engines.validations import losses_at
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged
 from lrscale.study.search.course import Course, Ended, Question, Run, Setting, without_shifts
 from lrscale.study.search.setup import Setup
+from lrscale.study.validations import losses_at
 
 
 def course_of(

@@ -11,16 +11,17 @@ from typing_extensions import override
 
 from lrscale.recipe import Recipe
 from lrscale.recipe.engines import OptunaEngine as OptunaSettings
-from lrscale.stoppers import AbstractStopper, Bound, Earlier, expected_shares, stopper_settings
+from lrscale.stoppers import AbstractStopper, Bound, Candidate, Earlier, expected_shares, stopper_settings
 from lrscale.store import Trial, TrialSpec
+from lrscale.study.decayed import decayed_shares
 from lrscale.study.engines.base import ENGINES, AbstractEngine
 from lrscale.study.engines.gathered import course_of, gathered
 from lrscale.study.engines.optuna_game import Game, How, Told, is_installed, next_round
-from lrscale.study.engines.validations import first_validations, losses_at
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged
 from lrscale.study.search.course import Course, Ended
 from lrscale.study.search.setup import Setup
+from lrscale.study.validations import first_validations, losses_at
 
 SAMPLER_NAMES: Mapping[str, str] = {
     "tpe": "a tree-structured Parzen estimator (TPE)",
@@ -69,6 +70,13 @@ class OptunaEngine(AbstractEngine):
         )
         if settings.pruner.stopper() is None:
             return told
+        if settings.pruner.name == "survivors":
+            return (
+                f"{told}\n\nTrials end early by the rule survivors, at an equal share of the decay and from half of "
+                "it on: with a loss above those of two completed trials or more of the same batch size, on the same "
+                "side of the best LR and nearer to it. Its schedule is that of the full horizon. A stopped trial has "
+                "no loss at equal examples and is never named."
+            )
         return (
             f"{told}\n\nTrials end early by Optuna's rule {settings.pruner.name.replace('_', ' ')}: at each validation "
             "a trial is held against what earlier trials had there. Its schedule is that of the full horizon. A "
@@ -154,7 +162,15 @@ def _followed(context: Context, setup: Setup) -> Course:
                 tight = min(tight, trial.spec.global_batch_size)
             some.append(Told(how=how, loss=trial.record.final_loss, losses=tuple(at.items())))
             if how != "failed":
-                earlier.append(Earlier(number=number, losses=at, completed=how != "stopped"))
+                earlier.append(
+                    Earlier(
+                        number=number,
+                        losses=at,
+                        completed=how != "stopped",
+                        lr=trial.spec.peak_lr,
+                        batch_size=trial.spec.global_batch_size,
+                    )
+                )
         told.append(tuple(some))
     if ended == "spent" and len(wanted) < setup.trials:
         ended = "nothing left"
@@ -176,8 +192,11 @@ def _bounded(
     if stopper is None:
         return spec
     places = first_validations(spec, setup.validations)
+    candidate = Candidate(
+        lr=spec.peak_lr, batch_size=spec.global_batch_size, decayed=decayed_shares(spec, setup.validations)
+    )
     bounds: dict[int, Bound] = {}
-    for place, bound in sorted(stopper.bounds(number, earlier, setup.validations).items()):
+    for place, bound in sorted(stopper.bounds(number, earlier, setup.validations, candidate).items()):
         # Where a trial has fewer validations than that, one of them stands for several, and for the last of these.
         if places[place] < spec.horizon:
             bounds[places[place]] = bound

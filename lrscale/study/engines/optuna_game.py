@@ -28,7 +28,7 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 PRUNERS: Mapping[str, str] = MappingProxyType(
     {"median": "MedianPruner", "successive_halving": "SuccessiveHalvingPruner", "hyperband": "HyperbandPruner"}
 )
-"""Name of a stopper -> class of ``optuna.pruners``."""
+"""Name of a stopper -> class of ``optuna.pruners``; samplers look at no stopper that is none of Optuna's."""
 How = Literal["completed", "diverged", "stopped", "failed", "not tried"]
 MOST_ASKS = 5
 """Settings asked for, at most, for each trial that may run, where some are known to be in vain."""
@@ -228,7 +228,7 @@ def _sampler(optuna: Any, game: Game) -> Any:
 def _pruner(optuna: Any, game: Game) -> Any:
     """Return Optuna's own pruner: a sampler looks at it, and learns within the brackets of Hyperband."""
     settings = dict(game.pruner_settings)
-    if game.pruner is None:
+    if game.pruner is None or game.pruner not in PRUNERS:
         return optuna.pruners.NopPruner()
     kind = getattr(optuna.pruners, PRUNERS[game.pruner])
     if game.pruner == "median":

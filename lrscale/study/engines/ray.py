@@ -27,13 +27,13 @@ from lrscale.study.driven import DRIVEN, AbstractDriver
 from lrscale.study.engines.base import ENGINES, AbstractEngine, AbstractOwnAnswer
 from lrscale.study.engines.evolved import Evolved
 from lrscale.study.engines.gathered import gathered
-from lrscale.study.engines.validations import first_validations
 from lrscale.study.experiments.base import Context
 from lrscale.study.finding import Check
 from lrscale.study.layouts.memory_search import largest_that_fits
 from lrscale.study.search.course import Course
 from lrscale.study.search.setup import Setup
 from lrscale.study.specs import riding_instruments, trial_layout
+from lrscale.study.validations import first_validations
 
 
 @final

@@ -19,6 +19,8 @@ from lrscale.study.finding import Check, Finding
 from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch, law_rows, slice_rows
 from lrscale.study.range_test.ramps import middle
 from lrscale.study.specs import mean_factor
+from lrscale.study.stopping_cost import KEY as STOPPING
+from lrscale.study.stopping_cost import stopping_rows, stopping_sentence
 from lrscale.study.target_loss import with_target_loss
 
 FALLBACK_START = 1e-3
@@ -86,6 +88,7 @@ class Scaling(AbstractExperiment):
         fits = {size: fit_cell(trials, tolerance=tolerance(context.recipe)) for size, trials in by_batch.items()}
         law = fit_optimal_lr(list(fits), list(fits.values()))
         finding = with_target_loss(_finding(self, context, whole, by_batch, fits, law), context, by_batch)
+        finding = _with_stopping(finding, context, by_batch, fits)
         others = self._trials_of_others(context, cells)
         return with_companions(finding, context, fits, others, tolerance(context.recipe))
 
@@ -244,6 +247,20 @@ def _finding(
         data=data,
         trial_ids=tuple(trial.trial_id for trial in trials),
     )
+
+
+def _with_stopping(
+    finding: Finding, context: Context, by_batch: Mapping[int, list[Trial]], fits: Mapping[int, LRSliceFit]
+) -> Finding:
+    """Add what ending trials early would have saved, and what it would have cost, where the trials tell."""
+    settings = context.recipe.experiments.scaling
+    assert settings is not None
+    rows = stopping_rows(context, by_batch, fits, settings.validations)
+    sentence = stopping_sentence(rows)
+    if sentence is None:
+        return finding
+    check = Check(name="early stopping", status="INFO", sentence=sentence)
+    return dataclasses.replace(finding, tables={**finding.tables, STOPPING: rows}, checks=(*finding.checks, check))
 
 
 def _checks(context: Context, whole: dict[int, list[Trial]], fits: dict[int, LRSliceFit]) -> list[Check]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 from typing_extensions import override
@@ -13,10 +13,12 @@ from lrscale.store import TrialSpec
 from lrscale.study.driven import AbstractDriver
 from lrscale.study.engines import engine_of
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
-from lrscale.study.finding import Finding
+from lrscale.study.finding import Check, Finding
 from lrscale.study.search.answer import search_finding
 from lrscale.study.search.confirming import Conclusion, confirmation
 from lrscale.study.search.course import Course
+from lrscale.study.stopping_cost import KEY as STOPPING
+from lrscale.study.stopping_cost import rule_sentence
 
 CONFIRMED = 3
 """Settings of a confirmation: the named one and its neighbours; a fourth where the fresh seeds say so."""
@@ -114,7 +116,17 @@ class Search(AbstractExperiment):
             return own.finding(self)
         told = {"name": engine.key, "title": engine.title, "method": engine.method(context.recipe)}
         finding = search_finding(self, Conclusion.of(context, engine.follow(context)), told)
-        return dataclasses.replace(finding, checks=(*finding.checks, *engine.checks(context.recipe)))
+        more = [*engine.checks(context.recipe), *_cost_of_stopping(context, finding)]
+        return dataclasses.replace(finding, checks=(*finding.checks, *more))
+
+
+def _cost_of_stopping(context: Context, finding: Finding) -> Iterator[Check]:
+    """Say what the rule that ended trials costs where they are complete: in the sweep of the same study."""
+    stopping, sweep = finding.data.get("stopping"), context.findings.get("scaling")
+    rows = () if sweep is None or stopping is None else sweep.tables.get(STOPPING, ())
+    row = next((one for one in rows if stopping is not None and one["rule"] == stopping["name"]), None)
+    if row is not None:
+        yield Check(name="cost of stopping", status="INFO", sentence=rule_sentence(row))
 
 
 EXPERIMENTS.register(Search.key)(Search())

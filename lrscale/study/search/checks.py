@@ -223,5 +223,6 @@ def _stopped(conclusion: Conclusion) -> Iterator[Check]:
             name="search stopping",
             status="WARNING",
             sentence=f"{sentence} A stopped trial may well have ended best.",
-            remedy="raise `first` in the pruner's settings, so that trials run longer before it, or set pruner: none",
+            remedy=f"raise `{'decayed' if course.stopper == 'survivors' else 'first'}` in the pruner's settings, so "
+            "that trials run longer before it, or set pruner: none",
         )

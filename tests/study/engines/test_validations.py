@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrscale.store import ScheduleSpec, TrialSpec
-from lrscale.study.engines.validations import first_validations
+from lrscale.study.validations import first_validations
 
 
 @given(horizon=st.integers(1, 500), every=st.integers(0, 120), count=st.integers(1, 20))

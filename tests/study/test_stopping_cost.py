@@ -1,0 +1,95 @@
+"""What ending trials of a sweep early would have saved, read off a study whose trials are complete."""
+
+from __future__ import annotations
+
+import pytest
+
+from lrscale.recipe import Recipe
+from lrscale.report import ReportContext
+from lrscale.report.base import make_card
+from lrscale.report.sections.slices import SlicesSection
+from lrscale.stoppers import STOPPERS
+from lrscale.store import ScheduleSpec, StudyFolder, StudyView, TrialSpec
+from lrscale.study import Study
+from lrscale.study.decayed import decayed_shares
+from lrscale.study.finding import Finding
+from lrscale.study.progress import SilentProgress
+from lrscale.testing.synthetic import SyntheticStudy
+from lrscale.testing.synthetic_launcher import SyntheticLauncher
+
+LRS = [0.01 * 2.0**step for step in range(-5, 6)]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finding, StudyView]:
+    path = tmp_path_factory.mktemp("study")
+    asked = Recipe.model_validate(
+        {
+            "name": "sweep",
+            "task": SyntheticStudy().task,
+            "experiments": {
+                "range_test": False,
+                "equivalence": False,
+                "scaling": {
+                    "batch_sizes": [256],
+                    "horizon": "40960 examples",
+                    "seeds": 1,
+                    "learning_rates": sorted(LRS, key=lambda lr: abs(lr - 0.01)),
+                },
+            },
+        }
+    )
+    study = Study(asked, StudyFolder(path))
+    study.run(SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
+    view = StudyView.of(StudyFolder(path))
+    return study.analyse(view)[0], view
+
+
+def test_every_rule_has_a_row_and_the_aware_one_leaves_the_slice(swept: tuple[Finding, StudyView]) -> None:
+    rows = {row["rule"]: row for row in swept[0].tables["stopping"]}
+    assert set(rows) == set(STOPPERS)
+    own = rows["survivors"]
+    assert own["stopped"] > 0 and own["saved"] > 0
+    assert (own["regret"], own["slices"], own["slices_left"]) == (0.0, 1, 1)
+    assert all(0 <= row["share_saved"] < 1 for row in rows.values())
+    assert own["share_saved"] == pytest.approx(own["saved"] / own["examples"])
+
+
+def test_the_finding_says_what_was_saved_and_what_it_costs(swept: tuple[Finding, StudyView]) -> None:
+    (check,) = [check for check in swept[0].checks if check.name == "early stopping"]
+    own = next(row for row in swept[0].tables["stopping"] if row["rule"] == "survivors")
+    assert check.status == "INFO"
+    assert f"{own['stopped']} of {own['trials']} trials would have saved" in check.sentence
+    assert "at a regret of 0 % and with 1 of 1 slices left" in check.sentence
+    card = make_card(SlicesSection(), ReportContext(plan={}, view=swept[1], findings=(swept[0],)))
+    assert [row["name"] for row in card.table("stopping").rows] == [name.replace("_", " ") for name in STOPPERS]
+
+
+def spec(name: str, **settings: object) -> TrialSpec:
+    return TrialSpec(
+        task={},
+        schedule=ScheduleSpec(name=name, settings=settings),
+        peak_lr=0.1,
+        global_batch_size=8,
+        horizon=1000,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("trial", "shares"),
+    [
+        (spec("linear"), {2: 0.2, 5: 0.5, 10: 1.0}),
+        (spec("cosine"), {2: 0.095, 5: 0.5, 10: 1.0}),
+        # A floor is where the decay ends, and not zero.
+        (spec("linear", final_factor=0.5), {5: 0.5, 10: 1.0}),
+        # Under a constant LR, and one that nobody knows beforehand, the share of the horizon stands for it.
+        (spec("constant"), {2: 0.2, 10: 1.0}),
+        (spec("module"), {2: 0.2, 10: 1.0}),
+        # One cycle rises for 30 % of its length.
+        (spec("one_cycle"), {2: 0.0, 3: 0.0, 10: 1.0}),
+    ],
+)
+def test_the_decay_is_the_fall_of_the_lr(trial: TrialSpec, shares: dict[int, float]) -> None:
+    found = decayed_shares(trial, 10)
+    assert {place: found[place] for place in shares} == pytest.approx(shares, abs=0.02)

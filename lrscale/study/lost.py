@@ -13,9 +13,10 @@ from lrscale.study.finding import Check, Finding
 
 LOST = "lost"
 """Entry of plan.json: in how many runs each trial that is not there yet was lost, by id."""
-MOST_RUNS = 3
-"""Runs that may lose a trial, each after as many attempts as its launcher makes. One that ends so in three runs on end
-is taken for one that the machine cannot carry, as when it runs out of memory."""
+MOST_RUNS = 5
+"""Runs that may lose a trial, each after as many attempts as its launcher makes. One that ends so in five runs on end
+is taken for one that the machine cannot carry, as when it runs out of memory. Fewer would do for that, which each run
+says; but where processes are killed all the time, three in a row are no rarity."""
 REMEDY = "run the same command again: it begins with the trials that were lost"
 
 

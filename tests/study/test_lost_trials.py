@@ -1,4 +1,4 @@
-"""A trial that was lost does not turn the course of a study: it is waited for, and given up after three runs."""
+"""A trial that was lost does not turn the course of a study: it is waited for, and given up after five runs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_lost_trial_holds_up_no_question_that_does_not_start_from_its_own(tmp_
     ]
 
 
-def test_a_trial_that_three_runs_have_lost_has_crashed_and_the_study_goes_on_without_it(tmp_path: Path) -> None:
+def test_a_trial_that_five_runs_have_lost_has_crashed_and_the_study_goes_on_without_it(tmp_path: Path) -> None:
     launcher = LosingOne(SyntheticStudy())
     whole = SyntheticLauncher(SyntheticStudy())
     run(tmp_path / "undisturbed", whole, WITH_RANGE_TEST)
@@ -123,8 +123,8 @@ def test_a_trial_that_three_runs_have_lost_has_crashed_and_the_study_goes_on_wit
     last = study(folder.path, launcher, WITH_RANGE_TEST)
     assert (last.lost, last.waiting, last.failed) == (None, (), 1)
     record = folder.record(launcher.lost_id)
-    assert record is not None and (record.status, record.retryable, record.runs_lost) == ("crashed", False, 3)
-    assert record.reason == "rank 1 is gone; 3 runs of the study have lost it, and it is not tried again"
+    assert record is not None and (record.status, record.retryable, record.runs_lost) == ("crashed", False, MOST_RUNS)
+    assert record.reason == "rank 1 is gone; 5 runs of the study have lost it, and it is not tried again"
     assert folder.read_plan()["lost"] == {}
     assert study(folder.path, launcher, WITH_RANGE_TEST).ran == 0
 

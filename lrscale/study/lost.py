@@ -29,6 +29,9 @@ def counted(record: TrialRecord, plan: dict[str, Any]) -> TrialRecord:
     if not record.retryable:
         times.pop(record.trial_id, None)
         return record
+    if record.status != "crashed":
+        # It ran out of a job's time: a longer one can bring it, which is for the user to say.
+        return record
     runs = times.get(record.trial_id, 0) + 1
     if runs < MOST_RUNS:
         times[record.trial_id] = runs

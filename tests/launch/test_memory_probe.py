@@ -18,6 +18,8 @@ from lrscale.study.finding import Finding
 from .conftest import TASKS, descendants
 
 PLACES = ("forward", "backward", "optimizer step", "validation")
+OFTEN = ("forward", "validation")
+"""Places tried in every run of the tests; the others go the same way."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,9 @@ def keepers_of(launcher: LocalLauncher) -> list[int]:
     return descendants(launcher._server._process.pid)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place", [one if one in OFTEN else pytest.param(one, marks=pytest.mark.slow) for one in PLACES]
+)
 def test_a_rank_that_runs_out_ends_its_probe_and_no_other(launcher: LocalLauncher, tmp_path: Path, place: str) -> None:
     began = time.monotonic()
     settings = {"start": 4, "margin": 0, "steps": 2}

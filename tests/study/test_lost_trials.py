@@ -62,7 +62,7 @@ def run(path: Path, launcher: SyntheticLauncher, recipe: str = RECIPE) -> dict[s
     return {name: (record.status, record.final_loss) for name, record in StudyFolder(path).records().items()}
 
 
-@pytest.mark.parametrize("place", [2, 3, 4, 6, 9])
+@pytest.mark.parametrize("place", [2, *(pytest.param(place, marks=pytest.mark.slow) for place in (3, 4, 6, 9))])
 def test_a_sweep_waits_for_a_lost_trial_and_takes_the_undisturbed_course(tmp_path: Path, place: int) -> None:
     whole = run(tmp_path / "undisturbed", SyntheticLauncher(SyntheticStudy()))
     launcher = Losing(SyntheticStudy())
@@ -73,7 +73,7 @@ def test_a_sweep_waits_for_a_lost_trial_and_takes_the_undisturbed_course(tmp_pat
     assert run(tmp_path / "disturbed", SyntheticLauncher(SyntheticStudy())) == whole
 
 
-@pytest.mark.parametrize("place", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("place", [2, *(pytest.param(place, marks=pytest.mark.slow) for place in (1, 3, 5, 9))])
 def test_a_sweep_does_not_begin_before_a_lost_trial_of_the_range_test_has_run(tmp_path: Path, place: int) -> None:
     whole = run(tmp_path / "undisturbed", SyntheticLauncher(SyntheticStudy()), WITH_RANGE_TEST)
     launcher = Losing(SyntheticStudy())

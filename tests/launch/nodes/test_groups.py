@@ -162,6 +162,7 @@ def test_a_node_that_is_lost_ends_its_trial_in_seconds_and_the_next_runs_on_what
     assert_nothing_is_left(study)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_lost_between_rounds_is_told_as_lost(study: Path, processes: Processes) -> None:
     begin(processes, study, 2, 1, requests=[trial(2, 1), trial(2, 1)], round=1, between="go_on")
     assert eventually(lambda: len(told(study, "record")) == 1, within=60)
@@ -247,6 +248,7 @@ def test_those_who_only_wait_take_no_time(study: Path, processes: Processes) -> 
     assert codes(processes) == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_layout_beyond_the_ranks_is_refused_with_what_was_given(study: Path, processes: Processes) -> None:
     begin(processes, study, 2, 2, requests=[trial(2, 3, *["publish:completed"] * 6)])
     assert codes(processes) == [2] * 4

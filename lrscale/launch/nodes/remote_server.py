@@ -148,6 +148,9 @@ class RemoteServer(AbstractServer):
         self._channel.close()
         self._reader.join(timeout=ANSWER_TIMEOUT)
         self._running = False
+        if not self._reader.is_alive():
+            os.close(self._wake)
+            os.close(self._wake_end)
 
     def _answer(self, timeout: float) -> dict[str, Any]:
         if self._gone is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
 import tempfile
 import threading
 import time
@@ -20,7 +22,7 @@ from lrscale.launch.ray.launcher import RayLauncher
 from lrscale.ray_tune import LOSS, TIME, Space
 from lrscale.store import StudyFolder, TrialRecord, TrialSpec
 from lrscale.store.files import read_json, to_json, write_atomically
-from lrscale.store.trajectory import read_trajectory
+from lrscale.store.trajectory import LINES_NAME, read_trajectory
 from lrscale.units import Layout
 
 Take = Callable[[TrialSpec, TrialRecord], None]
@@ -97,12 +99,12 @@ class TunedTrial:
             folder=store.begin_trial(spec),
             instruments=self.plan.instruments[size],
         )
-        work = Work(self.plan.settings, request)
+        work, losses = Work(self.plan.settings, request), NewLosses(request.folder)
         work.start()
         while work.is_alive():
             work.join(LOOK)
             # The last validation is told when the record is there: the scheduler may end the process right then.
-            report.tell(losses_so_far(request.folder), last=False)
+            report.tell(losses.look(), last=False)
         write_atomically(request.folder / ENDED, to_json(work.outcome()))
         if work.record is not None:
             report.tell(losses_so_far(request.folder), last=True)
@@ -288,8 +290,42 @@ class _Reports:
             return int(Path(folder, "told").read_text(encoding="utf-8"))
 
 
+@final
+class NewLosses:
+    """The validation losses of a trial that runs; each look reads only what has been written since the last one.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the trial.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LINES_NAME
+        self._read = 0
+        self._losses: dict[int, float] = {}
+
+    def look(self) -> dict[int, float]:
+        """Return all losses so far, by step."""
+        try:
+            with self._path.open("rb") as stream:
+                if stream.seek(0, os.SEEK_END) < self._read:
+                    # Another attempt has begun; it comes to the same losses.
+                    self._read = 0
+                stream.seek(self._read)
+                whole, newline, _ = stream.read().rpartition(b"\n")
+        except OSError:
+            return self._losses
+        self._read += len(whole) + len(newline)
+        for line in whole.split(b"\n"):
+            row = json.loads(line) if b'"val_loss"' in line else {}
+            if row.get("val_loss") is not None:
+                self._losses[int(row["step"])] = float(row["val_loss"])
+        return self._losses
+
+
 def losses_so_far(folder: Path) -> dict[int, float]:
-    """Return the validation losses that a running trial has written, by step."""
+    """Return the validation losses that a trial has written, by step."""
     trajectory = read_trajectory(folder)
     if "val_loss" not in trajectory.columns:
         return {}

@@ -12,7 +12,7 @@ from lrscale.errors import StudyError
 from lrscale.launch import LaunchSettings
 from lrscale.launch.progress import SilentProgress
 from lrscale.launch.ray.tuned_search import Desk
-from lrscale.launch.ray.tuned_trial import ENDED, TrialPlan, await_turn, claimed
+from lrscale.launch.ray.tuned_trial import ENDED, NewLosses, TrialPlan, await_turn, claimed, losses_so_far
 from lrscale.ray_tune import LOSS, SCHEDULERS, TIME, Space
 from lrscale.ray_tune.space import EXPONENT
 from lrscale.ray_tune.tuner import Search
@@ -116,3 +116,16 @@ def test_an_error_of_a_trial_ends_the_search(desk: Desk, plan: TrialPlan, store:
     desk.lose("first")
     assert isinstance(desk.trouble, StudyError)
     assert desk.trouble.message == "the disk is full"
+
+
+def test_losses_are_read_as_they_come_and_a_torn_line_when_it_is_whole(tmp_path: Path) -> None:
+    losses, path = NewLosses(tmp_path), tmp_path / "trajectory.jsonl"
+    assert losses.look() == {}
+    path.write_text('{"step": 1, "train_loss": 3.0}\n{"step": 2, "val_loss": 2.5}\n{"step": 3, "val_l')
+    assert losses.look() == {2: 2.5}
+    with path.open("a") as stream:
+        stream.write('oss": 2.25}\n{"step": 4, "val_loss": null}\n')
+    assert losses.look() == {2: 2.5, 3: 2.25}
+    assert losses.look() == losses_so_far(tmp_path)
+    path.write_text('{"step": 1, "val_loss": 2.75}\n')
+    assert losses.look() == {1: 2.75, 2: 2.5, 3: 2.25}

@@ -169,6 +169,9 @@ class Asked(dict[str, Finding]):
 
 
 QUESTIONS: dict[str, str] = {
+    "factors": "{task.model.init_args.width: [16, 32]}",
+    "growing_batch": "{batch_size: 16, horizon: 20k examples}",
+    "horizons": "{lengths: [10k examples, 20k examples], batch_size: 64}",
     "forecast": "{batch_sizes: [16, 32], horizons: [2k examples, 4k examples]}",
     "scaling": "{batch_sizes: [32, 64], horizon: 2k examples}",
     "schedules": "[cosine, linear]",

@@ -40,6 +40,7 @@ class GrowingBatch(AbstractExperiment):
     key: ClassVar[str] = "growing_batch"
     title: ClassVar[str] = "Growing batch"
     question: ClassVar[str] = "Does growing the batch do what decaying the LR does?"
+    starts_from: ClassVar[frozenset[str]] = frozenset({"range_test", "scaling"})
     importance: ClassVar[int] = 80
 
     @override

@@ -35,6 +35,7 @@ class Horizons(AbstractExperiment):
     key: ClassVar[str] = "horizons"
     title: ClassVar[str] = "Horizons"
     question: ClassVar[str] = "How do the best LR and the loss move with the length of training?"
+    starts_from: ClassVar[frozenset[str]] = frozenset({"range_test", "scaling"})
     importance: ClassVar[int] = 75
 
     @override

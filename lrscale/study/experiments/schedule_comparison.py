@@ -27,6 +27,7 @@ class ScheduleComparison(AbstractExperiment):
     key: ClassVar[str] = "schedules"
     title: ClassVar[str] = "Schedules"
     question: ClassVar[str] = "Which schedule ends lowest at equal examples, each at its own best peak LR?"
+    starts_from: ClassVar[frozenset[str]] = frozenset({"range_test", "scaling"})
     importance: ClassVar[int] = 70
 
     @override

@@ -245,7 +245,7 @@ def describe(spec: TrialSpec) -> str:
         return f"batch {spec.global_batch_size}, LR ramp to {number(spec.peak_lr)}, seed {spec.seed}"
     grown = "" if spec.batch_schedule is None else f", batch {spec.batch_schedule.label}"
     since = "" if spec.branch is None else f", from step {spec.branch.position:,} of trial {spec.branch.trial_id}"
-    own = f"batch {spec.global_batch_size}, LR {number(spec.peak_lr)}, {spec.schedule.label}"
+    own = f"batch {spec.global_batch_size}, LR {number(spec.peak_lr)}, {spec.label}"
     return f"{own}{grown}, seed {spec.seed}{since}"
 
 

@@ -120,7 +120,7 @@ class TerminalProgress(AbstractProgress):
                 f"{trial.step}/{trial.spec.horizon}",
                 number(trial.loss, 4),
                 seconds(board.clock() - trial.started_at),
-                Text("ramp" if trial.spec.schedule.name == "ramp" else trial.spec.schedule.label),
+                Text("ramp" if trial.spec.schedule.name == "ramp" else trial.spec.label),
             )
         return Group(head, left, trials) if left else Group(head, trials)
 

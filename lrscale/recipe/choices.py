@@ -98,10 +98,10 @@ class ScheduleChoice(Section):
         """The name, the settings that differ from the defaults, and the warm-up where it is stated."""
         label = schedule_label(self.name, self.settings)
         if self.warmup is None:
-            return label if self.warmup_shape == "linear" else f"{label}, {self.warmup_shape} warm-up"
+            return label if self.warmup_shape == "linear" else f"{label} + {self.warmup_shape} warm-up"
         length = f"{100 * self.warmup:g} %" if isinstance(self.warmup, float) else str(self.warmup)
         shape = "" if self.warmup_shape == "linear" else f"{self.warmup_shape} "
-        return f"{label}, {length} {shape}warm-up" if self.warmup else f"{label}, no warm-up"
+        return f"{label} + {length} {shape}warm-up" if self.warmup else f"{label} without warm-up"
 
 
 def listed(value: Any) -> Any:

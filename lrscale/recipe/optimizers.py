@@ -12,6 +12,7 @@ from lrscale.errors import did_you_mean
 from lrscale.recipe.choices import MODULE
 from lrscale.recipe.fields import Arguments, refuse, shown
 from lrscale.recipe.task import Section
+from lrscale.schedules import SCHEDULER, schedule_label
 
 OWN_CLASS = "class"
 """Name that stands for an optimizer of the user's own, whose ``class_path`` is in the settings."""
@@ -108,11 +109,8 @@ class OptimizerChoice(Section):
     @property
     def label(self) -> str:
         """The name, and the settings that differ from the defaults."""
-        name, settings = self.name, self.settings
-        if name == OWN_CLASS:
-            name, settings = settings["class_path"].rpartition(".")[2], settings.get("init_args", {})
-        extra = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
-        return f"{name} ({extra})" if extra else name
+        # A class is named alike, be it that of a scheduler or of an optimizer.
+        return schedule_label(SCHEDULER if self.name == OWN_CLASS else self.name, self.settings)
 
     def to_spec(self) -> dict[str, Any]:
         """Return what a trial's spec says of it; empty for the module's own."""

@@ -72,7 +72,7 @@ class ScheduleResult:
     name: str
     label: str
     verdict: str
-    """best, tied, worse or cannot tell."""
+    """best, lowest, tied, worse or cannot tell."""
     difference: Quantity
     """Loss minus the best schedule's."""
     cell: Cell | None

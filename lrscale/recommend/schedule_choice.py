@@ -10,7 +10,8 @@ from lrscale.recommend.measured import Cell, ScheduleResult, schedule_results
 from lrscale.recommend.words import count, percent
 from lrscale.study.finding import Finding
 
-_GOOD = ("best", "tied")
+_FIRST = ("best", "lowest")
+_GOOD = (*_FIRST, "tied")
 
 
 @final
@@ -56,7 +57,7 @@ def choose_schedule(
     if comparison is None or comparison.status != "ok":
         return kept
     results = schedule_results(comparison)
-    best = next((result for result in results if result.verdict == "best"), None)
+    best = next((result for result in results if result.verdict in _FIRST), None)
     if best is None or best.cell is None:
         return kept
     tied = [result.label for result in results if result.verdict == "tied"]

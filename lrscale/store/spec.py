@@ -216,6 +216,23 @@ class TrialSpec(_Named):
         return self.examples - (0 if self.branch is None else self.branch.position * self.global_batch_size)
 
     @property
+    def label(self) -> str:
+        """What people read for it: its schedule, behind the optimizer where that is not the module's own.
+
+        Examples
+        --------
+        >>> lion = {"name": "lion", "settings": {}}
+        >>> TrialSpec(task={}, schedule=ScheduleSpec(name="cosine"), peak_lr=0.1, global_batch_size=1, horizon=1,
+        ...           seed=0, other_optimizer=lion).label
+        'lion + cosine'
+        """
+        if not self.other_optimizer:
+            return self.schedule.label
+        name, settings = str(self.other_optimizer["name"]), self.other_optimizer.get("settings") or {}
+        # A class is named alike, be it that of a scheduler or of an optimizer.
+        return f"{schedule_label(SCHEDULER if name == 'class' else name, settings)} + {self.schedule.label}"
+
+    @property
     def lr_schedule(self) -> AbstractSchedule | None:
         """The LR schedule over base steps, without what a batch schedule adds; None for schedulers of torch's kind."""
         own = self.schedule

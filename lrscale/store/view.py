@@ -68,7 +68,7 @@ class StudyView:
                 "status": trial.record.status,
                 "lr": trial.spec.peak_lr,
                 "batch_size": trial.spec.global_batch_size,
-                "schedule": trial.spec.schedule.label,
+                "schedule": trial.spec.label,
                 "seed": trial.spec.seed,
                 "steps": trial.record.steps,
                 "examples": trial.record.examples,

@@ -248,7 +248,7 @@ def _compare(rows: Sequence[dict[str, Any]], fits: Mapping[str, LRSliceFit], *, 
             "difference": 0.0 if first else gap.value if gap is not None else None,
             "difference_lo": 0.0 if first else interval.lo if interval is not None else None,
             "difference_hi": 0.0 if first else interval.hi if interval is not None else None,
-            "verdict": "best" if first else VERDICTS[ranked.standing],
+            "verdict": "lowest" if first and ranked.standing != "best" else VERDICTS[ranked.standing],
         }
 
 

@@ -29,7 +29,7 @@ def test_a_class_path_is_a_schedule_with_a_label_of_its_own() -> None:
     assert [choice.label for choice in found] == [
         "cosine",
         "StepLR (step_size=30)",
-        "StepLR (step_size=30, each epoch), 5 % warm-up",
+        "StepLR (step_size=30, each epoch) + 5 % warm-up",
         "Sawtooth",
     ]
     assert found[1].name == "scheduler"

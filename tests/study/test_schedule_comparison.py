@@ -10,6 +10,8 @@ import pytest
 from lrscale.cli.finding_tables import table_lines
 from lrscale.recipe import Recipe
 from lrscale.recommend import Recommendation, recommend
+from lrscale.report.context import ReportContext
+from lrscale.report.sections.schedules import SchedulesSection
 from lrscale.store import StudyFolder, StudyView, Trajectory
 from lrscale.study import Study, read_findings
 from lrscale.study.experiments.base import Context
@@ -54,11 +56,17 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finding, StudyFol
 def test_every_schedule_meets_every_optimizer_and_one_without_schedule_enters_once() -> None:
     where = planned(recipe(optimizers=["module", "lion", "schedule_free_adamw"]), optimizers=["AdamW"])
     found = entrants(where)
-    assert list(found) == ["AdamW, constant", "AdamW, cosine", "lion, constant", "lion, cosine", "schedule_free_adamw"]
+    assert list(found) == [
+        "AdamW + constant",
+        "AdamW + cosine",
+        "lion + constant",
+        "lion + cosine",
+        "schedule_free_adamw",
+    ]
     specs = {label: one.cell.spec(where, 0.1, 0) for label, one in found.items()}
     assert len({spec.trial_id for spec in specs.values()}) == 5
-    assert specs["AdamW, cosine"].other_optimizer == {}
-    assert specs["lion, cosine"].other_optimizer == {"name": "lion", "settings": {}}
+    assert specs["AdamW + cosine"].other_optimizer == {}
+    assert specs["lion + cosine"].other_optimizer == {"name": "lion", "settings": {}}
     assert specs["schedule_free_adamw"].schedule.name == "constant"
 
 
@@ -78,17 +86,17 @@ def test_each_optimizer_is_tuned_at_its_own_lr_and_ranked_as_the_truth(crossed: 
     finding, _ = crossed
     truth = Truth()
     rows = {row["label"]: row for row in finding.data["schedules"]}
-    assert [row["label"] for row in finding.data["schedules"]][:2] == ["lion, cosine", "AdamW, cosine"]
-    assert finding.data["schedules"][-1]["label"] == "sgd, constant"
+    assert [row["label"] for row in finding.data["schedules"]][:2] == ["lion + cosine", "AdamW + cosine"]
+    assert finding.data["schedules"][-1]["label"] == "sgd + constant"
     for name, scale in (("AdamW", 1.0), ("sgd", 30.0), ("lion", 0.2)):
-        assert math.log(rows[f"{name}, cosine"]["best_lr"] / (scale * truth.best_lr(256))) == pytest.approx(0, abs=0.4)
-    assert rows["lion, cosine"]["places"] == [1, 1]
-    assert rows["AdamW, cosine"]["verdict"] == "worse"
+        assert math.log(rows[f"{name} + cosine"]["best_lr"] / (scale * truth.best_lr(256))) == pytest.approx(0, abs=0.4)
+    assert rows["lion + cosine"]["places"] == [1, 1]
+    assert rows["AdamW + cosine"]["verdict"] == "worse"
 
 
 def test_a_recommendation_is_for_the_modules_own_optimizer(crossed: tuple[Finding, StudyFolder]) -> None:
     finding, folder = crossed
-    assert [row["label"] for row in finding.data["own_schedules"]] == ["AdamW, cosine", "AdamW, constant"]
+    assert [row["label"] for row in finding.data["own_schedules"]] == ["AdamW + cosine", "AdamW + constant"]
     assert finding.data["own_schedules"][0]["verdict"] == "best"
     asked = recipe(optimizers=["module", "sgd", "lion", "schedule_free_adamw"])
     made = recommend(asked, StudyView.of(folder), read_findings(folder), batch_size=256)
@@ -101,14 +109,14 @@ def test_the_ranking_is_printed_with_its_places_and_ties(crossed: tuple[Finding,
     lines = table_lines(crossed[0])
     assert lines[1].split()[:2] == ["place", "schedule"]
     assert lines[3].startswith("1  ")
-    assert "lion, cosine" in lines[3]
+    assert "lion + cosine" in lines[3]
     assert any("examples to target" in line for line in lines)
 
 
 def test_along_the_way_every_measure_is_paired_with_the_leaders(crossed: tuple[Finding, StudyFolder]) -> None:
     finding, folder = crossed
     rows = {row["label"]: row for row in finding.tables["along"]}
-    first, other = rows["lion, cosine"], rows["sgd, constant"]
+    first, other = rows["lion + cosine"], rows["sgd + constant"]
     assert first["final_gap"] is None
     assert other["final_lo"] < other["final"] - first["final"] < other["final_hi"]
     assert other["examples"] >= first["examples"]
@@ -124,6 +132,20 @@ def test_along_the_way_every_measure_is_paired_with_the_leaders(crossed: tuple[F
     )
     steps, loss = folder.trajectory(trial.trial_id).points("val_loss")
     assert other["mean"] == pytest.approx(np.sum((loss[1:] + loss[:-1]) / 2 * np.diff(steps)) / np.ptp(steps), abs=0.05)
+
+
+def test_the_section_shows_places_slices_of_each_pair_and_the_way(crossed: tuple[Finding, StudyFolder]) -> None:
+    finding, folder = crossed
+    context = ReportContext(plan={}, view=StudyView.of(folder), findings=(finding,))
+    card = SchedulesSection().compute(context)
+    rows = card.table("schedules").rows
+    assert (rows[0]["label"], rows[0]["place"], rows[0]["verdict"]) == ("lion + cosine", "1", "best")
+    assert [row["label"] for row in card.table("along").rows] == [row["label"] for row in rows]
+    assert "a loss of" in card.table("along").caption
+    (forest, slices) = card.figures
+    assert set(forest.points) == {row["label"] for row in rows}
+    # One panel each, of its own trials: under the same schedule another optimizer has other LRs.
+    assert {panel.title for panel in slices.views[0].panels} == {row["label"] for row in rows}
 
 
 def test_a_target_that_a_seed_does_not_reach_has_no_mean() -> None:

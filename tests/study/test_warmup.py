@@ -68,7 +68,7 @@ def test_a_warm_up_that_leaves_nothing_is_refused_with_its_steps() -> None:
 def test_schedules_that_differ_in_their_warm_up_alone_are_compared() -> None:
     where = context("cosine", {"name": "cosine", "warmup": "3200 examples"}, {"name": "cosine", "warmup": 0})
     cells = {label: one.cell for label, one in entrants(where).items()}
-    assert list(cells) == ["cosine", "cosine, 3.2k examples warm-up", "cosine, no warm-up"]
+    assert list(cells) == ["cosine", "cosine + 3.2k examples warm-up", "cosine without warm-up"]
     assert len({cell.spec(where, 0.1, 0).trial_id for cell in cells.values()}) == 2
     assert [cell.spec(where, 0.1, 0).schedule.warmup_steps for cell in cells.values()] == [50, 50, 0]
 

@@ -15,8 +15,10 @@ from lrscale.report.context import ReportContext
 from lrscale.report.palette import color
 from lrscale.report.slice_plot import LEGEND, SliceData, SliceLimits, draw_slice
 from lrscale.report.words import count, finite, percent, short, significant
+from lrscale.store import Trial
 
 COLUMNS = (
+    Column(key="place", label="place"),
     Column(key="label", label="schedule"),
     Column(key="best_lr", label="best LR (95 %)", kind="rate", lo="lr_lo", hi="lr_hi"),
     Column(key="loss", label="loss (95 %)", kind="loss", lo="loss_lo", hi="loss_hi"),
@@ -25,7 +27,18 @@ COLUMNS = (
     ),
     Column(key="verdict", label="verdict"),
 )
-_ROLES = {"best": "accent", "tied": "accent", "equivalent": "accent", "worse": "bad"}
+ALONG = (
+    Column(key="label", label="schedule"),
+    Column(key="lr", label="at LR", kind="rate"),
+    Column(key="final", label="last loss", kind="loss"),
+    Column(key="lowest", label="lowest loss", kind="loss"),
+    Column(key="mean", label="mean loss", kind="loss"),
+    Column(key="mean_gap", label="difference", kind="number", lo="mean_lo", hi="mean_hi"),
+    Column(key="examples", label="examples to target", kind="count"),
+    Column(key="examples_gap", label="difference", kind="count", lo="examples_lo", hi="examples_hi"),
+    Column(key="seconds", label="time to target", kind="duration"),
+)
+_ROLES = {"best": "accent", "lowest": "accent", "tied": "accent", "equivalent": "accent", "worse": "bad"}
 
 
 @final
@@ -77,23 +90,54 @@ class SchedulesSection(AbstractSection):
                 row["label"]: [row.get(k) for k in ("difference", "difference_lo", "difference_hi")] for row in rows
             },
         )
-        table = Table(key="schedules", caption="Schedules, each at its best LR", columns=COLUMNS, rows=tuple(rows))
+        placed = tuple({**row, "place": _place(row.get("places"))} for row in rows)
+        tables = [Table(key="schedules", caption="Schedules, each at its best LR", columns=COLUMNS, rows=placed)]
+        along = tuple(finding.tables.get("along", ()))
+        if along:
+            tables.append(Table(key="along", caption=_along_caption(data, rows), columns=ALONG, rows=along))
         return Card(
             key=self.key,
             title=self.title,
             finding=finding.sentence,
             status="cannot_tell" if finding.status == "cannot_tell" else "ok",
             figures=(forest, *_slice_figures(context, rows)),
-            tables=(table,),
+            tables=tuple(tables),
             method=(
                 "Every schedule sees the same number of examples, behind the same warm-up where it has none of its "
                 "own, "
                 "and is measured at several peak LRs; what is compared is the minimum of its fitted slice. Seeds are "
                 "shared, so differences are paired. A schedule whose interval lies inside the margin is tied with the "
                 "best; one whose interval lies above zero and reaches past the margin is worse; the rest cannot be "
-                "told."
+                "told, and the first is best only where it is lower than all others. A place is first and last where "
+                "the intervals of all pairs leave several."
+                f"{_unpure(rows)}"
             ),
         )
+
+
+def _place(places: Sequence[int] | None) -> str:
+    if not places:
+        return ""
+    first, last = places
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def _along_caption(data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    leader = next((short(row.get("label")) for row in rows if row.get("verdict") in ("best", "lowest")), "the first")
+    target = data.get("target_loss")
+    goal = f", which is a loss of {significant(target)}" if finite(target) else ""
+    return (
+        f"Along the way, at the LR that was tried nearest the best one: differences to {leader}, paired by seed; the "
+        f"mean loss is that of the validations over the examples, and time to the target{goal} is that of training"
+    )
+
+
+def _unpure(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = [short(row.get("label")) for row in rows if row.get("pure") is False and row.get("name") != "module"]
+    if not names:
+        return ""
+    listed = ", ".join(names)
+    return f" The course of {listed} follows from the run itself; drawn is that at the LR tried nearest the best."
 
 
 def _by_difference(row: Mapping[str, Any]) -> tuple[bool, float]:
@@ -115,7 +159,8 @@ def _slice_figures(context: ReportContext, rows: Sequence[Mapping[str, Any]]) ->
     slices = []
     for row in rows:
         label = str(row.get("label") or row.get("name"))
-        trials = [trial for trial in members if trial.spec.schedule.label == label]
+        own = set(row.get("trials") or ())
+        trials = [trial for trial in members if trial.trial_id in own or (not own and _is_named(trial, label))]
         trials = trials or [trial for trial in members if trial.spec.schedule.name == row.get("name")]
         data = SliceData.of(short(label, 40), trials, row.get("slice") or {})
         if data.points:
@@ -136,6 +181,10 @@ def _slice_figures(context: ReportContext, rows: Sequence[Mapping[str, Any]]) ->
             legend=LEGEND,
         ),
     )
+
+
+def _is_named(trial: Trial, label: str) -> bool:
+    return trial.spec.schedule.label == label
 
 
 def _draw_forest(canvas: Canvas, rows: Sequence[Mapping[str, Any]], margin: float | None, monitor: str) -> None:

@@ -94,7 +94,7 @@ def _groups(context: ReportContext, trials: Sequence[Trial]) -> list[tuple[str, 
     by_schedule: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.trial_id in wanted:
-            by_schedule.setdefault(trial.spec.schedule.label, []).append(trial)
+            by_schedule.setdefault(trial.spec.label, []).append(trial)
     groups = []
     if by_batch:
         panels = [(f"batch {count(size)}", by_batch[size]) for size in sorted(by_batch)]

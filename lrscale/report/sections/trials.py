@@ -86,7 +86,7 @@ def _row(context: ReportContext, trial: Trial) -> dict[str, Any]:
         "status": record.status,
         "lr": spec.peak_lr,
         "batch_size": spec.global_batch_size,
-        "schedule": short(spec.schedule.label, 60),
+        "schedule": short(spec.label, 60),
         "companions": short(spec.companions["policy"], 24) if spec.companions else None,
         "seed": spec.seed,
         "steps": record.steps,
@@ -102,4 +102,4 @@ def _row(context: ReportContext, trial: Trial) -> dict[str, Any]:
 
 def _order(trial: Trial) -> tuple[Any, ...]:
     spec = trial.spec
-    return (spec.layout is not None, spec.schedule.label, spec.global_batch_size, spec.peak_lr, spec.seed)
+    return (spec.layout is not None, spec.label, spec.global_batch_size, spec.peak_lr, spec.seed)

@@ -21,13 +21,14 @@ from lrscale.study.words import interval_text, number
 SHAPE_POINTS = 61
 VERDICTS = {
     "best": "best",
+    "lowest": "lowest",
     "equivalent": "tied",
     "tied": "cannot tell",
     "worse": "worse",
     "not comparable": "cannot tell",
 }
 """Within the margin of the lowest is a tie; not told apart from it, with an interval that reaches beyond the margin,
-is not known."""
+is not known. The lowest is the best only where it is lower than every other."""
 
 
 def answer(key: str, title: str, context: Context) -> Finding:
@@ -132,7 +133,7 @@ def _row(
         "difference": 0.0 if leads else None if gap is None else gap.value,
         "difference_lo": lo,
         "difference_hi": hi,
-        "verdict": "best" if leads else VERDICTS[entry.standing],
+        "verdict": VERDICTS["lowest" if leads and entry.standing != "best" else entry.standing],
         "places": None if entry.places is None else list(entry.places),
     }
 
@@ -162,7 +163,7 @@ def _course_of(trials: Sequence[Trial], context: Context) -> list[list[float]]:
 
 
 def _leader(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    return next((str(row["label"]) for row in rows if row["verdict"] == "best"), None)
+    return next((str(row["label"]) for row in rows if row["verdict"] in ("best", "lowest")), None)
 
 
 def _sentence(rows: Sequence[Mapping[str, Any]], data: Mapping[str, Any], seeds: int) -> str:

@@ -87,7 +87,7 @@ def entrants(context: Context) -> dict[str, Entrant]:
             label = schedule.label
             if several:
                 name = _own_name(context) if optimizer.is_own else optimizer.label
-                label = name if optimizer.is_schedule_free else f"{name}, {label}"
+                label = name if optimizer.is_schedule_free else f"{name} + {label}"
             found[label] = Entrant(
                 label=label,
                 schedule=schedule,

@@ -187,6 +187,31 @@ class Claim:
             confidence=confidence,
         )
 
+    @classmethod
+    def of_equality(cls, value: float, se: float, df: float, *, margin: float, confidence: float = 0.95) -> Claim:
+        """Judge whether an effect is none, but for a margin in either direction.
+
+        It holds where the interval lies inside of -margin to margin, and does not where it lies outside. The effect of
+        the claim is minus the size of the given one, with minus the margin for its threshold.
+
+        Examples
+        --------
+        >>> [Claim.of_equality(value, 0.1, 9, margin=0.5).verdict for value in (0.0, -0.4, -1.0)]
+        ['holds', 'cannot tell', 'does not hold']
+        """
+        up = cls.of_t(value, se, df, threshold=margin, confidence=confidence)
+        down = cls.of_t(-value, se, df, threshold=margin, confidence=confidence)
+        assert up.lo is not None and up.hi is not None
+        return cls(
+            value=-abs(value),
+            lo=-max(abs(up.lo), abs(up.hi)),
+            hi=-max(up.lo, -up.hi, 0.0),
+            threshold=-margin,
+            p_below=max(up.p_above, down.p_above),
+            p_above=min(1.0, 2 * min(up.p_below, down.p_below)),
+            confidence=confidence,
+        )
+
     def negated(self) -> Claim:
         """Return the claim about the effect of the opposite sign, for sentences: what exceeds there lies below here."""
         return Claim(

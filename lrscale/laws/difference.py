@@ -42,6 +42,14 @@ class Difference:
     diverged: tuple[int, int]
     """Runs of a and of b that diverged and were left out."""
 
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of the difference; None without an interval."""
+        ends = self.interval
+        if self.value is None or ends is None or ends.hi is None or self.df <= 0:
+            return None
+        return (ends.hi - self.value) / float(stdtrit(self.df, (1 + ends.confidence) / 2))
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-safe mapping."""
         plain = {name: getattr(self, name) for name in self.__slots__}

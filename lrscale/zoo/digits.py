@@ -21,6 +21,9 @@ from lrscale.zoo.batched import TensorRows, batch_loader
 _TRAIN_EXAMPLES = 1437
 """Four fifths of the 1797 examples; the other 360 validate."""
 
+_NOISE_STREAM = 1
+"""Tells the random numbers of wrong labels from those of the split."""
+
 _PIXEL_MAX = 16.0
 """Pixels of the data set are counts from 0 to 16."""
 
@@ -118,6 +121,9 @@ class Digits(pl.LightningDataModule):
         Examples of one forward on one device, at least 1. Defaults to 64.
     split_seed : int, optional
         Which examples validate. The same for every trial that is compared. Defaults to 0.
+    label_noise : float, optional
+        Share in [0, 1] of the training examples whose label is drawn anew from all ten; those that validate keep
+        theirs. Defaults to 0.
 
     Examples
     --------
@@ -128,10 +134,13 @@ class Digits(pl.LightningDataModule):
     (torch.Size([32, 64]), torch.Size([32]))
     """
 
-    def __init__(self, batch_size: int = 64, split_seed: int = 0) -> None:
+    def __init__(self, batch_size: int = 64, split_seed: int = 0, label_noise: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= label_noise <= 1:
+            raise LrscaleError(f"Digits has label_noise {label_noise}", hint="use a share between 0 and 1")
         self.batch_size = batch_size
         self.split_seed = split_seed
+        self.label_noise = label_noise
         self.train: TensorRows
         self.validation: TensorRows
 
@@ -141,6 +150,10 @@ class Digits(pl.LightningDataModule):
         table = _read_table()
         order = np.random.default_rng(self.split_seed).permutation(len(table))
         pixels, labels = table[order, :-1] / _PIXEL_MAX, table[order, -1]
+        rng = np.random.default_rng([self.split_seed, _NOISE_STREAM])
+        # The same examples are wrong at a lower share, and more of them at a higher one.
+        wrong = np.flatnonzero(rng.random(_TRAIN_EXAMPLES) < self.label_noise)
+        labels[wrong] = rng.integers(0, 10, _TRAIN_EXAMPLES)[wrong]
         mean, std = pixels[:_TRAIN_EXAMPLES].mean(), pixels[:_TRAIN_EXAMPLES].std()
         inputs = torch.from_numpy((pixels - mean) / std).float()
         targets = torch.from_numpy(labels).long()

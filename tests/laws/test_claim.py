@@ -68,6 +68,17 @@ def test_magnitude_is_told_in_both_directions_and_as_none() -> None:
     assert Claim.of_magnitude(draws, threshold=0.5).verdict == "cannot tell"
 
 
+def test_equality_is_claimed_falsely_in_at_most_five_percent_at_either_margin() -> None:
+    rng = np.random.default_rng(6)
+    for truth in (-0.3, 0.3):
+        given = 0
+        for errors in 0.1 * rng.standard_normal((STUDIES, 4)):
+            sample = truth + errors
+            claim = Claim.of_equality(float(sample.mean()), float(sample.std(ddof=1)) / 2, 3, margin=0.3)
+            given += claim.verdict != "cannot tell"
+        assert given / STUDIES < 0.05 + LEEWAY
+
+
 def test_a_negated_claim_says_the_same() -> None:
     claim = Claim.of_t(1.0, 0.2, 4, threshold=0.5)
     back = claim.negated().negated()

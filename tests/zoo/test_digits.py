@@ -85,3 +85,20 @@ def test_four_epochs_learn_nine_digits_of_ten() -> None:
     # Over ten seeds: accuracy 0.947 to 0.986, loss 0.04 to 0.14. Chance is 0.1 and 2.3.
     assert float(trainer.callback_metrics["val_accuracy"]) > 0.9
     assert float(trainer.callback_metrics["val_loss"]) < 0.3
+
+
+def test_wrong_labels_are_of_training_alone_and_grow_with_their_share() -> None:
+    def of(share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        data = Digits(label_noise=share)
+        data.setup("fit")
+        return data.train[:][1], data.validation[:][1]
+
+    clean, few, many = of(0.0), of(0.2), of(0.6)
+    assert torch.equal(clean[1], few[1]) and torch.equal(clean[1], many[1])
+    wrong = [clean[0] != noisy[0] for noisy in (few, many)]
+    # One of ten new labels is the old one.
+    assert wrong[0].float().mean().item() == pytest.approx(0.18, abs=0.04)
+    assert wrong[1].float().mean().item() == pytest.approx(0.54, abs=0.04)
+    assert bool((wrong[1] >= wrong[0]).all())
+    with pytest.raises(LrscaleError, match=r"label_noise 1\.5"):
+        Digits(label_noise=1.5)

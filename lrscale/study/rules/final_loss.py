@@ -53,11 +53,9 @@ def _relative(a: LRSliceFit, b: LRSliceFit, margin: float) -> Claim | None:
     """Return the claim that the minimum of a lies above that of b by more than a share of it."""
     gap = minima_difference(a, b)
     level = abs(b.min_loss or 0.0)
-    if gap.value is None or gap.interval is None or gap.interval.hi is None or gap.df <= 0 or level == 0:
+    se = gap.standard_error
+    if gap.value is None or se is None or level == 0:
         return None
-    from scipy.special import stdtrit
-
-    se = (gap.interval.hi - gap.value) / float(stdtrit(gap.df, (1 + gap.interval.confidence) / 2))
     return Claim.of_t(gap.value / level, se / level, gap.df, threshold=margin)
 
 

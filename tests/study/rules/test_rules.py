@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrscale.laws import Difference, Interval
 from lrscale.laws.claim import ClaimVerdict
 from lrscale.store import Trajectory, Trial
 from lrscale.study.experiments.rules import Rules
@@ -147,6 +148,46 @@ def test_the_edge_moves_with_the_ramps() -> None:
     assert claims[0].lo is not None and claims[0].hi is not None
     # A tenth of the drop of 1.8 above the initial loss: (lr / edge)^3 = 1.98.
     assert claims[0].lo < math.log(10 / (0.31 * 1.98 ** (1 / 3))) < claims[0].hi
+
+
+def grown(value: float, half: float) -> dict[str, Any]:
+    """Return what a comparison of a growing batch with a decaying LR leaves, at a loss of 2."""
+    return {
+        "batch_size": 16,
+        "schedule": "multi_step",
+        "rows": [
+            {"what": "decaying LR", "loss": 2.0, "steps": 100, "largest_batch": 16, "examples": 1600},
+            {"what": "growing batch", "loss": 2.0 + value, "steps": 60, "largest_batch": 64, "examples": 1600},
+        ],
+        "difference": Difference(
+            value=value,
+            interval=Interval(value - half, value + half, 0.95),
+            sd=half,
+            df=2.0,
+            p_value=0.5,
+            n_pairs=3,
+            paired=True,
+            margin=0.01,
+            verdict="cannot tell",
+            diverged=(0, 0),
+        ).to_dict(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "verdict"),
+    [
+        (0.001, 0.005, "holds"),
+        (0.1, 0.05, "does not hold"),
+        (-0.1, 0.05, "does not hold"),
+        (0.005, 0.02, "cannot tell"),
+    ],
+)
+def test_a_growing_batch_equals_a_decay_within_the_margin(value: float, half: float, verdict: ClaimVerdict) -> None:
+    evidence = evidence_of([], {}, {"growing_batch": finding("growing_batch", **grown(value, half))})
+    ruling = RULES["growing_batch"].judge(evidence)
+    assert ruling.verdict == verdict
+    assert ruling.claim is not None and ruling.claim.value == pytest.approx(-abs(value) / 2)
 
 
 def layouts(seconds: dict[int, float], se: float = 0.01) -> Finding:

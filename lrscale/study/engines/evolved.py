@@ -20,6 +20,10 @@ CALLED = "evolved"
 """What the schedule is called where people read."""
 
 
+OTHERS = ("constant", "cosine", "wsd")
+"""Schedules that it is first compared with."""
+
+
 @final
 class Evolved(AbstractOwnAnswer):
     """The course of the best member of a population, as a schedule, with its replays.
@@ -89,6 +93,13 @@ class Evolved(AbstractOwnAnswer):
             trial_ids=tuple([*self._kept.get("trials", ()), *(trial.trial_id for trial in replays)]),
         )
 
+    def _comparison(self, points: str) -> str:
+        """Return the entry of a recipe that asks for the comparison of the schedule with others."""
+        own = f"{{name: piecewise, settings: {{points: [{points}], called: {CALLED}}}}}"
+        listed = ", ".join((*OTHERS, own))
+        size, horizon = self.course[0]["batch_size"], self._setup.horizon
+        return f"experiments.schedules={{schedules: [{listed}], batch_size: {size}, horizon: {horizon}}}"
+
     def _rows(self) -> list[dict[str, Any]]:
         rows, begun = [], 0
         for segment in self.course:
@@ -135,7 +146,7 @@ class Evolved(AbstractOwnAnswer):
                     status="INFO",
                     sentence=f"As a schedule: piecewise, points [{text}].",
                     remedy="compare it with others at equal examples, each at its own best LR: "
-                    "experiments.schedules.schedules",
+                    f"lrscale schedules RECIPE --set '{self._comparison(text)}'",
                 )
             )
         if losses and course and course[-1]["loss"] is not None:

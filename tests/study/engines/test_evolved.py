@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrscale.recipe import Recipe
+from lrscale.recipe import Recipe, parse_recipe
 from lrscale.schedules import build_schedule
 from lrscale.store import StudyView
 from lrscale.store.trajectory import Trajectory
@@ -89,3 +89,17 @@ def test_a_member_that_changed_its_batch_size_is_not_replayed_and_it_is_said() -
     assert own.plan() == []
     (check,) = own.finding(EXPERIMENTS["search"]).checks
     assert (check.name, check.status) == ("search replay", "WARNING")
+
+
+def test_the_remedy_is_a_recipe_that_compares_the_schedule_with_others_at_equal_examples() -> None:
+    course = [segment(1e-3), segment(4e-3)]
+    own = Evolved(context(0), {"trials": [], "course": course, "members": 4}, "")
+    (check,) = own.finding(EXPERIMENTS["search"]).checks
+    assert check.remedy is not None
+    override = check.remedy.partition("--set ")[2].strip("'")
+    recipe = parse_recipe("name: demo\ntask: {model: {class_path: shop.Net}}", overrides=[override])
+    asked = recipe.experiments.schedules
+    assert asked is not None
+    assert (asked.batch_size, str(asked.horizon)) == (16, "3.2k examples")
+    assert [choice.name for choice in asked.schedules] == ["constant", "cosine", "wsd", "piecewise"]
+    assert asked.schedules[-1].settings["points"] == schedule_points(course)

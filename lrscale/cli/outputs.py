@@ -9,6 +9,7 @@ import typer
 
 from lrscale.cli.guard import DONE, NO
 from lrscale.cli.text import count, interval, number, seconds, wrapped
+from lrscale.schedules import SCHEDULER, schedule_label
 
 if TYPE_CHECKING:
     from lrscale.cli.study_access import OpenStudy
@@ -67,6 +68,7 @@ def summary(recommendation: Recommendation) -> list[str]:
     """Return the recommendation in three lines: the rate, the layout, and how sure it is."""
     one = recommendation
     schedule = one.schedule
+    name = schedule_label(schedule.name, schedule.settings) if schedule.name == SCHEDULER else schedule.name
     warmup = f" after {count(schedule.warmup_steps, 'warm-up step')}" if schedule.warmup_steps else ""
     rate = interval(one.lr.value, one.lr.lo, one.lr.hi, one.lr.confidence)
     loss = one.expected_loss
@@ -81,7 +83,7 @@ def summary(recommendation: Recommendation) -> list[str]:
     lowest, highest = (number(end) for end in one.equivalent_lr)
     as_good = "" if lowest == highest else f"; LRs of {lowest} to {highest} are as good"
     return [
-        f"peak LR {rate}, {schedule.name} schedule{own}{warmup}{as_good}",
+        f"peak LR {rate}, {name} schedule{own}{warmup}{as_good}",
         f"global batch {one.global_batch_size} = {one.per_device_batch_size} per device x "
         f"{one.accumulate_grad_batches} accumulated x {count(one.devices, 'device')}{nodes}, for "
         f"{count(one.horizon_steps, 'step')} ({count(one.horizon_examples, 'example')})",

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lrscale.errors import LayoutError
+from lrscale.recipe.choices import MODULE
 from lrscale.recipe.experiments import Experiments, Target
 from lrscale.recipe.problems import EntryPath, Problem, spelled
 from lrscale.recipe.schema import LayoutSettings
@@ -49,6 +50,7 @@ def cross_problems(value: Any) -> list[Problem]:
         for path, size in _batch_sizes(experiments):
             found.extend(_split_problem(layout, path, size))
         found.extend(_short_trials(experiments))
+        found.extend(_replaced_optimizers(experiments, value.get("task")))
     try:
         target = None if value.get("target") is None else Target.model_validate(value["target"])
     except ValidationError:
@@ -107,6 +109,20 @@ def _short_trials(experiments: Experiments) -> Iterator[Problem]:
         if section is not None and section.batch_size is not None:
             for horizon in usual if section.horizon is None else (section.horizon,):
                 yield from _too_short(("experiments", section_name, "batch_size"), section.batch_size, horizon)
+
+
+def _replaced_optimizers(experiments: Experiments, task: Any) -> Iterator[Problem]:
+    if experiments.schedules is None or not isinstance(task, dict) or task.get("schedule") != MODULE:
+        return
+    for index, optimizer in enumerate(experiments.schedules.optimizers):
+        if not optimizer.is_own:
+            path: EntryPath = ("experiments", "schedules", "optimizers", index)
+            yield Problem(
+                f"{spelled(path)}: {optimizer.label} would train without the module's own schedulers, and "
+                "task.schedule is module",
+                path=path,
+                hint="leave task.schedule out, or optimizers at [module]",
+            )
 
 
 def _too_short(path: EntryPath, size: int, horizon: Duration) -> Iterator[Problem]:

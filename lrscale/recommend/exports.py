@@ -6,7 +6,7 @@ from lrscale.recommend.companions import companion_words
 from lrscale.recommend.plain import dump
 from lrscale.recommend.recommendation import Recommendation
 from lrscale.recommend.words import clock, count, loss_words, percent, rate, with_interval
-from lrscale.schedules import is_pure
+from lrscale.schedules import SCHEDULER, is_pure, schedule_label
 
 
 def lightning_cli_fragment(recommendation: Recommendation, path: str) -> str:
@@ -119,4 +119,6 @@ def loop_snippet(recommendation: Recommendation, path: str) -> str:
 def _schedule(one: Recommendation) -> str:
     settings = ", ".join(f"{key} {value}" for key, value in one.schedule.settings.items())
     name = f"{one.schedule.name} ({settings})" if settings else one.schedule.name
+    if one.schedule.name == SCHEDULER:
+        name = schedule_label(one.schedule.name, one.schedule.settings)
     return f"{name}, {count(one.schedule.warmup_steps)} steps of warm-up" if one.schedule.warmup_steps else name

@@ -25,6 +25,7 @@ from lrscale.study.budget.findings import REMEDY as BUDGET_REMEDY
 from lrscale.study.finding import Finding, Quantity
 from lrscale.study.lost import REMEDY as LOST_REMEDY
 from lrscale.study.lost import waits
+from lrscale.study.specs import WARMUP_FRACTION, warmup_steps
 from lrscale.units import Duration
 
 
@@ -256,7 +257,7 @@ def _own_schedule(recipe: Recipe, finding: Finding) -> ScheduleChoice:
 
 def _schedule(recipe: Recipe, setting: _Setting, steps: int, batch_size: int, view: StudyView) -> RecommendedSchedule:
     choice = setting.schedule
-    trained = _trained(setting, view)
+    trained = _trained(recipe, setting, view)
     if choice.warmup is None and brings_rise(choice.name):
         share = 0.0
     elif choice.warmup is None and recipe.experiments.scaling is not None and find(setting.findings, "search") is None:
@@ -286,8 +287,8 @@ def _first_group_lr(setting: _Setting, trained: Trial | None) -> float | None:
     return None if made is None else float(made) * setting.cell.lr.value / trained.spec.peak_lr
 
 
-def _trained(setting: _Setting, view: StudyView) -> Trial | None:
-    """Return a trial of the chosen schedule, at the chosen batch size where there is one."""
+def _trained(recipe: Recipe, setting: _Setting, view: StudyView) -> Trial | None:
+    """Return a trial of the chosen schedule and warm-up, at the chosen batch size where there is one."""
     choice = setting.schedule
     ids = [trial_id for finding in setting.findings for trial_id in finding.trial_ids]
     found = [
@@ -298,8 +299,26 @@ def _trained(setting: _Setting, view: StudyView) -> Trial | None:
         and view.trials[trial_id].spec.schedule.name == choice.name
         and choice.settings.items() <= dict(view.trials[trial_id].spec.schedule.settings).items()
     ]
+    found.sort(key=lambda trial: not _warms_up_as(recipe, choice, trial))
     same = [trial for trial in found if trial.spec.global_batch_size == setting.cell.batch_size]
     return next(iter([*same, *found]), None)
+
+
+def _warms_up_as(recipe: Recipe, choice: ScheduleChoice, trial: Trial) -> bool:
+    """Whether a trial has the warm-up that a choice states; where it states none, that of an experiment."""
+    spec = trial.spec
+    size = trial.record.facts.get("training_examples")
+    stated: list[Duration | float] = [choice.warmup] if choice.warmup is not None else []
+    if choice.warmup is None and not brings_rise(choice.name):
+        asked = recipe.experiments
+        own = (asked.scaling, asked.search)
+        stated = [WARMUP_FRACTION, *(one.warmup_fraction or 0.0 for one in own if one is not None)]
+    steps = [
+        warmup_steps(one, spec.horizon, spec.global_batch_size, size if isinstance(size, int) else None)
+        for one in stated
+    ]
+    shaped = not spec.schedule.warmup_steps or spec.schedule.warmup_shape == choice.warmup_shape
+    return shaped and spec.schedule.warmup_steps in (steps or [0])
 
 
 def _horizon_examples(horizon: Duration | str | None, setting: _Setting, view: StudyView) -> int:

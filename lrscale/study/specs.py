@@ -98,7 +98,7 @@ def make_spec(
     steps = horizon.steps(batch_size, dataset_size=training_examples)
     rise = round(warmup_fraction * steps)
     if warmup is not None:
-        rise = _warmup_steps(warmup, steps, batch_size, training_examples)
+        rise = warmup_steps(warmup, steps, batch_size, training_examples)
     elif brings_rise(schedule):
         rise = 0
     if schedule == "inverse_sqrt" and rise and "timescale_fraction" not in settings:
@@ -128,7 +128,28 @@ def make_spec(
     )
 
 
-def _warmup_steps(warmup: Duration | float, steps: int, batch_size: int, training_examples: int | None) -> int:
+def warmup_steps(warmup: Duration | float, steps: int, batch_size: int, training_examples: int | None = None) -> int:
+    """Return the steps of a stated warm-up.
+
+    Parameters
+    ----------
+    warmup : Duration or float
+        Its length, or its share of the steps.
+    steps, batch_size : int
+        Of the trial.
+    training_examples : int or None, optional
+        Size of an epoch; needed for lengths in epochs.
+
+    Raises
+    ------
+    LrscaleError
+        When it leaves no step of the horizon to what follows.
+
+    Examples
+    --------
+    >>> warmup_steps(Duration(4000, "examples"), 1000, 64), warmup_steps(0.05, 1000, 64)
+    (62, 50)
+    """
     rise = (
         warmup.steps(batch_size, dataset_size=training_examples)
         if isinstance(warmup, Duration)

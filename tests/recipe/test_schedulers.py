@@ -60,3 +60,44 @@ def test_a_dump_reads_back() -> None:
 def test_what_cannot_be_a_scheduler_is_refused(text: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         choices(text)
+
+
+OPTIMIZERS = "schedules: {schedules: [cosine], batch_size: 8, optimizers: "
+
+
+def test_an_optimizer_is_a_name_a_name_with_settings_or_a_class_path() -> None:
+    node = "{class_path: torch.optim.NAdam, init_args: {eps: 1e-7}}"
+    text = f"{BASE}  {OPTIMIZERS}[module, {{name: sgd, settings: {{momentum: 0.9, nesterov: true}}}}, {node}]}}\n"
+    section = parse_recipe(text).experiments.schedules
+    assert section is not None
+    assert [one.label for one in section.optimizers] == ["module", "sgd (nesterov=True)", "NAdam (eps=1e-07)"]
+    assert [one.to_spec() for one in section.optimizers[:2]] == [{}, {"name": "sgd", "settings": {"nesterov": True}}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[lionn]", "unknown optimizer 'lionn'; did you mean lion"),
+        ("[{name: lion, settings: {momentum: 0.9}}]", "gives lion the setting 'momentum', which it does not have"),
+        ("[{class_path: NAdam}]", "has no class_path of an optimizer: 'NAdam'"),
+        ("[{class_path: torch.optim.NAdam, init_args: {lr: 0.1}}]", "gives an optimizer an lr"),
+        ("[sgd, {name: sgd, settings: {momentum: 0.9}}]", "names 'sgd' twice"),
+        ("[]", "optimizers"),
+    ],
+)
+def test_what_is_no_optimizer_is_refused(text: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(f"{BASE}  {OPTIMIZERS}{text}}}\n")
+    assert said in str(caught.value).replace("\n", " ")
+
+
+def test_schedule_free_among_the_schedules_is_shown_its_place() -> None:
+    with pytest.raises(RecipeError, match="is an optimizer that needs no schedule") as caught:
+        choices("schedule_free")
+    assert "schedule_free_adamw" in str(caught.value)
+
+
+def test_other_optimizers_and_the_modules_own_schedule_do_not_go_together() -> None:
+    text = BASE.replace("shop.Net}\n", "shop.Net}\n  schedule: module\n")
+    with pytest.raises(RecipeError, match="lion would train without the module's own schedulers"):
+        parse_recipe(f"{text}  {OPTIMIZERS}[module, lion]}}\n")

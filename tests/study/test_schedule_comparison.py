@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from lrscale.testing.synthetic import SyntheticStudy, Truth
 from lrscale.testing.synthetic_launcher import SyntheticLauncher
 
 
-def recipe(**comparison: object) -> Recipe:
+def recipe(alone: bool = False, **comparison: object) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "synthetic",
@@ -31,7 +32,7 @@ def recipe(**comparison: object) -> Recipe:
             "layout": {"devices": 2, "max_per_device_batch_size": 64},
             "experiments": {
                 "range_test": {"seeds": 2},
-                "scaling": {"batch_sizes": [64, 256, 1024], "horizon": "20k examples", "seeds": 3},
+                "scaling": None if alone else {"batch_sizes": [64, 256, 1024], "horizon": "20k examples", "seeds": 3},
                 "equivalence": None,
                 "schedules": {"schedules": ["constant", "cosine"], "batch_size": 256, **comparison},
             },
@@ -92,6 +93,19 @@ def test_each_optimizer_is_tuned_at_its_own_lr_and_ranked_as_the_truth(crossed: 
         assert math.log(rows[f"{name} + cosine"]["best_lr"] / (scale * truth.best_lr(256))) == pytest.approx(0, abs=0.4)
     assert rows["lion + cosine"]["places"] == [1, 1]
     assert rows["AdamW + cosine"]["verdict"] == "worse"
+
+
+def test_the_warm_up_of_the_recommended_schedule_is_the_one_that_it_was_trained_with(tmp_path: Path) -> None:
+    long = {"name": "linear", "warmup": "20 %", "warmup_shape": "cosine"}
+    for schedules, share, shape in ((["constant", "linear"], 0.05, "linear"), ([long, "constant"], 0.2, "cosine")):
+        asked = recipe(schedules=schedules, horizon="20k examples", alone=True)
+        study = Study(asked, StudyFolder(tmp_path / shape))
+        study.run(SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
+        made = recommend(asked, StudyView.of(study.folder), read_findings(study.folder), batch_size=256)
+        assert isinstance(made, Recommendation)
+        assert made.schedule.name == "linear"
+        assert made.schedule.warmup_steps == round(share * (20_000 // 256))
+        assert made.schedule.warmup_shape == shape
 
 
 def test_a_recommendation_is_for_the_modules_own_optimizer(crossed: tuple[Finding, StudyFolder]) -> None:

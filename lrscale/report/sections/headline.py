@@ -28,6 +28,7 @@ from lrscale.report.words import (
     short,
     with_interval,
 )
+from lrscale.schedules import SCHEDULER, schedule_label
 
 CONFIDENCE = {
     "measured": "measured at this batch size",
@@ -94,7 +95,7 @@ def _without(context: ReportContext, key: str, title: str) -> Card:
 def _sentence(chosen: Mapping[str, Any], lr: tuple[float | None, float | None, float | None]) -> str:
     value, lo, hi = lr
     said = with_interval(value, lo, hi).replace("(", "(95 % ", 1)
-    schedule = short((chosen.get("schedule") or {}).get("name") or "its schedule", 40)
+    schedule = _schedule_name(chosen.get("schedule") or {}, "its schedule")
     return (
         f"Train with peak LR {said} at global batch {count(chosen.get('global_batch_size'))} "
         f"under the {schedule} schedule."
@@ -115,12 +116,18 @@ def _facts(context: ReportContext, chosen: Mapping[str, Any]) -> list[Fact]:
     return facts
 
 
+def _schedule_name(schedule: Mapping[str, Any], otherwise: str) -> str:
+    if schedule.get("name") == SCHEDULER:
+        return short(schedule_label(SCHEDULER, schedule.get("settings") or {}), 60)
+    return short(schedule.get("name") or otherwise, 40)
+
+
 def train_with(chosen: Mapping[str, Any]) -> str:
     """Return the recommended settings on one line."""
     schedule = chosen.get("schedule") or {}
-    name = short(schedule.get("name") or "schedule", 40)
+    name = _schedule_name(schedule, "schedule")
     settings = schedule.get("settings") or {}
-    if settings:
+    if settings and schedule.get("name") != SCHEDULER:
         name += f" ({', '.join(f'{short(k, 24)} {short(v, 24)}' for k, v in settings.items())})"
     if schedule.get("warmup_steps"):
         name += f", {plural(int(schedule['warmup_steps']), 'step')} of warm-up"

@@ -91,6 +91,8 @@ def growing_cells(context: Context) -> dict[str, Cell]:
         schedule=settings.schedule.name,
         settings=settings.schedule.settings,
         warmup_fraction=WARMUP_FRACTION if scaling is None else scaling.warmup_fraction,
+        warmup=settings.schedule.warmup,
+        warmup_shape=settings.schedule.warmup_shape,
         seeds=settings.seeds,
         ratio=DEFAULT_RATIO if scaling is None else scaling.ratio,
         most=settings.max_learning_rates,

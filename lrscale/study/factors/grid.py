@@ -133,6 +133,8 @@ def _cell(recipe: Recipe, settings: Factors) -> Cell:
         schedule=schedule.name,
         settings=schedule.settings,
         warmup_fraction=WARMUP_FRACTION if scaling is None else scaling.warmup_fraction,
+        warmup=schedule.warmup,
+        warmup_shape=schedule.warmup_shape,
         seeds=settings.seeds,
         ratio=settings.ratio,
         most=settings.max_learning_rates,

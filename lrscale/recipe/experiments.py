@@ -16,8 +16,10 @@ from lrscale.recipe.choices import (
     listed,
     listed_text,
     long_comparison,
+    long_schedule,
     long_switch,
 )
+from lrscale.recipe.engines import PrunerChoice
 from lrscale.recipe.factors import Factors, long_factors
 from lrscale.recipe.fields import (
     Count,
@@ -126,6 +128,9 @@ class Scaling(Section):
     """Seed replicates of every setting."""
     learning_rates: Annotated[tuple[LearningRate, ...], Field(min_length=1)] | None = None
     """Peak LRs to try. Default: around the bracket of the range test."""
+    stopper: Annotated[PrunerChoice, BeforeValidator(long_schedule)] = Field(default_factory=PrunerChoice)
+    """The rule by which trials of `learning_rates` end early, by name or as ``{name, settings}``, such as
+    ``survivors``. The first replicate of every LR trains to its horizon all the same. Default: ``none``."""
     ratio: Annotated[Real, Field(gt=1)] = 2.0
     """Ratio of neighbouring LRs, above 1."""
     max_learning_rates: Annotated[Count, Field(ge=3)] = 12
@@ -151,6 +156,11 @@ class Scaling(Section):
                 hint="set reference_batch_size to the batch size at which the module's own betas and weight decay hold",
             )
         distinct(self.learning_rates or ())
+        if self.stopper.stopper() is not None and self.learning_rates is None:
+            refuse(
+                f"ends trials by {self.stopper.name}, and searches its LRs, few of which lie far from the best",
+                hint="give learning_rates, or remove stopper",
+            )
         require_same_data(self.horizon, self.batch_sizes)
         return self
 

@@ -12,9 +12,11 @@ from typing import Any, TypeVar, final
 from lrscale.laws import LRSliceFit, fit_lr_slice
 from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr
 from lrscale.laws.lr_slice.lr_search import LRSearch
+from lrscale.recipe.engines import PrunerChoice
 from lrscale.schedules.warmup import WarmupShape
 from lrscale.store import BatchScheduleSpec, Trial, TrialSpec
 from lrscale.study.experiments.base import Context
+from lrscale.study.grid_stopping import grid_plan
 from lrscale.study.outcomes import counts_as_diverged, usable
 from lrscale.study.specs import make_spec
 from lrscale.units import Duration
@@ -43,6 +45,8 @@ class Cell:
     validations: int
     learning_rates: tuple[float, ...] | None = None
     """The user's own grid; None searches."""
+    stopper: PrunerChoice | None = None
+    """The rule by which replicates of that grid end early; None trains every trial to its horizon."""
     warmup: Duration | float | None = None
     """Length of the warm-up in place of `warmup_fraction`, in front of any schedule; None keeps that."""
     warmup_shape: WarmupShape = "linear"
@@ -76,7 +80,13 @@ class Cell:
     def plan(self, context: Context, start_lr: float) -> list[TrialSpec]:
         """Return every trial wanted so far, the search begun around `start_lr`."""
         if self.learning_rates is not None:
-            return [self.spec(context, lr, seed) for seed in range(self.seeds) for lr in self.learning_rates]
+            if self.stopper is None:
+                return self._grid(context, self.learning_rates)
+
+            def spec_of(lr: float, seed: int) -> TrialSpec:
+                return self.spec(context, lr, seed)
+
+            return grid_plan(context, self.learning_rates, self.seeds, spec_of, self.stopper, self.validations)
         search = LRSearch(
             seeds=self.seeds,
             most=self.most,
@@ -105,8 +115,11 @@ class Cell:
 
     def _counted(self, context: Context, lr: float, count: int) -> list[TrialSpec]:
         if self.learning_rates is not None:
-            return self.plan(context, lr)
+            return self._grid(context, self.learning_rates)
         return [self.spec(context, lr, seed) for seed in range(count)]
+
+    def _grid(self, context: Context, learning_rates: tuple[float, ...]) -> list[TrialSpec]:
+        return [self.spec(context, lr, seed) for seed in range(self.seeds) for lr in learning_rates]
 
     def is_placed(self, context: Context, start_lr: float) -> bool:
         """Whether the first replicate has found where the best LR is, so that other cells can start from it."""
@@ -176,5 +189,11 @@ def with_trials(by_cell: Mapping[Name, list[Trial]]) -> dict[Name, list[Trial]]:
 
 
 def failed_for_their_own_reason(trials: list[Trial]) -> list[Trial]:
-    """Return the trials that neither completed nor say anything about their LR."""
-    return [trial for trial in trials if trial.record.status != "completed" and not counts_as_diverged(trial, trials)]
+    """Return the trials that neither completed nor say anything about their LR, and were not meant to end early."""
+    return [
+        trial
+        for trial in trials
+        if trial.record.status != "completed"
+        and trial.record.ended_by_stopper is None
+        and not counts_as_diverged(trial, trials)
+    ]

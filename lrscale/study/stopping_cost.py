@@ -84,6 +84,17 @@ def stopping_sentence(rows: Sequence[Mapping[str, Any]]) -> str | None:
     return f"{told}; {'; '.join(others)}."
 
 
+def stopped_sentence(trials: Sequence[Trial], rule: str) -> str:
+    """Return what a rule has saved in a sweep whose trials it was to end."""
+    ended = [trial for trial in trials if trial.record.ended_by_stopper is not None]
+    saved = sum(trial.spec.examples - trial.record.examples for trial in ended)
+    share = saved / sum(trial.spec.examples for trial in trials) if trials else 0.0
+    return (
+        f"{len(ended)} of {len(trials)} trials were ended early by {rule.replace('_', ' ')}, which saved {saved:,} "
+        f"examples ({100 * share:.0f} %); the first replicate of every LR is complete."
+    )
+
+
 def rule_sentence(row: Mapping[str, Any]) -> str:
     """Return what one rule would have done in the sweep."""
     rule = str(row["rule"]).replace("_", " ")

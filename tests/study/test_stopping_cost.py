@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lrscale.recipe import Recipe
@@ -93,3 +95,68 @@ def spec(name: str, **settings: object) -> TrialSpec:
 def test_the_decay_is_the_fall_of_the_lr(trial: TrialSpec, shares: dict[int, float]) -> None:
     found = decayed_shares(trial, 10)
     assert {place: found[place] for place in shares} == pytest.approx(shares, abs=0.02)
+
+
+def grid(path: Path, **scaling: object) -> tuple[Finding, StudyView, Study]:
+    asked = Recipe.model_validate(
+        {
+            "name": "grid",
+            "task": SyntheticStudy().task,
+            "experiments": {
+                "range_test": False,
+                "equivalence": False,
+                "scaling": {
+                    "batch_sizes": [256],
+                    "horizon": "40960 examples",
+                    "seeds": 3,
+                    "learning_rates": LRS,
+                    **scaling,
+                },
+            },
+        }
+    )
+    study = Study(asked, StudyFolder(path))
+    study.run(SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
+    view = StudyView.of(StudyFolder(path))
+    return study.analyse(view)[0], view, study
+
+
+def test_a_grid_whose_replicates_end_early_finds_the_same_best_lr(tmp_path: Path) -> None:
+    whole, _, _ = grid(tmp_path / "whole")
+    fewer, view, study = grid(tmp_path / "fewer", stopper="survivors")
+    ended = [trial for trial in view if trial.record.ended_by_stopper is not None]
+    assert ended and all(trial.spec.seed > 0 for trial in ended)
+    assert len(list(view)) == 3 * len(LRS)
+    best, other = whole.numbers["best_lr"], fewer.numbers["best_lr"]
+    assert best.value is not None and other.value is not None and other.lo is not None and other.hi is not None
+    assert other.lo < best.value < other.hi
+    assert other.value == pytest.approx(best.value, rel=0.1)
+    # Two LRs on each side of the best one are complete in every replicate.
+    for seed in range(3):
+        complete = [one.spec.peak_lr for one in view if one.spec.seed == seed and one.record.status == "completed"]
+        assert sum(lr < other.value for lr in complete) >= 2 and sum(lr > other.value for lr in complete) >= 2
+    (check,) = [check for check in fewer.checks if check.name == "early stopping"]
+    assert check.sentence.startswith(f"{len(ended)} of {3 * len(LRS)} trials were ended early by survivors")
+    assert not any("ended as stopped" in check.sentence for check in fewer.checks)
+    # Asked again, the study wants the same trials and runs none.
+    launcher = SyntheticLauncher(SyntheticStudy())
+    study.run(launcher, progress=SilentProgress())
+    assert launcher.ran == []
+
+
+def test_a_killed_grid_goes_on_with_the_same_bounds(tmp_path: Path) -> None:
+    _, undisturbed, _ = grid(tmp_path / "whole", stopper="survivors")
+    asked = Recipe.model_validate(StudyFolder(tmp_path / "whole").read_plan()["recipe"])
+    folder = StudyFolder(tmp_path / "killed")
+    with pytest.raises(KeyboardInterrupt):
+        Study(asked, folder).run(SyntheticLauncher(SyntheticStudy(), stop_after=20), progress=SilentProgress())
+    Study(asked, folder).run(SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
+    assert set(StudyView.of(folder).trials) == set(undisturbed.trials)
+
+
+def test_a_sweep_that_searches_its_lrs_takes_no_stopper() -> None:
+    scaling = {"batch_sizes": [64], "horizon": "10k examples", "stopper": "survivors"}
+    with pytest.raises(ValueError, match="searches its LRs, few of which lie far from the best"):
+        Recipe.model_validate(
+            {"name": "x", "task": {"model": {"class_path": "m.N"}}, "experiments": {"scaling": scaling}}
+        )

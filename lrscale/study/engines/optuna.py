@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from lrscale.recipe import Recipe
 from lrscale.recipe.engines import OptunaEngine as OptunaSettings
-from lrscale.stoppers import AbstractStopper, Bound, Candidate, Earlier, expected_shares, stopper_settings
+from lrscale.stoppers import Earlier, expected_shares
 from lrscale.store import Trial, TrialSpec
-from lrscale.study.decayed import decayed_shares
+from lrscale.study.bounded import bounded
 from lrscale.study.engines.base import ENGINES, AbstractEngine
 from lrscale.study.engines.gathered import course_of, gathered
 from lrscale.study.engines.optuna_game import Game, How, Told, is_installed, next_round
@@ -21,7 +21,7 @@ from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged
 from lrscale.study.search.course import Course, Ended
 from lrscale.study.search.setup import Setup
-from lrscale.study.validations import first_validations, losses_at
+from lrscale.study.validations import losses_at
 
 SAMPLER_NAMES: Mapping[str, str] = {
     "tpe": "a tree-structured Parzen estimator (TPE)",
@@ -143,7 +143,17 @@ def _followed(context: Context, setup: Setup) -> Course:
                 new.append(None)
                 continue
             key = (lr, size, sum(one[:2] == (lr, size) for one in wanted))
-            wanted[key] = _bounded(setup.spec(context, *key), stopper, settings.pruner.name, number, earlier, setup)
+            spec = setup.spec(context, *key)
+            if stopper is not None:
+                spec = bounded(
+                    spec,
+                    stopper,
+                    settings.pruner.name,
+                    number=number,
+                    earlier=earlier,
+                    validations=setup.validations,
+                )
+            wanted[key] = spec
             new.append(key)
         found = [None if key is None else context.ended(wanted[key]) for key in new]
         trials += [trial for trial in found if trial is not None]
@@ -183,24 +193,6 @@ def _how(trial: Trial, others: list[Trial]) -> How:
     if trial.record.ended_by_stopper is not None:
         return "stopped"
     return "failed" if trial.record.final_loss is None else "completed"
-
-
-def _bounded(
-    spec: TrialSpec, stopper: AbstractStopper | None, name: str, number: int, earlier: list[Earlier], setup: Setup
-) -> TrialSpec:
-    """Return a spec with the bounds at which its stopper ends it, by step."""
-    if stopper is None:
-        return spec
-    places = first_validations(spec, setup.validations)
-    candidate = Candidate(
-        lr=spec.peak_lr, batch_size=spec.global_batch_size, decayed=decayed_shares(spec, setup.validations)
-    )
-    bounds: dict[int, Bound] = {}
-    for place, bound in sorted(stopper.bounds(number, earlier, setup.validations, candidate).items()):
-        # Where a trial has fewer validations than that, one of them stands for several, and for the last of these.
-        if places[place] < spec.horizon:
-            bounds[places[place]] = bound
-    return dataclasses.replace(spec, stopper=stopper_settings(name, bounds))
 
 
 ENGINES.register(OptunaEngine.key)(OptunaEngine())

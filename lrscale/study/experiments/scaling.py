@@ -20,7 +20,7 @@ from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch,
 from lrscale.study.range_test.ramps import middle
 from lrscale.study.specs import mean_factor
 from lrscale.study.stopping_cost import KEY as STOPPING
-from lrscale.study.stopping_cost import stopping_rows, stopping_sentence
+from lrscale.study.stopping_cost import stopped_sentence, stopping_rows, stopping_sentence
 from lrscale.study.target_loss import with_target_loss
 
 FALLBACK_START = 1e-3
@@ -141,6 +141,7 @@ def scaling_cells(context: Context) -> dict[int, Cell]:
             most=settings.max_learning_rates,
             validations=settings.validations,
             learning_rates=settings.learning_rates,
+            stopper=None if settings.stopper.stopper() is None else settings.stopper,
         )
         for size in sorted(settings.batch_sizes)
     }
@@ -255,9 +256,15 @@ def _with_stopping(
     """Add what ending trials early would have saved, and what it would have cost, where the trials tell."""
     settings = context.recipe.experiments.scaling
     assert settings is not None
-    rows = stopping_rows(context, by_batch, fits, settings.validations)
-    sentence = stopping_sentence(rows)
-    if sentence is None:
+    whole: Mapping[int, list[Trial]] = by_batch
+    done = None
+    if settings.stopper.stopper() is not None:
+        done = stopped_sentence([trial for some in by_batch.values() for trial in some], settings.stopper.name)
+        # Among the others the rule has chosen already who is complete.
+        whole = {size: [one for one in some if one.spec.seed == context.recipe.seed] for size, some in by_batch.items()}
+    rows = stopping_rows(context, whole, fits, settings.validations)
+    sentence = " ".join(filter(None, [done, stopping_sentence(rows)]))
+    if not sentence:
         return finding
     check = Check(name="early stopping", status="INFO", sentence=sentence)
     return dataclasses.replace(finding, tables={**finding.tables, STOPPING: rows}, checks=(*finding.checks, check))

@@ -18,11 +18,12 @@
 16. What will be best at the target's scale? Forecast from smaller models and shorter horizons
 17. Do the rules of thumb hold here? Verdicts with their intervals
 18. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-19. How large a batch fits on a device? Memory
-20. How fast does each layout train? Throughput
-21. Every trial, failures included
-22. What was run, and where: recipe, versions, hardware, seeds
-23. Methods, with sources
+19. Up to which batch size does a larger batch cost no more examples? Branches from checkpoints
+20. How large a batch fits on a device? Memory
+21. How fast does each layout train? Throughput
+22. Every trial, failures included
+23. What was run, and where: recipe, versions, hardware, seeds
+24. Methods, with sources
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from __future__ import annotations
 from lrscale.report.base import AbstractSection
 from lrscale.report.sections.checks import ChecksSection
 from lrscale.report.sections.companions import CompanionsSection
+from lrscale.report.sections.critical_batch import CriticalBatchSection
 from lrscale.report.sections.factors import FactorsSection
 from lrscale.report.sections.forecast import ForecastSection
 from lrscale.report.sections.growing_batch import GrowingBatchSection
@@ -71,6 +73,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     ForecastSection(),
     RulesSection(),
     NoiseScaleSection(),
+    CriticalBatchSection(),
     MemorySection(),
     ThroughputSection(),
     TrialsSection(),

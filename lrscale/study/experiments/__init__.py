@@ -23,5 +23,6 @@ from lrscale.study.experiments.noise_scale import NoiseScale as NoiseScale
 from lrscale.study.experiments.throughput import Throughput as Throughput
 
 # isort: split
-# They judge what those above have found.
+# They set what they measure beside what those above have found, or judge it.
+from lrscale.study.experiments.critical_batch import CriticalBatch as CriticalBatch
 from lrscale.study.experiments.rules import Rules as Rules

@@ -1,0 +1,1 @@
+"""The critical batch size, by branches at larger batches from one trunk."""

@@ -34,14 +34,16 @@ ALLOWED: dict[str, set[str]] = {
     # Tables of runs made elsewhere; findings are the words that a study and a table share.
     "sweep": BASE | {"laws", "store", "study"},
     "recommend": FACTS | {"study"},
+    # Two studies side by side.
+    "compare": FACTS | {"study", "recommend"},
     # The recommendation stands on top of the report.
-    "report": FACTS | {"study", "recommend", "sweep"},
+    "report": FACTS | {"study", "recommend", "sweep", "compare"},
     "callbacks": FORMULAS | {"recommend", "training"},
     # In the user's own process: the parts of a trial around a module that lives on.
     "tune": FORMULAS | {"training"},
     "zoo": BASE,
     "testing": FACTS | {"training", "launch", "study", "recommend", "report", "zoo"},
-    "cli": FACTS | {"training", "launch", "study", "recommend", "report", "sweep", "zoo", "callbacks"},
+    "cli": FACTS | {"training", "launch", "study", "recommend", "report", "sweep", "compare", "zoo", "callbacks"},
     "__main__": {"cli"},
     # Resolves the public names on first use.
     "__init__": {"callbacks", "recipe", "recommend", "store", "study", "laws", "schedules", "units", "errors"},

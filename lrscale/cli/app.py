@@ -9,34 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lrscale import __version__
-from lrscale.cli.fit_options import (
-    BatchColumn,
-    BatchUnitOption,
-    ByOption,
-    ConfidenceOption,
-    DropBadOption,
-    ExamplesColumn,
-    HoldoutOption,
-    KindOption,
-    LossColumn,
-    LRColumn,
-    OutOption,
-    ParamsColumn,
-    ReferenceBatchOption,
-    ReportOption,
-    RunColumn,
-    ScheduleColumn,
-    SeedColumn,
-    StatusColumn,
-    StepColumn,
-    StepsColumn,
-    StepsToTargetColumn,
-    TableArgument,
-    TargetColumn,
-    TaskColumn,
-    TokensColumn,
-    ToleranceOption,
-)
+from lrscale.cli.fit_command import ReportOption, fit
 from lrscale.cli.guard import GuardedGroup
 from lrscale.cli.options import (
     AddressOption,
@@ -171,77 +144,7 @@ _add_experiment("throughput", "Measure examples per second for each layout.")
 _add_experiment("memory", "Find the largest batch that trains and validates on a device.")
 
 
-@app.command("fit")
-def fit(
-    table: TableArgument,
-    kind: KindOption = None,
-    lr: LRColumn = None,
-    batch: BatchColumn = None,
-    loss: LossColumn = None,
-    seed: SeedColumn = None,
-    status: StatusColumn = None,
-    params: ParamsColumn = None,
-    tokens: TokensColumn = None,
-    examples: ExamplesColumn = None,
-    steps: StepsColumn = None,
-    schedule: ScheduleColumn = None,
-    task: TaskColumn = None,
-    steps_to_target: StepsToTargetColumn = None,
-    target: TargetColumn = None,
-    reference_batch: ReferenceBatchOption = None,
-    run: RunColumn = None,
-    step: StepColumn = None,
-    by: ByOption = None,
-    batch_unit: BatchUnitOption = None,
-    drop_bad: DropBadOption = False,
-    report: ReportOption = None,
-    out: OutOption = None,
-    holdout: HoldoutOption = None,
-    confidence: ConfidenceOption = None,
-    tolerance: ToleranceOption = None,
-) -> None:
-    """Fit the laws to a table, or to a study anew.
-
-    A row is a finished run with its loss (runs), a run with its steps to a target (steps), or a point of a run's loss
-    curve (curves).
-
-    Columns are guessed from their names unless a flag names them, and every guess is printed. The exit code is 1 when
-    nothing could be fitted.
-    """
-    from lrscale.cli.fit import TableRequest, fit_path
-
-    columns = {
-        "lr": lr,
-        "batch": batch,
-        "loss": loss,
-        "seed": seed,
-        "status": status,
-        "params": params,
-        "tokens": tokens,
-        "examples": examples,
-        "steps": steps,
-        "schedule": schedule,
-        "task": task,
-        "steps_to_target": steps_to_target,
-        "target": target,
-        "run": run,
-        "step": step,
-    }
-    request = TableRequest(
-        path=table,
-        kind=kind,
-        columns={name: column for name, column in columns.items() if column is not None},
-        reference_batch=reference_batch,
-        by=tuple(name.strip() for group in by or () for name in group.split(",") if name.strip()),
-        batch_unit=batch_unit,
-        drop_bad=drop_bad,
-        report=report,
-        out=out,
-        holdout=holdout,
-        confidence=confidence,
-        tolerance=tolerance,
-    )
-    _end(fit_path(request))
+app.command("fit")(fit)
 
 
 @app.command("report")
@@ -329,6 +232,26 @@ def check(
     from lrscale.cli.check import check_launch
 
     _end(check_launch(study, configs, keys=key or (), as_json=json_))
+
+
+@app.command("compare")
+def compare(
+    study: StudyArgument,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Study folder to compare it with.")],
+    report: ReportOption = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request or a chat.")] = False,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", metavar="M", help="Relative loss that does not matter. Default: the recipes' own."),
+    ] = None,
+) -> None:
+    """Show what differs between two studies, with intervals, and what does not.
+
+    Ratios are OTHER over STUDY. The exit code is 1 when they measured nothing in common.
+    """
+    from lrscale.cli.compare import compare_paths
+
+    _end(compare_paths(study, other, margin=margin, markdown=markdown, report=report))
 
 
 @app.command("status")

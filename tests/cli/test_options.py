@@ -34,6 +34,7 @@ OPTIONS = {
     "report": ["STUDY", "--open"],
     "recommend": ["STUDY", "--batch-size", "--horizon", "--format", "--params", "--unit", "--tokens-per-example"],
     "check": ["STUDY", "CONFIG...", "--key", "--json"],
+    "compare": ["STUDY", "OTHER", "--report", "--markdown", "--margin"],
     "status": ["STUDY"],
     "worker": ["STUDY", "--idle"],
     "recipes": ["[NAME]"],

@@ -1,4 +1,4 @@
-"""The options of ``lrscale fit``: columns of the table, and how to read it."""
+"""``lrscale fit`` and its options: columns of the table, and how to read it."""
 
 from __future__ import annotations
 
@@ -65,3 +65,75 @@ ConfidenceOption = Annotated[
 ToleranceOption = Annotated[
     float | None, typer.Option("--tolerance", metavar="T", help="Relative loss called equal. Default: 0.001.")
 ]
+
+
+def fit(
+    table: TableArgument,
+    kind: KindOption = None,
+    lr: LRColumn = None,
+    batch: BatchColumn = None,
+    loss: LossColumn = None,
+    seed: SeedColumn = None,
+    status: StatusColumn = None,
+    params: ParamsColumn = None,
+    tokens: TokensColumn = None,
+    examples: ExamplesColumn = None,
+    steps: StepsColumn = None,
+    schedule: ScheduleColumn = None,
+    task: TaskColumn = None,
+    steps_to_target: StepsToTargetColumn = None,
+    target: TargetColumn = None,
+    reference_batch: ReferenceBatchOption = None,
+    run: RunColumn = None,
+    step: StepColumn = None,
+    by: ByOption = None,
+    batch_unit: BatchUnitOption = None,
+    drop_bad: DropBadOption = False,
+    report: ReportOption = None,
+    out: OutOption = None,
+    holdout: HoldoutOption = None,
+    confidence: ConfidenceOption = None,
+    tolerance: ToleranceOption = None,
+) -> None:
+    """Fit the laws to a table, or to a study anew.
+
+    A row is a finished run with its loss (runs), a run with its steps to a target (steps), or a point of a run's loss
+    curve (curves).
+
+    Columns are guessed from their names unless a flag names them, and every guess is printed. The exit code is 1 when
+    nothing could be fitted.
+    """
+    from lrscale.cli.fit import TableRequest, fit_path
+
+    columns = {
+        "lr": lr,
+        "batch": batch,
+        "loss": loss,
+        "seed": seed,
+        "status": status,
+        "params": params,
+        "tokens": tokens,
+        "examples": examples,
+        "steps": steps,
+        "schedule": schedule,
+        "task": task,
+        "steps_to_target": steps_to_target,
+        "target": target,
+        "run": run,
+        "step": step,
+    }
+    request = TableRequest(
+        path=table,
+        kind=kind,
+        columns={name: column for name, column in columns.items() if column is not None},
+        reference_batch=reference_batch,
+        by=tuple(name.strip() for group in by or () for name in group.split(",") if name.strip()),
+        batch_unit=batch_unit,
+        drop_bad=drop_bad,
+        report=report,
+        out=out,
+        holdout=holdout,
+        confidence=confidence,
+        tolerance=tolerance,
+    )
+    raise typer.Exit(fit_path(request))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from lrscale import __version__
-from lrscale.errors import LrscaleError, StudyError, did_you_mean
+from lrscale.errors import LrscaleError, StudyError, TaskError, did_you_mean
 from lrscale.launch import AbstractLauncher
 from lrscale.launch.progress import AbstractProgress
 from lrscale.recipe import Recipe, compare_recipes, with_settings
@@ -115,6 +116,7 @@ class Study:
             When all trials of a round crashed.
         """
         asked = self._asked(experiments)
+        self._require_packages(asked)
         findings: dict[str, Finding] = {}
         # Trials asked for, each with the endings that its experiment takes for an answer.
         wanted: dict[str, frozenset[str]] = {}
@@ -222,6 +224,14 @@ class Study:
             return left_out_finding(experiment, plan[BUDGET])
         found = with_budget_checks(analysed(experiment, context), self.recipe, plan.get(BUDGET))
         return with_lost_check(found, open_trials(experiment, context))
+
+    def _require_packages(self, asked: Sequence[AbstractExperiment]) -> None:
+        for experiment in asked:
+            for package, remedy in experiment.packages(self.recipe).items():
+                if importlib.util.find_spec(package) is None:
+                    raise TaskError(
+                        f"experiments.{experiment.key} needs the package {package}, which is not installed", hint=remedy
+                    )
 
     def _waiting(
         self, experiment: AbstractExperiment, context: Context, plan: Mapping[str, Any], before: Sequence[str]

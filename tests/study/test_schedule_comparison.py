@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from lrscale.cli.finding_tables import table_lines
+from lrscale.errors import TaskError
 from lrscale.recipe import Recipe
 from lrscale.recommend import Recommendation, recommend
 from lrscale.report.context import ReportContext
@@ -69,6 +71,19 @@ def test_every_schedule_meets_every_optimizer_and_one_without_schedule_enters_on
     assert specs["AdamW + cosine"].other_optimizer == {}
     assert specs["lion + cosine"].other_optimizer == {"name": "lion", "settings": {}}
     assert specs["schedule_free_adamw"].schedule.name == "constant"
+
+
+def test_a_package_that_is_missing_is_named_before_any_trial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "schedulefree" else object())
+    study = Study(recipe(optimizers=["module", "schedule_free_sgd"]), StudyFolder(tmp_path))
+    launcher = SyntheticLauncher(SyntheticStudy())
+    with pytest.raises(
+        TaskError, match=r"experiments.schedules needs the package schedulefree, which is not installed"
+    ):
+        study.run(launcher, progress=SilentProgress())
+    assert not list(StudyView.of(study.folder))
 
 
 def test_without_optimizers_nothing_changes() -> None:

@@ -120,6 +120,14 @@ class AbstractExperiment(ABC):
     def plan(self, context: Context) -> list[TrialSpec]:
         """Return every trial wanted so far, in the order in which they should run."""
 
+    def packages(self, recipe: Recipe) -> Mapping[str, str]:
+        """Return the packages that its trials need besides lrscale's own, each with what installs it. Default: none.
+
+        They are looked for before the first trial of a study: hours later would be late.
+        """
+        del recipe
+        return {}
+
     def survives_crashes(self, context: Context) -> bool:
         """Whether a round all of whose trials crashed is an answer, and not a broken task. Default: it is not."""
         del context

@@ -35,6 +35,11 @@ class ScheduleComparison(AbstractExperiment):
         return recipe.experiments.schedules is not None
 
     @override
+    def packages(self, recipe: Recipe) -> Mapping[str, str]:
+        averaging = any(optimizer.is_schedule_free for optimizer in settings_of(recipe).optimizers)
+        return {"schedulefree": "pip install 'lrscale[schedule-free]'"} if averaging else {}
+
+    @override
     def plan(self, context: Context) -> list[TrialSpec]:
         return [spec for one in entrants(context).values() for spec in one.plan(context)]
 

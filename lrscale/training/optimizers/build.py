@@ -17,7 +17,7 @@ from lrscale.training.optimizers.lion import Lion
 from lrscale.training.optimizers.muon import MuonWithAdamW, hidden_matrices
 
 Groups = list[dict[str, Any]]
-SCHEDULE_FREE_HINT = "pip install schedulefree, or the extra lrscale[schedule-free]"
+SCHEDULE_FREE_HINT = "pip install 'lrscale[schedule-free]'"
 
 
 def build_optimizer(

@@ -160,3 +160,30 @@ def test_a_sweep_that_searches_its_lrs_takes_no_stopper() -> None:
         Recipe.model_validate(
             {"name": "x", "task": {"model": {"class_path": "m.N"}}, "experiments": {"scaling": scaling}}
         )
+
+
+def test_a_search_that_ends_trials_early_says_what_its_rule_costs_in_the_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    asked = Recipe.model_validate(
+        {
+            "name": "both",
+            "task": SyntheticStudy().task,
+            "experiments": {
+                "range_test": False,
+                "equivalence": False,
+                "scaling": {
+                    "batch_sizes": [256],
+                    "horizon": "40960 examples",
+                    "seeds": 1,
+                    "learning_rates": LRS,
+                },
+                "search": {"trials": 16, "confirm": False, "engine": {"name": "optuna", "pruner": "hyperband"}},
+            },
+        }
+    )
+    study = Study(asked, StudyFolder(tmp_path))
+    study.run(SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
+    sweep, search = study.analyse(StudyView.of(StudyFolder(tmp_path)))
+    row = next(row for row in sweep.tables["stopping"] if row["rule"] == "hyperband")
+    (check,) = [check for check in search.checks if check.name == "cost of stopping"]
+    assert f"hyperband would have ended {row['stopped']} of {row['trials']} trials" in check.sentence

@@ -31,6 +31,7 @@ PRUNERS = {
     # By its default one of four passes the first validation, and of 24 trials too few are left to name one.
     "successive_halving": {"name": "successive_halving", "settings": {"reduction_factor": 2, "first": 6}},
     "hyperband": "hyperband",
+    "survivors": "survivors",
 }
 SIZES = [16, 64, 256]
 EXAMPLES = 8_192

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lrscale.store import Trial, TrialRecord
+from lrscale.store import Trial, TrialRecord, TrialSpec
 from lrscale.study.experiments.base import AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
 
@@ -41,11 +41,11 @@ def counted(record: TrialRecord, plan: dict[str, Any]) -> TrialRecord:
     return dataclasses.replace(record, runs_lost=runs, retryable=False, reason=reason)
 
 
-def open_trials(experiment: AbstractExperiment, context: Context) -> list[Trial]:
-    """Return the trials of a question that were lost and are to run once more before it is answered."""
+def open_trials(experiment: AbstractExperiment, context: Context, wanted: Iterable[TrialSpec]) -> list[Trial]:
+    """Return the trials wanted by a question that were lost and are to run once more before it is answered."""
     if not experiment.waits_for_lost:
         return []
-    return [trial for trial in context.finished(experiment.plan(context)) if trial.record.retryable]
+    return [trial for trial in context.finished(wanted) if trial.record.retryable]
 
 
 def with_lost_check(finding: Finding, lost: Sequence[Trial]) -> Finding:

@@ -136,9 +136,10 @@ class Study:
                     waiting[experiment.key] = experiment.title
                     continue
                 context = rounds.run(experiment, asked[place + 1 :], usable(findings))
-                wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in experiment.plan(context)}
-                findings[experiment.key] = self._finding(experiment, context, here.plan)
-                if missed := open_trials(experiment, context):
+                planned = experiment.plan(context)
+                wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in planned}
+                findings[experiment.key] = self._finding(experiment, context, here.plan, planned)
+                if missed := open_trials(experiment, context, planned):
                     waiting[experiment.key] = experiment.title
                     lost |= {trial.trial_id: trial for trial in missed}
             self._write(findings.values())
@@ -216,14 +217,16 @@ class Study:
             context = Context(recipe=recipe, view=view, facts=plan.get("facts", {}), findings=usable(findings))
             wanted = experiment.plan(context)
             if not wanted or context.finished(wanted) or _left_out(experiment, plan):
-                findings[experiment.key] = self._finding(experiment, context, plan)
+                findings[experiment.key] = self._finding(experiment, context, plan, wanted)
         return tuple(findings.values())
 
-    def _finding(self, experiment: AbstractExperiment, context: Context, plan: Mapping[str, Any]) -> Finding:
+    def _finding(
+        self, experiment: AbstractExperiment, context: Context, plan: Mapping[str, Any], wanted: Sequence[TrialSpec]
+    ) -> Finding:
         if _left_out(experiment, plan):
             return left_out_finding(experiment, plan[BUDGET])
         found = with_budget_checks(analysed(experiment, context), self.recipe, plan.get(BUDGET))
-        return with_lost_check(found, open_trials(experiment, context))
+        return with_lost_check(found, open_trials(experiment, context, wanted))
 
     def _require_packages(self, asked: Sequence[AbstractExperiment]) -> None:
         for experiment in asked:
@@ -237,8 +240,9 @@ class Study:
         self, experiment: AbstractExperiment, context: Context, plan: Mapping[str, Any], before: Sequence[str]
     ) -> Finding:
         """Return what a question that waits has to say: what earlier runs found, where there are trials of them."""
-        if context.finished(experiment.plan(context)):
-            return self._finding(experiment, context, plan)
+        wanted = experiment.plan(context)
+        if context.finished(wanted):
+            return self._finding(experiment, context, plan, wanted)
         return waiting_finding(experiment, before)
 
     def write_fits(self, findings: Iterable[Finding]) -> Path:

@@ -21,8 +21,40 @@ def table_lines(finding: Finding) -> list[str]:
         "rules": _rules,
         "schedules": _schedules,
         "factors": _factors,
+        "horizons": _horizons,
+        "critical_batch": _critical_batch,
     }.get(finding.key)
     return [] if make is None else [line for text in make(finding) for line in ("", *text.splitlines())]
+
+
+def _horizons(finding: Finding) -> list[str]:
+    rows = finding.tables.get("horizons", ())
+    header = ["examples", "steps", "measured by", "best LR", "lowest loss"]
+    lines = [
+        [
+            f"{row['examples']:,}",
+            f"{row['steps']:,}",
+            str(row["source"]),
+            interval(row["best_lr"], row["lr_lo"], row["lr_hi"]),
+            interval(row["loss"], row["loss_lo"], row["loss_hi"]),
+        ]
+        for row in rows
+    ]
+    return [table(header, lines, right=[0, 1])] if lines else []
+
+
+def _critical_batch(finding: Finding) -> list[str]:
+    rows = finding.tables.get("compared", ())
+    header = ["critical batch by", "where", "examples", "at least", "below"]
+    lines = [
+        [str(row["definition"]), str(row["where"]), *(_whole(row[name]) for name in ("value", "lo", "hi"))]
+        for row in rows
+    ]
+    return [table(header, lines, right=[2, 3, 4])] if lines else []
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
 
 
 def _throughput(finding: Finding) -> list[str]:

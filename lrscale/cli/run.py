@@ -36,7 +36,7 @@ NEEDS = {
 }
 """Experiments whose findings another one starts from: the bracket of the LR, the best batch size, what fits."""
 
-BESIDE = ("factors", "rules")
+BESIDE = ("growing_batch", "horizons", "critical_batch", "factors", "rules")
 """Experiments whose findings stand on a terminal below the recommendation, which does not depend on them."""
 
 

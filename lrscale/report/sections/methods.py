@@ -67,6 +67,27 @@ METHODS: tuple[tuple[str | None, str, str], ...] = (
         "its own best LR.",
     ),
     (
+        "horizons",
+        "Horizons from one trunk",
+        "A trunk at a constant LR for each peak, and a cooldown that branches off at each horizon (Hägele et al. 2024, "
+        "arXiv:2405.18392). Best LR: a power of the examples at one batch size (Bjorck et al. 2024, arXiv:2409.19913); "
+        "loss: E + A examples^-alpha. Both are fitted once more without the longest horizon.",
+    ),
+    (
+        "growing_batch",
+        "Growing batch",
+        "The batch grows where the schedule decays, so that LR / batch (SGD: Smith et al. 2018, arXiv:1711.00489) or "
+        "LR / √batch (Adam: Malladi et al. 2022, arXiv:2205.10287) is the same at every example. Paired by seed, each "
+        "at its own best LR.",
+    ),
+    (
+        "critical_batch",
+        "Critical batch by branches",
+        "Branches at k times the batch from a trunk, on the same examples, with k (SGD) or √k times the LR (Merrill et "
+        "al. 2025, arXiv:2505.23971). Tolerance: twice the standard deviation of the difference of two branches at "
+        "k = 1 that see other orders of the examples.",
+    ),
+    (
         "equivalence",
         "Layout check",
         "A few steps of one global batch, undivided, on two devices and accumulated. Gradients after the reduction and "

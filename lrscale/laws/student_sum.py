@@ -59,4 +59,7 @@ class StudentSum:
         if min(self.scales) <= 0:
             return max(parts)
         # The bound of a sum lies above that of either part and below the sum of both (Behrens-Fisher tables).
-        return float(brentq(lambda bound: self.two_sided(bound) - (1 - confidence), 0.5 * max(parts), 2 * sum(parts)))
+        lower, upper = 0.5 * max(parts), 2 * sum(parts)
+        return float(
+            brentq(lambda bound: self.two_sided(bound) - (1 - confidence), lower, upper, xtol=1e-9 * upper, rtol=1e-9)
+        )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lrscale.companions import COMPANIONS
-from lrscale.recipe.choices import INTERVALS
+from lrscale.recipe.choices import INTERVALS, MODULE
 from lrscale.recipe.engines import NO_PRUNER
+from lrscale.recipe.optimizers import OPTIMIZERS
 from lrscale.recipe.schema import Recipe
 from lrscale.stoppers import STOPPERS
 
@@ -42,6 +43,14 @@ def recipe_json_schema() -> dict[str, Any]:
     comparison = parts["Experiments"]["properties"]["schedules"]
     comparison["anyOf"] = [*comparison["anyOf"], {"type": "array", "items": choice, "minItems": 1}]
     parts["ScheduleComparison"]["properties"]["schedules"]["items"] = choice
+    optimizer = {"class_path": {"type": "string"}, "init_args": {"type": "object"}}
+    parts["ScheduleComparison"]["properties"]["optimizers"]["items"] = {
+        "anyOf": [
+            {"enum": [MODULE, *OPTIMIZERS]},
+            {"$ref": "#/$defs/OptimizerChoice"},
+            {"type": "object", "properties": optimizer, "required": ["class_path"], "additionalProperties": False},
+        ]
+    }
     policies = parts["Scaling"]["properties"]["companions"]
     policies["items"] = {"type": "string", "enum": list(COMPANIONS)}
     rest = {"description": policies.pop("description", "")}

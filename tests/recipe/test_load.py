@@ -188,6 +188,15 @@ def test_the_editor_schema_knows_every_field_and_its_meaning() -> None:
     json.dumps(schema, allow_nan=False)
 
 
+def test_the_editor_schema_takes_the_short_forms_of_schedulers_and_optimizers() -> None:
+    properties = recipe_json_schema()["$defs"]["ScheduleComparison"]["properties"]
+    for name in ("schedules", "optimizers"):
+        forms = properties[name]["items"]["anyOf"]
+        assert any(form.get("type") == "string" or "enum" in form for form in forms)
+        assert any(form.get("required") == ["class_path"] for form in forms)
+    assert "lion" in properties["optimizers"]["items"]["anyOf"][0]["enum"]
+
+
 def test_loading_a_recipe_imports_no_heavy_package() -> None:
     code = (
         "import sys; from lrscale.recipe import load_recipe; load_recipe('digits');"

@@ -115,7 +115,7 @@ def test_the_best_lr_goes_with_the_width_as_in_truth(widths: tuple[Finding, dict
     (factor,) = finding.data["factors"]
     for level in factor["levels"]:
         assert level["lo"] < 0.008 * 64 / level["value"] < level["hi"]
-    assert "width 256 ends lowest" in finding.sentence.lower()
+    assert "The loss ends lowest with width 256, width 64 and width 128 are worse" in finding.sentence
     assert [level["verdict"] for level in factor["levels"]] == ["worse", "worse", "best"]
     assert Finding.from_dict(finding.to_dict()) == finding
 

@@ -244,8 +244,7 @@ def _ranking(levels: Sequence[Mapping[str, Any]]) -> str:
     unclear = [level["label"] for level in levels if level["verdict"] == "cannot tell" and level["best_lr"] is not None]
     if not by["best"]:
         return "Which value ends lowest cannot be told."
-    told = f"{_listed(by['best'])} ends lowest"
-    told = told[:1].upper() + told[1:]
+    told = f"The loss ends lowest with {_listed(by['best'])}"
     for word, text in (("tied", "tied with it"), ("worse", "worse")):
         if by[word]:
             told += f", {_listed(by[word])} {'is' if len(by[word]) == 1 else 'are'} {text}"

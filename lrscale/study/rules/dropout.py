@@ -51,6 +51,7 @@ class DropoutMovesGap(AbstractRule):
             sentence=f"From {ends[0].label} to {ends[1].label} the gap between validation and training loss moves by "
             f"{share_text(claim.negated())} of the loss, each at its own best learning rate.",
             effect=f"gap {share_text(claim.negated())} of the loss",
+            breaks="the training loss is taken with units dropped, which raises it by itself",
             margin=f"narrower by more than {100 * evidence.margin:g} % of the loss",
             scope=f"{len(common)} paired seeds",
             needs="experiments.factors.seeds raised by 2" if claim.verdict == "cannot tell" else "",

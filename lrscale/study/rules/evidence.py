@@ -130,12 +130,12 @@ class Evidence:
         Parameters
         ----------
         kind : str
-            What its entry of the task is called, such as ``"dropout"``: the last part of its path has it in its name.
+            What its entry of the task is called, such as ``"label_noise"``: the last part of its path has these words.
         """
         found = self.context.findings.get("factors")
         known = self.context.view.trials
         for factor in () if found is None else found.data.get("factors", ()):
-            if not factor["numeric"] or kind not in str(factor["name"]).lower():
+            if not factor["numeric"] or any(word not in str(factor["name"]).lower() for word in kind.split("_")):
                 continue
             levels = [
                 Level(

@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from lrscale.study.planner.acquisition import expected_gain, wide_gain
+from lrscale.study.planner.acquisition import expected_gain, gain_beside, wide_gain
 from lrscale.study.planner.hypothesis import NARROW, WIDE, Residual
 from lrscale.study.planner.outlook import Outlook
 from lrscale.study.planner.posterior import Candidates, Posterior
@@ -106,6 +106,7 @@ class Planner:
         self._rows: list[int] = []
         self._losses: list[float] = []
         self._open: list[int] = []
+        self._candidates: Candidates | None = None
         self._posterior: Posterior | None = None
         """Of the runs that were told, by the likeliest basins."""
 
@@ -135,7 +136,7 @@ class Planner:
             self._open.remove(row if row in self._open else self._open[0])
         self._rows.append(row)
         self._losses.append(math.nan if loss is None or not math.isfinite(loss) else float(loss))
-        self._posterior = None
+        self._posterior = self._candidates = None
 
     def recommend(self) -> tuple[float, float]:
         """Return (LR, batch size) to name now; before the first run that ended, the lowest LR of the space."""
@@ -212,40 +213,34 @@ class Planner:
 
     def _known(self) -> Posterior | None:
         if self._posterior is None:
-            candidates = self._fitted(NARROW)
-            self._posterior = candidates.leading() if candidates is not None else None
+            self._candidates = self._fitted(NARROW)
+            self._posterior = self._candidates.leading() if self._candidates is not None else None
         return self._posterior
 
-    def _fitted(
-        self, residuals: Sequence[Residual], beside: Sequence[int] = (), expected: FloatArray | None = None
-    ) -> Candidates | None:
-        """Return what fits the runs, as if others had ended with losses of that much above the lowest."""
+    def _fitted(self, residuals: Sequence[Residual]) -> Candidates | None:
         losses = np.array(self._losses)
         if np.isfinite(losses).sum() < 2 or np.nanmax(losses) <= np.nanmin(losses):
             return None
         excess = losses - np.nanmin(losses)
         excess = np.where(np.isnan(excess), DIVERGED * np.nanmax(excess), excess)
-        if expected is not None:
-            # A lower expectation than any run would move the zero of the others.
-            excess = np.concatenate([excess, np.maximum(expected, 0)])
-        return Candidates(self._surfaces, self._logs, np.array([*self._rows, *beside]), excess, residuals)
+        return Candidates(self._surfaces, self._logs, np.array(self._rows), excess, residuals)
 
     def _next(self) -> int:
         posterior = self._known()
-        free = np.ones(len(self._logs), dtype=bool)
-        free[[*self._rows, *self._open]] = False
+        running = np.isin(np.arange(len(self._logs)), self._open)
+        free = ~running
+        free[self._rows] = False
         if posterior is None:
             return self._start(free)
-        if self._open:
-            # Runs that are on their way count as ended where they are expected to end.
-            beside = self._fitted(NARROW, self._open, posterior.mean[self._open])
-            posterior = beside.leading() if beside is not None else posterior
         noisy = _is_noisy(posterior)
         if not free.any() or (self._replicates and noisy):
-            free[:] = True
+            free = ~running if not running.all() else running
         seen = float(posterior.mean[self._rows].min())
         best = seen if noisy else min(seen, 0.0)
         gain = expected_gain(posterior, best)
+        if self._open and self._candidates is not None:
+            beside = gain_beside(self._candidates.whole(), best, self._open)
+            gain = beside if beside[free].max() >= SPENT else gain
         if gain[free].max() < SPENT and not noisy:
             done = self._logs[[*self._rows, *self._open]]
             gain = wide_gain(posterior, best, self._logs, done, self.space.log_box)

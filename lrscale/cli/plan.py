@@ -62,7 +62,7 @@ def _measure(recipe: Recipe, folder: StudyFolder) -> None:
     from lrscale.launch import LAUNCHERS
     from lrscale.study import Study
 
-    progress = make_progress({"measure": None})
+    progress = make_progress({"measure": None}, recipe)
     try:
         with faults_logged_in(folder.path), LAUNCHERS["local"](launch_settings(recipe)) as launcher:
             Study(recipe, folder).measure(launcher, progress=progress)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import final
+from typing import Any, final
 
 from lrscale.cli.text import count, number, seconds
 from lrscale.store import Trial, TrialSpec
@@ -16,6 +16,7 @@ from lrscale.units import Layout
 Outlook = Mapping[str, int | None]
 """The most trials of each experiment, in the order in which they run; None where that is unknown."""
 NO_OUTLOOK: Outlook = MappingProxyType({})
+NO_TASK: Mapping[str, Any] = MappingProxyType({})
 
 
 @final
@@ -48,6 +49,8 @@ class ProgressBoard:
     experiments : Outlook, optional
         Names of all experiments that will run, in order, each with the most trials that it may come to, finished ones
         included; None where that is unknown. Default: empty, and neither position nor total is shown.
+    task : mapping, optional
+        The study's task; trials of another version of it are named by what differs. Default: empty, and nothing is.
     clock : callable, optional
         Seconds, monotonic. Default ``time.monotonic``.
     """
@@ -56,9 +59,11 @@ class ProgressBoard:
         self,
         experiments: Outlook = NO_OUTLOOK,
         *,
+        task: Mapping[str, Any] = NO_TASK,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.experiments = dict(experiments)
+        self.task = task
         self.clock = clock
         self.began_at = clock()
         self.experiment = ""
@@ -86,6 +91,10 @@ class ProgressBoard:
     def reused(self) -> int:
         """Trials of the current experiment that were already there."""
         return self._tallies[self.experiment].reused
+
+    def describe(self, spec: TrialSpec) -> str:
+        """Name a trial by what was set, and by what its task has otherwise than the study's."""
+        return describe(spec, self.task)
 
     def start(self, experiment: str, planned: int, reused: int) -> None:
         """Begin an experiment, or a further round of it.
@@ -230,8 +239,14 @@ class ProgressBoard:
         return sum(whole) / len(whole) if whole else None
 
 
-def describe(spec: TrialSpec) -> str:
+def describe(spec: TrialSpec, task: Mapping[str, Any] = NO_TASK) -> str:
     """Name a trial by what was set.
+
+    Parameters
+    ----------
+    spec : TrialSpec
+    task : mapping, optional
+        The study's task, which a trial of another version of it differs from. Default: empty; nothing is said of that.
 
     Examples
     --------
@@ -241,6 +256,21 @@ def describe(spec: TrialSpec) -> str:
     >>> describe(spec)
     'batch 64, LR 3.2e-3, cosine, seed 1'
     """
+    other = "".join(f"{name} {value}, " for name, value in _differences(spec.task, task)) if task else ""
+    return f"{other}{_setting(spec)}"
+
+
+def _differences(task: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a task that differ from those of another, by the last part of their paths."""
+    for name, value in task.items():
+        other = base.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from _differences(value, other)
+        elif value != other:
+            yield name, value
+
+
+def _setting(spec: TrialSpec) -> str:
     if spec.schedule.name == "ramp":
         return f"batch {spec.global_batch_size}, LR ramp to {number(spec.peak_lr)}, seed {spec.seed}"
     grown = "" if spec.batch_schedule is None else f", batch {spec.batch_schedule.label}"

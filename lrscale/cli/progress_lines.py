@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TextIO, final
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO, final
 
 from typing_extensions import override
 
-from lrscale.cli.progress_board import NO_OUTLOOK, Outlook, ProgressBoard, describe, outcome
+from lrscale.cli.progress_board import NO_OUTLOOK, NO_TASK, Outlook, ProgressBoard, outcome
 from lrscale.cli.text import clock as stamp
 from lrscale.cli.text import count, number, seconds
 from lrscale.launch.progress import AbstractProgress
@@ -30,6 +30,8 @@ class LineProgress(AbstractProgress):
         Usually stderr; every line is flushed, so that a killed job leaves what it said.
     experiments : Outlook, optional
         As for `ProgressBoard`.
+    task : mapping, optional
+        As for `ProgressBoard`.
     clock : callable, optional
         Seconds, monotonic. Default ``time.monotonic``.
     """
@@ -39,10 +41,11 @@ class LineProgress(AbstractProgress):
         stream: TextIO,
         experiments: Outlook = NO_OUTLOOK,
         *,
+        task: Mapping[str, Any] = NO_TASK,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
-        self._board = ProgressBoard(experiments, clock=clock)
+        self._board = ProgressBoard(experiments, task=task, clock=clock)
         self._spoke_at = clock()
 
     @override
@@ -65,7 +68,7 @@ class LineProgress(AbstractProgress):
         if trial is None or self._board.clock() - self._spoke_at < HEARTBEAT:
             return
         self._say(
-            f"{self._board.experiment}: {describe(trial.spec)}: step {step} of {horizon}, "
+            f"{self._board.experiment}: {self._board.describe(trial.spec)}: step {step} of {horizon}, "
             f"training loss {number(trial.loss, 4)}{self._eta()}"
         )
 
@@ -74,7 +77,7 @@ class LineProgress(AbstractProgress):
         duration = self._board.end(trial)
         took = "" if duration is None else f" in {seconds(duration)}"
         self._say(
-            f"{self._board.experiment} {self._board.done}/{self._board.planned}: {describe(trial.spec)}: "
+            f"{self._board.experiment} {self._board.done}/{self._board.planned}: {self._board.describe(trial.spec)}: "
             f"{outcome(trial)}{took}{self._eta()}"
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Mapping
+from typing import Any, final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from lrscale.cli.progress_board import NO_OUTLOOK, Outlook, ProgressBoard, describe, outcome
+from lrscale.cli.progress_board import NO_OUTLOOK, NO_TASK, Outlook, ProgressBoard, outcome
 from lrscale.cli.text import number, seconds
 from lrscale.launch.progress import AbstractProgress
 from lrscale.store import Trial, TrialSpec
@@ -34,6 +34,8 @@ class TerminalProgress(AbstractProgress):
         Usually of stderr.
     experiments : Outlook, optional
         As for `ProgressBoard`.
+    task : mapping, optional
+        As for `ProgressBoard`.
     clock : callable, optional
         Seconds, monotonic. Default ``time.monotonic``.
     """
@@ -43,10 +45,11 @@ class TerminalProgress(AbstractProgress):
         console: Console,
         experiments: Outlook = NO_OUTLOOK,
         *,
+        task: Mapping[str, Any] = NO_TASK,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
-        self._board = ProgressBoard(experiments, clock=clock)
+        self._board = ProgressBoard(experiments, task=task, clock=clock)
         self._live: Live | None = None
         self._started_at = clock()
 
@@ -81,7 +84,7 @@ class TerminalProgress(AbstractProgress):
         # A ramp goes on until it diverges: that is how it should end.
         expected = ("completed", "diverged") if trial.spec.schedule.name == "ramp" else ("completed",)
         if trial.record.status not in expected and trial.record.ended_by_stopper is None:
-            self._keep(f"  {describe(trial.spec)}: {outcome(trial)}")
+            self._keep(f"  {self._board.describe(trial.spec)}: {outcome(trial)}")
 
     @override
     def note(self, text: str) -> None:

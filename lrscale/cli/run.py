@@ -143,7 +143,8 @@ def _carry_out(
 ) -> StudyOutcome:
     from lrscale.study import Study
 
-    progress = make_progress(most_trials(recipe, folder, experiments if experiments is not None else asked(recipe)))
+    most = most_trials(recipe, folder, experiments if experiments is not None else asked(recipe))
+    progress = make_progress(most, recipe)
     progress.note(f"study {recipe.name} in {folder.path}")
     try:
         settings = dataclasses.replace(launch_settings(recipe, folder, progress.note), address=request.address)
@@ -192,18 +193,18 @@ def launch_settings(
     )
 
 
-def make_progress(experiments: Mapping[str, int | None]) -> AbstractProgress:
+def make_progress(experiments: Mapping[str, int | None], recipe: Recipe) -> AbstractProgress:
     """Return a table for a terminal and lines for anything else; both go to stderr."""
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console, task = Console(stderr=True), recipe.task.resolved(recipe.root)
     if console.is_terminal and not console.is_dumb_terminal:
         from lrscale.cli.progress_terminal import TerminalProgress
 
-        return TerminalProgress(console, experiments)
+        return TerminalProgress(console, experiments, task=task)
     from lrscale.cli.progress_lines import LineProgress
 
-    return LineProgress(sys.stderr, experiments)
+    return LineProgress(sys.stderr, experiments, task=task)
 
 
 def most_trials(recipe: Recipe, folder: StudyFolder, experiments: Sequence[str]) -> dict[str, int | None]:

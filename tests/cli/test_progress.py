@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from rich.console import Console
 
-from lrscale.cli.progress_board import ProgressBoard
+from lrscale.cli.progress_board import ProgressBoard, describe
 from lrscale.cli.progress_lines import HEARTBEAT, LineProgress
 from lrscale.cli.progress_terminal import TerminalProgress
 from lrscale.launch.progress import AbstractProgress
@@ -249,3 +249,18 @@ def test_trials_side_by_side_divide_the_estimate(clock: Clock) -> None:
         board.begin(spec(seed=2), LAYOUT)
 
     assert board_after(clock, events).remaining() == pytest.approx(9 * 10.0 / 2)
+
+
+def test_a_trial_of_another_version_of_the_task_is_named_by_what_differs() -> None:
+    task = {"model": {"class_path": "shop.Net", "init_args": {"width": 64, "depth": 2}}, "monitor": "val_loss"}
+    own = {**task, "model": {"class_path": "shop.Net", "init_args": {"width": 128, "depth": 2, "dropout": 0.1}}}
+    spec = TrialSpec(
+        task=own,
+        schedule=ScheduleSpec(name="cosine"),
+        peak_lr=1e-3,
+        global_batch_size=16,
+        horizon=100,
+        seed=0,
+    )
+    assert describe(spec, task) == "width 128, dropout 0.1, batch 16, LR 1e-3, cosine, seed 0"
+    assert describe(spec, own) == describe(spec) == "batch 16, LR 1e-3, cosine, seed 0"

@@ -154,11 +154,24 @@ app.command("fit")(fit)
 def report(
     study: StudyArgument,
     open_: OpenOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it as Markdown, for a pull request.")] = False,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Also write the figures, as SVG and PNG.")
+    ] = None,
+    tables: Annotated[
+        Path | None, typer.Option("--tables", metavar="DIR", help="Also write the tables, as CSV and Parquet.")
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option("--watch", metavar="SECONDS", help="Write it again as trials end, until the study has ended."),
+    ] = None,
 ) -> None:
     """Write the report of a study anew."""
-    from lrscale.cli.report import make_report
+    from lrscale.cli.report import make_report, watch_report
 
-    _end(make_report(study, open_in_browser=open_))
+    if watch is not None:
+        _end(watch_report(study, every=watch, open_in_browser=open_))
+    _end(make_report(study, open_in_browser=open_, markdown=markdown, figures=figures, tables=tables))
 
 
 @app.command("recommend")
@@ -255,6 +268,20 @@ def compare(
     from lrscale.cli.compare import compare_paths
 
     _end(compare_paths(study, other, margin=margin, markdown=markdown, report=report))
+
+
+@app.command("index")
+def index(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds study folders.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Page to write. Default: index.html in DIR.")
+    ] = None,
+    open_: OpenOption = False,
+) -> None:
+    """Write a page that lists the studies of a folder with their answers."""
+    from lrscale.cli.index import write_index
+
+    _end(write_index(folder, out=out, open_in_browser=open_))
 
 
 @app.command("status")

@@ -35,21 +35,26 @@ def render_page(cards: Sequence[Card], *, head: Mapping[str, Any]) -> str:
         HTML that refers to nothing outside itself. Its content-security policy allows one style sheet and one script,
         by their hashes, and no connection.
     """
-    style = style_sheet()
-    script = _file("report.js")
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src {_hash(style)}",
-            f"script-src {_hash(script)}",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
+    style, script = style_sheet(), _file("report.js")
+    policy = _policy(style, script)
     drawn = {card.key: tuple(_draw(card, figure) for figure in card.figures) for card in cards}
     template = _environment().get_template("report.html.j2")
     return template.render(cards=cards, figures=drawn, head=head, style=style, script=script, policy=policy)
+
+
+def render_list(rows: Sequence[Mapping[str, Any]], *, title: str, sentence: str, footer: str) -> str:
+    """Return a page that lists studies, in the style of the report and under the same policy, without a script."""
+    style = style_sheet()
+    template = _environment().get_template("index.html.j2")
+    return template.render(
+        rows=rows, title=title, sentence=sentence, footer=footer, style=style, policy=_policy(style, None)
+    )
+
+
+def _policy(style: str, script: str | None) -> str:
+    scripts = () if script is None else (f"script-src {_hash(script)}",)
+    ends = ("img-src data:", "base-uri 'none'", "form-action 'none'")
+    return "; ".join(("default-src 'none'", f"style-src {_hash(style)}", *scripts, *ends))
 
 
 @cache

@@ -32,6 +32,7 @@ def render_report(
     view: StudyView | None = None,
     findings: Iterable[Finding] = (),
     recommendation: Any = None,
+    refresh: float | None = None,
 ) -> str:
     """Return the report of a study as one self-contained HTML file.
 
@@ -46,6 +47,8 @@ def render_report(
         What the experiments found. Default: none.
     recommendation : Recommendation, Refusal, mapping or None, optional
         What to train with, or why that cannot be said. Default None.
+    refresh : float or None, optional
+        Seconds after which the page loads itself anew, while a study runs. Default None: never.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def render_report(
     context = ReportContext.of(folder, view=view, findings=findings, recommendation=recommendation)
     cards = make_cards(context)
     with report_style():
-        return render_page(cards, head=_head(context))
+        return render_page(cards, head={**_head(context), "refresh": refresh})
 
 
 def write_report(
@@ -69,6 +72,7 @@ def write_report(
     view: StudyView | None = None,
     findings: Iterable[Finding] = (),
     recommendation: Any = None,
+    refresh: float | None = None,
 ) -> Path:
     """Write ``report.html`` into the study folder, whole or not at all, and return its path.
 
@@ -76,7 +80,7 @@ def write_report(
     """
     from lrscale.store.files import write_atomically
 
-    html = render_report(folder, view=view, findings=findings, recommendation=recommendation)
+    html = render_report(folder, view=view, findings=findings, recommendation=recommendation, refresh=refresh)
     path = folder.path / REPORT_NAME
     write_atomically(path, html)
     return path

@@ -17,7 +17,7 @@ task:
   monitor: val_loss
 experiments:
   range_test: false
-  scaling: {{batch_sizes: [64], horizon: 9600 examples, learning_rates: {rates}, seeds: 2, validations: 2}}
+  scaling: {{batch_sizes: [64], horizon: 9600 examples, learning_rates: {rates}, seeds: 3, validations: 2}}
 """
 
 Run = Callable[..., Any]
@@ -44,7 +44,10 @@ def test_wrong_use_exits_2(lrscale: Run, finished: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_another_optimizer_moves_the_best_lr_and_is_named(lrscale: Run, tmp_path: Path) -> None:
-    for optimizer, rates in (("sgd", [0.05, 0.15, 0.45, 1.3, 4.0]), ("adamw", [0.001, 0.003, 0.01, 0.03, 0.1])):
+    for optimizer, rates in (
+        ("sgd", [0.05, 0.15, 0.45, 1.3, 4.0, 12.0]),
+        ("adamw", [0.002, 0.006, 0.02, 0.06, 0.2, 0.6]),
+    ):
         (tmp_path / f"{optimizer}.yaml").write_text(STUDY.format(optimizer=optimizer, rates=rates))
         assert lrscale(tmp_path, "run", f"{optimizer}.yaml").returncode == 0
     ended = lrscale(tmp_path, "compare", "sgd-study", "adamw-study")
@@ -52,7 +55,7 @@ def test_another_optimizer_moves_the_best_lr_and_is_named(lrscale: Run, tmp_path
     assert ended.returncode == 0, told
     ratio = re.search(r"differs: - Best peak LR at batch 64: adamw is below sgd, (\S+) x \(95 % (\S+) to (\S+)\)", told)
     assert ratio is not None, told
-    assert 1 / 500 < float(ratio[1]) < float(ratio[3]) < 1 / 5
+    assert 1 / 500 < float(ratio[1]) < float(ratio[3]) < 1
     # The same data, model, examples and seeds: nothing else is set differently.
     assert "task.model.init_args.optimizer sgd adamw" in told
     assert "Losses are not compared" not in told

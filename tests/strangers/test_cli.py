@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +141,33 @@ def test_a_strategy_of_the_recipe_wins_over_the_one_in_the_file(trials: Trials, 
     config = {**STOCK, "trainer": {**STOCK["trainer"], "strategy": "deepspeed"}}
     ran = train(trials, tmp_path, config, TWO, trainer={"strategy": "ddp_find_unused_parameters_true"})
     assert ran.train_losses == train(trials, tmp_path, STOCK, TWO).train_losses
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "scheduler"])
+def test_another_optimizer_takes_the_place_of_the_one_in_the_config(
+    trials: Trials, tmp_path: Path, schedule: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    own = {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01, "weight_decay": 0.2}}}
+    own |= {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ExponentialLR", "init_args": {"gamma": 0.9}}}
+    path.write_text(yaml.safe_dump({**STOCK, **own}))
+    settings = {
+        "class_path": "torch.optim.lr_scheduler.LinearLR",
+        "init_args": {"end_factor": 0.1, "start_factor": 1.0},
+    }
+    spec = make_spec(
+        {"config": str(path)},
+        batch=16,
+        horizon=8,
+        lr=0.05,
+        schedule=schedule,
+        settings=settings if schedule == "scheduler" else None,
+    )
+    spec = dataclasses.replace(spec, other_optimizer={"name": "lion", "settings": {}})
+    ran = trials.one(spec, TWO)
+    assert ran.record.status == "completed", (ran.record.reason, ran.record.log_tail)
+    assert ran.record.facts["optimizers"] == ["Lion"]
+    assert ran.record.facts["group_settings"][0]["weight_decay"] == 0.2
+    # LinearLR comes to its end factor in five steps.
+    fifth = 0.5 * (1 + math.cos(5 * math.pi / 8)) if schedule == "cosine" else 0.1
+    assert ran.lrs[5] == pytest.approx(0.05 * fifth)

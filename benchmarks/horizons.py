@@ -58,7 +58,7 @@ def main() -> None:
     }
     shared, shared_examples = run(asked.recipe, {"horizons": horizons}, asked.study / "trunks")
     print(f"examples of a trunk with its cooldowns over those of runs of their own: {shared.data['cost_ratio']:.3f}")
-    own_examples, same = 0, 0
+    own_examples, same, told = 0, 0, 0
     for row, length in zip(shared.tables["horizons"], asked.lengths, strict=True):
         scaling = {
             "batch_sizes": [asked.batch_size],
@@ -70,15 +70,16 @@ def main() -> None:
         own_examples += examples
         own = alone.tables["slices"][0]
         lo, hi = row["lr_lo"] or 0.0, row["lr_hi"] or float("inf")
-        inside = own["best_lr"] is not None and lo <= own["best_lr"] <= hi
-        same += inside
+        known = own["best_lr"] is not None and row["best_lr"] is not None
+        inside = known and lo <= own["best_lr"] <= hi
+        same, told = same + inside, told + known
         print(
             f"{length:>6} examples: trunk {number(row['best_lr'])} ({interval_text(row['lr_lo'], row['lr_hi'])}), own "
             f"runs {number(own['best_lr'])} ({interval_text(own['lo'], own['hi'])}); loss {number(row['loss'], 4)} and "
-            f"{number(own['loss'], 4)}; {'inside' if inside else 'outside'}",
+            f"{number(own['loss'], 4)}; {('inside' if inside else 'outside') if known else 'cannot tell'}",
             flush=True,
         )
-    print(f"best LR of own runs inside the trunk's interval: {same} of {len(asked.lengths)}")
+    print(f"best LR of own runs inside the trunk's interval: {same} of {told} that can be told")
     print(f"examples of all trials: {shared_examples:,} and {own_examples:,}, {shared_examples / own_examples:.2f}")
 
 

@@ -15,6 +15,7 @@ from lrscale.store import Trajectory, Trial
 from lrscale.study.experiments.rules import Rules
 from lrscale.study.finding import Finding
 from lrscale.study.rules import RULES
+from lrscale.study.rules.larger_lr import LEAST_POWER
 from tests.study.rules.sweeps import Sweep, evidence_of, finding, slice_of
 
 NOISY = Sweep(seeds=2, noise=0.2, gap_noise=0.3, curve_noise=2.0, cost=2.0, sizes=(64, 512))
@@ -324,3 +325,16 @@ def test_at_the_margin_a_verdict_is_false_in_at_most_five_percent(rule: str) -> 
         given += RULES[rule].judge(evidence).verdict != "cannot tell"
     # Three standard deviations of a binomial around 5 %.
     assert given / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
+
+
+@pytest.mark.slow
+def test_verdicts_from_slices_are_false_in_at_most_five_percent_at_the_margin() -> None:
+    studies = 150
+    given = {"larger_lr": 0, "low_lr": 0}
+    for seed in range(studies):
+        sweep = Sweep(sizes=(64, 512), noise=0.02, best=lambda size: 0.01 * (size / 64) ** LEAST_POWER)
+        # At a quarter of the best LR the loss is 0.5 (4^0.5 + 1/8 - 1.5) above the lowest, which is 1.
+        evidence = sweep.evidence(seed, margin=0.5 * (2 + 0.125 - 1.5))
+        for rule in given:
+            given[rule] += RULES[rule].judge(evidence).verdict != "cannot tell"
+    assert max(given.values()) / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from scipy.stats import kstest
 
 from lrscale.errors import LrscaleError
-from lrscale.ray_tune import ALGORITHMS, SCHEDULERS, Random
+from lrscale.ray_tune import ALGORITHMS, LOSS, SCHEDULERS, Random
 from lrscale.ray_tune.toy import BEST_EXPONENT, TOY, ask_algorithm, run_scheduler
 
 pytestmark = [
@@ -48,6 +49,33 @@ def test_the_random_start_of_an_algorithm_is_uniform_in_the_logarithm_of_the_lr(
 
 def test_nevergrad_begins_in_the_middle_of_the_exponents() -> None:
     assert exponents("nevergrad", 5, 0)[0] == pytest.approx(sum(TOY.exponents) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "random"])
+def test_an_algorithm_that_gets_no_answer_is_asked_on(name: str) -> None:
+    """Trials run side by side, and one that is lost never answers."""
+    algorithm = ALGORITHMS[name]()
+    try:
+        algorithm.require()
+    except LrscaleError as error:
+        pytest.skip(error.message)
+    asked = threading.Event()
+
+    def ask() -> None:
+        searcher = algorithm.build(8, 0)
+        searcher.set_search_properties(LOSS, "min", TOY.domains())
+        for number in range(4):
+            searcher.suggest(f"t{number}")
+        asked.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    assert asked.wait(60.0)
+
+
+def test_an_optimizer_of_nevergrads_that_must_have_each_answer_is_refused() -> None:
+    pytest.importorskip("nevergrad", exc_type=ImportError)
+    with pytest.raises(LrscaleError, match="Nevergrad's Cobyla waits for each answer"):
+        ALGORITHMS["nevergrad"](optimizer="Cobyla").build(8, 0)  # type: ignore[call-arg]  # its own setting
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))

@@ -17,6 +17,7 @@ from lrscale.study import Study
 from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.experiments.horizons import _trunks
 from lrscale.study.finding import Finding
+from lrscale.study.horizons.curves import curve_check
 from lrscale.testing.synthetic import SyntheticStudy, Truth
 from lrscale.testing.synthetic_launcher import FACTS, SyntheticLauncher
 
@@ -161,3 +162,23 @@ def test_too_few_horizons_say_so() -> None:
     one = fit_lr_slice(lrs, [2 + 0.1 * (0.01 / lr + lr / 0.01) for lr in lrs])
     fit = fit_horizons({1e4: one}, {1e4: {0: 2.2}}, 64)
     assert (fit.lr, fit.lr_held_out, fit.loss, fit.loss_held_out) == (None, None, None, None)
+
+
+def test_a_schedule_law_of_shorter_horizons_is_held_against_the_longest(
+    answered: tuple[Finding, StudyView],
+) -> None:
+    finding, view = answered
+    own = context(view)
+    trunks = _trunks(own)
+    found = curve_check(own, trunks, 0.004)
+    assert found is not None
+    rows = [row for row in finding.tables["held_out"] if row["what"].startswith("loss along")]
+    if found.held_out is None:
+        assert any(check.name == "Law of the loss along training" for check in finding.checks)
+        assert rows == []
+        return
+    assert found.held_out.horizon == 80_000
+    assert found.held_out.lo <= found.held_out.predicted <= found.held_out.hi
+    assert len(rows) == 1
+    outside = [check for check in finding.checks if check.name.startswith("Law of the loss along")]
+    assert bool(outside) != bool(rows[0]["inside"])

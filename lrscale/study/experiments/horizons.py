@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
+from lrscale.laws import LRSliceFit
 from lrscale.laws.horizons import fit_horizons
 from lrscale.recipe import Horizons as HorizonsSettings
 from lrscale.recipe import Recipe
@@ -17,6 +18,7 @@ from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Cont
 from lrscale.study.experiments.scaling import start_lr, tolerance
 from lrscale.study.finding import Finding
 from lrscale.study.horizons.answer import HorizonsAnswer, OwnRuns
+from lrscale.study.horizons.curves import CurveCheck, curve_check
 from lrscale.study.horizons.trunks import Trunks, Walk
 from lrscale.study.range_test.ramps import middle, range_test_batch
 from lrscale.study.specs import ANY_LR, mean_factor
@@ -84,6 +86,7 @@ class Horizons(AbstractExperiment):
             slices=slices,
             laws=fit_horizons({horizon * size: fit for horizon, fit in slices.items()}, losses, size),
             own=_own_runs(context, walk),
+            curves=_curves(context, trunks, walk, slices),
             trials=tuple(walk.trials),
         )
         return answer.finding(self.key, self.title)
@@ -135,6 +138,13 @@ def _own_cell(context: Context) -> tuple[int, Cell] | None:
     if settings.learning_rates is not None:
         cell = dataclasses.replace(cell, learning_rates=settings.learning_rates)
     return horizon, cell
+
+
+def _curves(context: Context, trunks: Trunks, walk: Walk, slices: Mapping[int, LRSliceFit]) -> CurveCheck | None:
+    longest = trunks.horizons[-1]
+    fit = slices.get(longest)
+    lr = None if fit is None or fit.best_lr is None else walk.nearest(fit.best_lr)
+    return None if lr is None else curve_check(context, trunks, lr)
 
 
 def _at_minimum(losses: Mapping[int, float], lowest: float) -> dict[int, float]:

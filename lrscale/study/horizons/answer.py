@@ -12,6 +12,7 @@ from lrscale.laws.horizons import HORIZON, HeldOut, HorizonFit
 from lrscale.laws.scale import OptimumFit
 from lrscale.store import Trial
 from lrscale.study.finding import Check, Finding, Quantity
+from lrscale.study.horizons.curves import CurveCheck
 from lrscale.study.horizons.trunks import Trunks
 from lrscale.study.lr_answer import bounds
 from lrscale.study.words import interval_text, number
@@ -41,6 +42,8 @@ class HorizonsAnswer:
     laws: HorizonFit
     own: OwnRuns | None
     """None where they were not asked for, or are not there."""
+    curves: CurveCheck | None = None
+    """What a law of the loss against the step, fitted to the trunk and shorter horizons, says of the longest."""
     trials: tuple[Trial, ...]
 
     @property
@@ -115,8 +118,17 @@ class HorizonsAnswer:
         }
 
     def _held_out_rows(self) -> list[dict[str, Any]]:
-        parts = (("best LR", self.laws.lr_held_out), ("loss", self.laws.loss_held_out))
-        return [{"what": what, **one.to_dict()} for what, one in parts if one is not None]
+        return [{"what": what, **one.to_dict()} for what, one in self._predicted() if one is not None]
+
+    def _predicted(self) -> list[tuple[str, HeldOut | None]]:
+        """Return what laws that have not seen the longest horizon say of it."""
+        found: list[tuple[str, HeldOut | None]] = [
+            ("best LR", self.laws.lr_held_out),
+            ("loss", self.laws.loss_held_out),
+        ]
+        if self.curves is not None:
+            found.append((f"loss along training ({self.curves.law.replace('_', '-')})", self.curves.held_out))
+        return found
 
     def _numbers(self) -> dict[str, Quantity]:
         found = {"cost_ratio": Quantity(value=self.trunks.cost_ratio)}
@@ -127,7 +139,9 @@ class HorizonsAnswer:
             found["own_lr_ratio"] = Quantity(value=self.lr_ratio)
         if self.loss_gap is not None:
             found["own_loss_gap"] = Quantity(value=self.loss_gap)
-        for name, one in (("lr_miss", self.laws.lr_held_out), ("loss_miss", self.laws.loss_held_out)):
+        along = None if self.curves is None else self.curves.held_out
+        misses = {"lr_miss": self.laws.lr_held_out, "loss_miss": self.laws.loss_held_out, "curve_miss": along}
+        for name, one in misses.items():
             if one is not None:
                 found[name] = Quantity(value=one.miss)
         return found
@@ -203,11 +217,17 @@ class HorizonsAnswer:
             for row in rows
             if row["best_lr"] is None
         ]
-        misses = [
-            (what, one)
-            for what, one in (("best LR", self.laws.lr_held_out), ("loss", self.laws.loss_held_out))
-            if one is not None and not one.inside
-        ]
+        misses = [(what, one) for what, one in self._predicted() if one is not None and not one.inside]
+        if self.curves is not None and self.curves.held_out is None:
+            checks.append(
+                Check(
+                    name="Law of the loss along training",
+                    status="INFO",
+                    sentence=(
+                        f"A schedule law cannot predict the longest horizon from the shorter ones: {self.curves.reason}"
+                    ),
+                )
+            )
         checks += [
             Check(
                 name=f"Law of the {what} at the longest horizon",

@@ -230,8 +230,12 @@ class Walk:
 
     def losses_at(self, lr: float, horizon: int) -> dict[int, float]:
         """Return the finite losses of the tried LR that is nearest to one, by seed."""
-        nearest = min({own for own, _ in self.losses}, key=lambda own: abs(math.log(own / lr)), default=None)
+        nearest = self.nearest(lr)
         return {seed: loss for (own, seed), loss in self._known(horizon) if own == nearest and math.isfinite(loss)}
+
+    def nearest(self, lr: float) -> float | None:
+        """Return the tried LR that is nearest to one; None while there is none."""
+        return min({own for own, _ in self.losses}, key=lambda own: abs(math.log(own / lr)), default=None)
 
     def lowest(self, horizon: int) -> float | None:
         """Return the tried LR with the lowest loss at a horizon; None while there is none."""

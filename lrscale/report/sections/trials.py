@@ -13,6 +13,7 @@ from lrscale.report.stability_data import spikes_of
 from lrscale.report.words import finite, plural, short
 
 if TYPE_CHECKING:
+    from lrscale.store import TrialSpec
     from lrscale.store.view import Trial
 
 COLUMNS = (
@@ -86,7 +87,7 @@ def _row(context: ReportContext, trial: Trial) -> dict[str, Any]:
         "status": record.status,
         "lr": spec.peak_lr,
         "batch_size": spec.global_batch_size,
-        "schedule": short(spec.label, 60),
+        "schedule": short(_schedule(spec), 80),
         "companions": short(spec.companions["policy"], 24) if spec.companions else None,
         "seed": spec.seed,
         "steps": record.steps,
@@ -103,3 +104,9 @@ def _row(context: ReportContext, trial: Trial) -> dict[str, Any]:
 def _order(trial: Trial) -> tuple[Any, ...]:
     spec = trial.spec
     return (spec.layout is not None, spec.label, spec.global_batch_size, spec.peak_lr, spec.seed)
+
+
+def _schedule(spec: TrialSpec) -> str:
+    grown = "" if spec.batch_schedule is None else f", batch {spec.batch_schedule.label}"
+    since = "" if spec.branch is None else f", from step {spec.branch.position:,} of {spec.branch.trial_id}"
+    return f"{spec.label}{grown}{since}"

@@ -188,7 +188,8 @@ class HorizonsAnswer:
                 status="INFO",
                 sentence=(
                     f"All horizons of a trunk see the same examples first and share its warm-up of {self.trunks.warmup}"
-                    " steps, so that their losses move together from seed to seed."
+                    f" steps, {100 * self.trunks.warmup / self.trunks.horizons[-1]:.1f} % of the longest, so that "
+                    "their losses move together from seed to seed."
                 ),
             )
         ]

@@ -147,6 +147,88 @@ def test_figures_follow_the_theme(browser: Any, reports: Callable[[str], Path], 
     assert drawn == f"rgb({int(hexa[1:3], 16)}, {int(hexa[3:5], 16)}, {int(hexa[5:7], 16)})"
 
 
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory, studies: Callable[[str], StudyFolder]) -> Path:
+    from lrscale.compare import Side, compare_studies
+    from lrscale.recipe import Recipe
+    from lrscale.recommend import Refusal
+    from lrscale.report.comparison import render_comparison
+    from lrscale.store import StudyView
+
+    recipe = Recipe.model_validate({"name": "demo", "task": {"model": {"class_path": "shop.Net"}}})
+    sides = [
+        Side(
+            label=name,
+            recipe=recipe,
+            view=StudyView.of(studies(name)),
+            findings=read_findings(studies(name)),
+            answer=Refusal(sentence="None.", needs=""),
+        )
+        for name in ("complete", "no validation")
+    ]
+    path = tmp_path_factory.mktemp("comparison") / "compare.html"
+    path.write_text(render_comparison(compare_studies(*sides)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, studies: Callable[[str], StudyFolder]) -> Path:
+    from lrscale.report.index import read_entry, render_index
+
+    path = tmp_path_factory.mktemp("index") / "index.html"
+    entries = [read_entry(studies(name).path) for name in ("complete", "all diverged", "hostile names")]
+    path.write_text(render_index(entries, path.parent))
+    return path
+
+
+SCANS = [
+    *(("complete", width, dark) for width in WIDTHS for dark in (False, True)),
+    *((what, *how) for what in ("hostile names", "comparison", "index") for how in ((390, False), (1280, True))),
+]
+
+
+@pytest.mark.parametrize(("what", "width", "dark"), SCANS)
+def test_an_accessibility_scan_finds_nothing(
+    browser: Any,
+    reports: Callable[[str], Path],
+    what: str,
+    width: int,
+    dark: bool,
+    request: pytest.FixtureRequest,
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    path = request.getfixturevalue(what) if what in ("comparison", "index") else reports(what)
+    page, said, asked = _open(browser, path, width=width, dark=dark)
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    # The rules of WCAG 2.2 to level AA, and axe's own best practices.
+    found = axe.Axe().run(page).response["violations"]
+    page.close()
+    assert [(one["id"], one["help"], [node["html"][:200] for node in one["nodes"][:3]]) for one in found] == []
+    assert said == []
+    assert [url for url in asked if url != path.resolve().as_uri()] == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_no_figure_is_cut_in_print(browser: Any, reports: Callable[[str], Path], dark: bool) -> None:
+    page, _, _ = _open(browser, reports("complete"), width=794, dark=dark)
+    page.emulate_media(media="print")
+    # A4 at 96 dots per inch is 1,123 high; with margins a page holds less, and a figure that is higher is cut.
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('figure.plot:not(.many), figure.plot .panel')].map(node => ({"
+        "height: node.getBoundingClientRect().height, right: node.getBoundingClientRect().right,"
+        "break: getComputedStyle(node).breakInside, shown: node.offsetParent !== null}))"
+    )
+    ink = page.evaluate("getComputedStyle(document.querySelector('.finding')).color")
+    page.close()
+    shown = [box for box in boxes if box["shown"]]
+    assert len(shown) > 10
+    assert {box["break"] for box in shown} <= {"avoid", "avoid-page"}
+    assert max(box["height"] for box in shown) < 950
+    assert max(box["right"] for box in shown) <= 794
+    # Paper is light whatever the screen was.
+    assert max(int(part) for part in ink.removeprefix("rgb(").rstrip(")").split(",")) < 60
+
+
 def test_the_report_prints(browser: Any, reports: Callable[[str], Path], tmp_path: Path) -> None:
     page, said, _ = _open(browser, reports("complete"))
     page.pdf(path=tmp_path / "report.pdf", format="A4")

@@ -156,7 +156,7 @@ def _table(key: str, found: Sequence[Contrast], a: str, b: str) -> Table:
         }
         for one in found
     ]
-    return Table(key=key, caption=SUBJECTS[key].title, columns=columns, rows=tuple(rows))
+    return Table(key=key, caption=f"{SUBJECTS[key].title} in both studies", columns=columns, rows=tuple(rows))
 
 
 def _slices(comparison: StudyComparison) -> Card:

@@ -35,7 +35,7 @@ class StudentSum:
     >>> round(StudentSum((1.0, 0.0), (2.0, 9.0)).half_width(0.95), 3)  # one part alone: Student's t
     4.303
     >>> round(StudentSum((0.3, 1.0), (1.0, 50.0)).half_width(0.95), 2)
-    4.16
+    4.12
     """
 
     scales: tuple[float, float]

@@ -161,9 +161,13 @@ def _recommend_at(recipe: Recipe, view: StudyView, findings: Sequence[Finding], 
 
 
 def _horizon_examples(config: LaunchConfig, size: int | None, facts: Facts) -> int | None:
-    if config.horizon is None:
-        return None
-    length: Duration = config.horizon.value
+    # A Trainer with both ends at the one that comes first.
+    stated = [length.value for length in (config.horizon, config.max_epochs) if length is not None]
+    counted = [count for length in stated if (count := _examples(length, size, facts)) is not None]
+    return min(counted, default=None)
+
+
+def _examples(length: Duration, size: int | None, facts: Facts) -> int | None:
     if length.unit == "examples":
         return length.value
     if length.unit == "epochs":

@@ -82,6 +82,8 @@ class LaunchConfig:
     num_nodes: Number | None = None
     global_batch_size: Number | None = None
     horizon: Length | None = None
+    max_epochs: Length | None = None
+    """Epochs after which the job ends too, where its length is stated otherwise."""
     schedule: Text | None = None
     """A schedule's name, or the class path of a scheduler."""
     warmup: WarmupLength | None = None

@@ -77,6 +77,7 @@ def read_launch_config(paths: Sequence[Path], keys: Mapping[str, str]) -> Launch
         num_nodes=_number(config, "num_nodes", keys),
         global_batch_size=_number(config, "global_batch_size", keys),
         horizon=_horizon(config, keys),
+        max_epochs=None if "horizon" in keys else _max_epochs(config),
         schedule=None if schedule is None else Text(schedule[1], schedule[0]),
         warmup=_warmup(config, keys),
         optimizer=_optimizer(config),
@@ -141,6 +142,11 @@ def _horizon(config: Mapping[str, Any], keys: Mapping[str, str]) -> Length | Non
     if isinstance(value, Duration):
         return Length(value, key)
     return Length(Duration(int(value), _unit_of(key)), key)
+
+
+def _max_epochs(config: Mapping[str, Any]) -> Length | None:
+    found = only(config, ("max_epochs",), _positive, "horizon")
+    return None if found is None else Length(Duration(int(found[1]), "epochs"), found[0])
 
 
 def _unit_of(key: str) -> Unit:

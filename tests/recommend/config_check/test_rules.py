@@ -162,6 +162,16 @@ def test_the_edge_of_a_smaller_batch_bounds_one_below_it(tmp_path: Path) -> None
     assert judged(above, "stable_lr").status == "WARNING"
 
 
+def test_a_job_with_steps_and_epochs_ends_at_the_first_of_them(tmp_path: Path) -> None:
+    # Two epochs of 6,400 examples end long before 625 steps of 64.
+    one = judged(checked(tmp_path, changed(GOOD, {"trainer.max_epochs": 2})), "horizon")
+    assert (one.status, one.value) == (
+        "WARNING",
+        "trainer.max_steps 625 steps, trainer.max_epochs 2 epochs = 12,800 examples",
+    )
+    assert judged(checked(tmp_path, changed(GOOD, {"trainer.max_epochs": 100})), "horizon").status == "PASS"
+
+
 def test_an_exported_fragment_passes_beside_its_recommendation(tmp_path: Path) -> None:
     answer = recommend(recipe(), view(), FINDINGS)
     assert isinstance(answer, Recommendation)

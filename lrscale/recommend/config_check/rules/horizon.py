@@ -43,7 +43,9 @@ class Horizon(AbstractRule):
                 None if length is None else f"{length.key} {length.value}",
                 f"The config states no length that can be counted in examples; the trials had {count(trained)}.",
             )
-        value = f"{length.key} {length.value} = {count(examples)} examples"
+        epochs = calibration.config.max_epochs
+        also = "" if epochs is None or epochs.key == length.key else f", {epochs.key} {epochs.value}"
+        value = f"{length.key} {length.value}{also} = {count(examples)} examples"
         if abs(examples / trained - 1) <= max(ROUNDING, (calibration.formed.global_batch_size or 0) / trained):
             return self.says("PASS", value, f"The trials were as long: {count(trained)} examples.")
         verdict = judge_horizon(trained, examples, setting.peak_lr)

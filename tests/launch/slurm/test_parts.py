@@ -56,11 +56,11 @@ def request(folder: Path, **changes: Any) -> TrialRequest:
 
 def test_a_request_travels_whole(tmp_path: Path) -> None:
     settings = LaunchSettings(root=tmp_path, import_paths=("a", "b"), preload=("tiny",), timeout=3.0, trials_at_once=2)
-    sent = train_ticket(request(tmp_path, seconds=2.5), settings)
+    sent = train_ticket(request(tmp_path, seconds=2.5, keep=(3, 9)), settings)
     got = Ticket.from_dict(json.loads(json.dumps(sent.to_dict())), sent.key)
     back = trial_request(got, tmp_path / "elsewhere")
     assert back.spec.trial_id == request(tmp_path).spec.trial_id
-    assert (back.layout, back.instruments, back.seconds) == (LAYOUT, {"x": {"y": 1}}, 2.5)
+    assert (back.layout, back.instruments, back.seconds, back.keep) == (LAYOUT, {"x": {"y": 1}}, 2.5, (3, 9))
     assert back.folder == tmp_path / "elsewhere"
     carried = launch_settings(got, tmp_path / "study")
     assert {name: getattr(carried, name) for name in CARRIED} == {name: getattr(settings, name) for name in CARRIED}
@@ -69,7 +69,7 @@ def test_a_request_travels_whole(tmp_path: Path) -> None:
 
 def test_every_field_of_a_request_and_of_the_settings_travels_or_is_the_drivers_own() -> None:
     fields = {field.name for field in dataclasses.fields(TrialRequest)}
-    assert fields == {"spec", "layout", "instruments", "seconds"} | {"folder", "may_start"}
+    assert fields == {"spec", "layout", "instruments", "keep", "seconds"} | {"folder", "may_start"}
     names = {field.name for field in dataclasses.fields(LaunchSettings)}
     assert names == {"root", *CARRIED} | {"study", "slurm", "note", "devices", "num_nodes", "address"}
 

@@ -54,10 +54,11 @@ def percent(share: float) -> str:
 
     Examples
     --------
-    >>> percent(0.0043), percent(-0.31), percent(0.0)
-    ('+0.43 %', '-31 %', '+0 %')
+    >>> percent(0.0043), percent(-0.31), percent(0.0), percent(1.52)
+    ('+0.43 %', '-31 %', '+0 %', '+152 %')
     """
-    return f"{100 * share:+.2g} %"
+    value = 100 * share
+    return f"{value:+.0f} %" if abs(value) >= 100 else f"{value:+.2g} %"
 
 
 def count(value: int) -> str:

@@ -25,7 +25,7 @@ Against = Literal["step", "examples", "seconds"]
 LossName = Literal["train_loss", "val_loss"]
 
 AXIS_LABELS: dict[Against, str] = {"step": "steps", "examples": "examples", "seconds": "seconds"}
-RAW_BINS = 45
+RAW_BINS = 40
 SMOOTH_POINTS = 90
 LABELLED = 3
 """LRs labelled at the end of their line, the best ones."""

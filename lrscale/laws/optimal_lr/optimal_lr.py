@@ -139,7 +139,7 @@ def fit_optimal_lr(
     fits = {law.name: fit_law(law, data) for law in laws}
     posteriors = posteriors_together([slices[i] for i in used])
     density = vertex_density(data, posteriors, spread)
-    drawn = {law.name: _posterior(law, data, density, resamples, rng, confidence) for law in laws}
+    drawn = {law.name: _posterior(law, data, density, fits[law.name], resamples, rng, confidence) for law in laws}
     p_values = {law.name: _p_value(law, laws, fits, lack_df, confidence) for law in laws}
     out = {name for name, p in p_values.items() if p is not None and p < 1 - confidence}
     alive = _admitted([law for law in laws if law.name not in out] or laws, fits)
@@ -240,6 +240,7 @@ def _posterior(
     law: AbstractLaw,
     data: Vertices,
     density: VertexDensity,
+    through: LawEstimate,
     count: int,
     rng: np.random.Generator,
     confidence: float,
@@ -251,7 +252,15 @@ def _posterior(
     # The likelihood-ratio bound of one parameter.
     fraction = math.exp(-0.5 * float(fdtri(1, 1e9, confidence)))
     found = law_posterior(
-        law, data.batch, density, locate, reach, draws=min(count, _MOST_DRAWS), rng=rng, fraction=fraction
+        law,
+        data.batch,
+        density,
+        locate,
+        reach,
+        draws=min(count, _MOST_DRAWS),
+        rng=rng,
+        fraction=fraction,
+        guess=through.params,
     )
     assert found is not None  # a density of vertices is positive everywhere
     params = found.params.copy()

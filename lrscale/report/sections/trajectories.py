@@ -15,6 +15,7 @@ from lrscale.report.stability_data import spikes_of
 from lrscale.report.thin import SMOOTHING_WINDOW
 from lrscale.report.trajectory_plot import (
     AXIS_LABELS,
+    RAW_BINS,
     Against,
     LossName,
     TrajectoryLimits,
@@ -64,10 +65,11 @@ class TrajectoriesSection(AbstractSection):
             method=(
                 f"Smoothed lines are means over a centred window of {percent(SMOOTHING_WINDOW)} of the steps, narrower "
                 "at the start and cut at the end: they lag behind nothing. Raw lines keep the lowest and the highest "
-                "value of each of 45 bins, so that no spike is lost. Losses far above the start of training are drawn "
-                "at the upper edge. A spike is a training loss more than 6 robust standard deviations above the median "
-                "of the losses before it (up to 200), whose gradient, or that of the step before, is more than 4 above "
-                "its own median. The training loss is the mean over ranks and accumulated forwards of each step."
+                f"value of each of {RAW_BINS} bins, so that no spike is lost. Losses far above the start of training "
+                "are drawn at the upper edge. A spike is a training loss more than 6 robust standard deviations above "
+                "the median of the losses before it (up to 200), whose gradient, or that of the step before, is more "
+                "than 4 above its own median. The training loss is the mean over ranks and accumulated forwards of "
+                "each step."
             ),
         )
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrscale.laws import OPTIMAL_LR_LAWS
+from lrscale.laws import OPTIMAL_LR_LAWS, fit_lr_slice, fit_optimal_lr
 from lrscale.laws.optimal_lr.law_posterior import law_posterior, parameter_interval
 
 BATCH = np.array([16.0, 64.0, 256.0, 1024.0, 4096.0])
@@ -66,3 +66,35 @@ def test_a_likelihood_of_zero_everywhere_has_no_posterior():
         fraction=0.1,
     )
     assert nothing is None
+
+
+@pytest.mark.parametrize("power", [-0.5, -0.21, 0.0, 0.37, 1.0, 1.43])
+@pytest.mark.parametrize("spacing", [2, 4, 16])
+def test_a_peak_between_the_cells_of_the_first_grid_is_found(power: float, spacing: int) -> None:
+    batch = np.array([64 * spacing**place for place in range(4)])
+    slices = []
+    for size in batch:
+        optimum = 0.01 * float(size / 64) ** power
+        lr = [optimum * factor for factor in (0.25, 0.5, 1, 2, 4)]
+        slices.append(fit_lr_slice(lr, [one / optimum + optimum / one for one in lr]))
+    (row,) = (one for one in fit_optimal_lr(batch, slices).table if one.law == "power")
+    _, exponent, interval = row.parameters[1]
+    assert exponent == pytest.approx(power, abs=0.005)
+    assert interval.contains(power)
+    assert interval.lo is not None
+    assert interval.hi is not None
+    assert interval.hi - interval.lo < 0.02
+
+
+def test_a_peak_at_the_end_of_the_search_is_open_there() -> None:
+    batch = np.array([64, 256, 1024, 4096])
+    slices = []
+    for size in batch:
+        optimum = 0.64 / float(size)
+        lr = [optimum * factor for factor in (0.25, 0.5, 1, 2, 4)]
+        slices.append(fit_lr_slice(lr, [one / optimum + optimum / one for one in lr]))
+    (row,) = (one for one in fit_optimal_lr(batch, slices).table if one.law == "power")
+    _, exponent, interval = row.parameters[1]
+    assert exponent == pytest.approx(-1, abs=0.003)
+    assert interval.lo is None
+    assert interval.hi == pytest.approx(-1, abs=0.01)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from lrscale.schedules import build_schedule, is_pure
+from lrscale.schedules.warmup import WarmupShape
 from lrscale.store import TrialSpec
 
 POINTS = 200
@@ -31,7 +32,9 @@ def decayed_shares(spec: TrialSpec, validations: int) -> dict[int, float]:
     plain = {place: place / validations for place in range(1, validations + 1)}
     if not is_pure(spec.schedule.name):
         return plain
-    factors = _factors(spec.schedule.name, json.dumps(dict(spec.schedule.settings), sort_keys=True), spec.horizon)
+    own = spec.schedule
+    settings = json.dumps(dict(own.settings), sort_keys=True)
+    factors = _factors(own.name, settings, own.warmup_steps, own.warmup_shape, spec.horizon)
     top, last = max(factors), factors[-1]
     if top - last < FLAT * top:
         return plain
@@ -44,8 +47,8 @@ def decayed_shares(spec: TrialSpec, validations: int) -> dict[int, float]:
 
 
 @lru_cache(maxsize=256)
-def _factors(name: str, settings: str, horizon: int) -> tuple[float, ...]:
+def _factors(name: str, settings: str, warmup_steps: int, shape: WarmupShape, horizon: int) -> tuple[float, ...]:
     own: dict[str, Any] = json.loads(settings)
-    schedule = build_schedule(name, own)
+    schedule = build_schedule(name, own, warmup_steps=warmup_steps, warmup_shape=shape)
     count = max(min(horizon, POINTS), 2)
     return tuple(schedule.factor(round(step * (horizon - 1) / (count - 1)), horizon) for step in range(count))

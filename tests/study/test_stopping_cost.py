@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -22,25 +23,16 @@ from lrscale.testing.synthetic_launcher import SyntheticLauncher
 LRS = [0.01 * 2.0**step for step in range(-5, 6)]
 
 
+def sweep_of(learning_rates: list[float], **experiments: Any) -> Recipe:
+    scaling = {"batch_sizes": [256], "horizon": "40960 examples", "seeds": 1, "learning_rates": learning_rates}
+    asked = {"range_test": False, "equivalence": False, "scaling": scaling, **experiments}
+    return Recipe.model_validate({"name": "sweep", "task": SyntheticStudy().task, "experiments": asked})
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finding, StudyView]:
     path = tmp_path_factory.mktemp("study")
-    asked = Recipe.model_validate(
-        {
-            "name": "sweep",
-            "task": SyntheticStudy().task,
-            "experiments": {
-                "range_test": False,
-                "equivalence": False,
-                "scaling": {
-                    "batch_sizes": [256],
-                    "horizon": "40960 examples",
-                    "seeds": 1,
-                    "learning_rates": sorted(LRS, key=lambda lr: abs(lr - 0.01)),
-                },
-            },
-        }
-    )
+    asked = sweep_of(sorted(LRS, key=lambda lr: abs(lr - 0.01)))
     study = Study(asked, StudyFolder(path))
     study.run(SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
     view = StudyView.of(StudyFolder(path))
@@ -164,26 +156,20 @@ def test_a_sweep_that_searches_its_lrs_takes_no_stopper() -> None:
 
 def test_a_search_that_ends_trials_early_says_what_its_rule_costs_in_the_sweep(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    asked = Recipe.model_validate(
-        {
-            "name": "both",
-            "task": SyntheticStudy().task,
-            "experiments": {
-                "range_test": False,
-                "equivalence": False,
-                "scaling": {
-                    "batch_sizes": [256],
-                    "horizon": "40960 examples",
-                    "seeds": 1,
-                    "learning_rates": LRS,
-                },
-                "search": {"trials": 16, "confirm": False, "engine": {"name": "optuna", "pruner": "hyperband"}},
-            },
-        }
-    )
+    search = {"trials": 16, "confirm": False, "engine": {"name": "optuna", "pruner": "hyperband"}}
+    asked = sweep_of(LRS, search=search)
     study = Study(asked, StudyFolder(tmp_path))
     study.run(SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
     sweep, search = study.analyse(StudyView.of(StudyFolder(tmp_path)))
     row = next(row for row in sweep.tables["stopping"] if row["rule"] == "hyperband")
     (check,) = [check for check in search.checks if check.name == "cost of stopping"]
     assert f"hyperband would have ended {row['stopped']} of {row['trials']} trials" in check.sentence
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_the_decay_begins_behind_the_warmup(shape: Literal["linear", "cosine"]) -> None:
+    schedule = ScheduleSpec(name="linear", warmup_steps=500, warmup_shape=shape)
+    spec = TrialSpec(task={}, schedule=schedule, peak_lr=0.1, global_batch_size=8, horizon=1000, seed=0)
+    shares = decayed_shares(spec, 10)
+    assert [shares[place] for place in (1, 3, 5)] == pytest.approx([0, 0, 0], abs=0.01)
+    assert [shares[place] for place in (6, 8, 10)] == pytest.approx([0.2, 0.6, 1.0], abs=0.01)

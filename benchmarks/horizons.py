@@ -1,6 +1,6 @@
 """Horizons from trunks with cooldowns against runs of their own: what both take, and the best LRs that they name.
 
-    python benchmarks/horizons.py --recipe byte-gpt --batch-size 16 --lengths 1k 2k 4k 8k --study /tmp/horizons
+    python benchmarks/horizons.py --recipe byte-gpt --batch-size 16 --lengths 1k 2k 4k 8k --study horizons-study
 
 The lengths are examples. Both walk over the LRs as they would in a study, with equal seeds and cooldowns; a run of its
 own has the warm-up of its own length. The ratio of examples is that of equal LRs; that of all trials counts the LRs

@@ -41,12 +41,15 @@ class Contrast:
 
     @property
     def relative(self) -> tuple[float | None, float | None, float | None]:
-        """Effect and its ends as a share of a: b over a minus 1."""
-        ends = (self.effect.value, self.effect.lo, self.effect.hi)
-        if self.scale == "ratio":
-            return tuple(None if end is None else end - 1 for end in ends)  # type: ignore[return-value]  # three
-        base = abs(self.a.value or 0.0)
-        return tuple(None if end is None or not base else end / base for end in ends)  # type: ignore[return-value]
+        """Effect and its ends as a share of a: b over a minus 1; None of a difference from a that is 0 or not known."""
+        base = 1.0 if self.scale == "ratio" else abs(self.a.value or 0.0)
+
+        def share(end: float | None) -> float | None:
+            if end is None or not base:
+                return None
+            return end - 1 if self.scale == "ratio" else end / base
+
+        return share(self.effect.value), share(self.effect.lo), share(self.effect.hi)
 
 
 def ratio(

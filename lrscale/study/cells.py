@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, final
 
 from lrscale.laws import LRSliceFit, fit_lr_slice
-from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr
+from lrscale.laws.lr_slice.lattice import lattice_index, lattice_lr
 from lrscale.laws.lr_slice.lr_search import LRSearch
 from lrscale.recipe.engines import PrunerChoice
 from lrscale.schedules.warmup import WarmupShape
 from lrscale.store import BatchScheduleSpec, Trial, TrialSpec
 from lrscale.study.experiments.base import Context
+from lrscale.study.finding import Check
 from lrscale.study.grid_stopping import grid_plan
 from lrscale.study.outcomes import counts_as_diverged, usable
 from lrscale.study.specs import make_spec
@@ -87,12 +88,7 @@ class Cell:
                 return self.spec(context, lr, seed)
 
             return grid_plan(context, self.learning_rates, self.seeds, spec_of, self.stopper, self.validations)
-        search = LRSearch(
-            seeds=self.seeds,
-            most=self.most,
-            lowest=lattice_index(LOWEST_LR, self.ratio),
-            highest=lattice_index(HIGHEST_LR, self.ratio),
-        )
+        search = LRSearch.on_lattice(seeds=self.seeds, most=self.most, ratio=self.ratio)
         start = lattice_index(start_lr, self.ratio)
         wanted: dict[tuple[float, int], TrialSpec] = {}
         while True:
@@ -186,6 +182,21 @@ def at_best_lr(fit: LRSliceFit, trials: Iterable[Trial]) -> Mapping[int, Trial]:
 def with_trials(by_cell: Mapping[Name, list[Trial]]) -> dict[Name, list[Trial]]:
     """Return the cells that have a trial to be fitted: a study that was stopped, or kept short, has others besides."""
     return {name: trials for name, trials in by_cell.items() if usable(trials)[0]}
+
+
+def failure_checks(name: str, failed: Sequence[Trial], trials: int) -> list[Check]:
+    """Return a check that tells how many of some trials failed, and the reason of the first; none where none did."""
+    if not failed:
+        return []
+    record = failed[0].record
+    return [
+        Check(
+            name=name,
+            status="WARNING",
+            sentence=f"{len(failed)} of {trials} trials ended as {record.status}: {record.reason}.",
+            remedy=f"see the log in trials/{record.trial_id}",
+        )
+    ]
 
 
 def failed_for_their_own_reason(trials: list[Trial]) -> list[Trial]:

@@ -53,12 +53,12 @@ class Branch:
         if not has_state(folder.parent, point):
             raise StateMissingError(f"trial {point.trial_id} has kept no state after {point.position} base steps")
         about = read_json(self._path / ABOUT)
-        for name in ("global_batch_size",):
-            if about[name] != getattr(spec, name):
-                raise TaskError(
-                    f"a branch of trial {point.trial_id} has {name} {about[name]}, and not {getattr(spec, name)}",
-                    hint="grow its batch by a batch schedule",
-                )
+        size = about["global_batch_size"]
+        if size != spec.global_batch_size:
+            raise TaskError(
+                f"a branch of trial {point.trial_id} has global_batch_size {size}, and not {spec.global_batch_size}",
+                hint="grow its batch by a batch schedule",
+            )
         self.same_order = about["seed"] == spec.seed
         """Whether it goes on with the order of examples and the random states that the trial had."""
         self.steps = int(about["steps"])

@@ -31,7 +31,7 @@ class StateKeeper:
     """Writes weights, optimizer states, random states of every rank and the place in training into the study.
 
     Every rank takes part. The state is written beside its place and renamed once it is whole, so that half of one is
-    never read. States of the user's callbacks are kept with it; neither his checkpoints nor his loggers are touched.
+    never read. States of the user's callbacks are kept with it; no checkpoint and no logger of theirs is touched.
 
     Parameters
     ----------

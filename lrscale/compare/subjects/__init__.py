@@ -9,6 +9,6 @@ from lrscale.compare.subjects.best_lr import BestLR as BestLR  # isort: skip
 from lrscale.compare.subjects.loss import Loss as Loss  # isort: skip
 from lrscale.compare.subjects.lr_growth import LRGrowth as LRGrowth  # isort: skip
 from lrscale.compare.subjects.critical_batch import CriticalBatch as CriticalBatch  # isort: skip
-from lrscale.compare.subjects.critical_batch import NoiseScale as NoiseScale  # isort: skip
+from lrscale.compare.subjects.noise_scale import NoiseScale as NoiseScale  # isort: skip
 from lrscale.compare.subjects.schedules import Schedules as Schedules  # isort: skip
 from lrscale.compare.subjects.throughput import Throughput as Throughput  # isort: skip

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index
+
 Losses = Mapping[tuple[float, int], float]
 """Final loss by lattice index and replicate; infinity where the trial diverged."""
 
@@ -35,6 +37,26 @@ class LRSearch:
     most: int
     lowest: float
     highest: float
+
+    @classmethod
+    def on_lattice(cls, *, seeds: int, most: int, ratio: float) -> LRSearch:
+        """Return a search on the lattice of a ratio, within the LRs that no search leaves.
+
+        Parameters
+        ----------
+        seeds, most : int
+            As above.
+        ratio : float
+            Of two neighbours on the lattice, above 1.
+
+        Examples
+        --------
+        >>> search = LRSearch.on_lattice(seeds=2, most=8, ratio=2.0)
+        >>> search.lowest, search.highest
+        (-20, 20)
+        """
+        lowest, highest = (lattice_index(lr, ratio) for lr in (LOWEST_LR, HIGHEST_LR))
+        return cls(seeds=seeds, most=most, lowest=lowest, highest=highest)
 
     def next(self, losses: Losses, start: int | Sequence[int]) -> list[tuple[float, int]]:
         """Return the lattice indices and replicates to run next; none when the search is done.

@@ -9,7 +9,7 @@ from typing import final
 
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus
-from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr, lattice_place
+from lrscale.laws.lr_slice.lattice import HIGHEST_LR, lattice_index, lattice_lr, lattice_place
 from lrscale.laws.lr_slice.lr_search import LRSearch
 from lrscale.laws.range_test.advice import one_cycle_pair, rule_agreement, warmup_advice
 from lrscale.laws.range_test.confirm_words import confirmation_sentence, scope_text
@@ -228,12 +228,7 @@ def _to_the_best(
 ) -> list[tuple[float, int]]:
     ladder = _ladder(finding, settings.ratio)
     for seeds in range(min(2, settings.seeds), settings.seeds + 1):
-        search = LRSearch(
-            seeds=seeds,
-            most=settings.most_lrs,
-            lowest=lattice_index(LOWEST_LR, settings.ratio),
-            highest=lattice_index(HIGHEST_LR, settings.ratio),
-        )
+        search = LRSearch.on_lattice(seeds=seeds, most=settings.most_lrs, ratio=settings.ratio)
         wanted = search.next(known, ladder)
         if wanted:
             return wanted

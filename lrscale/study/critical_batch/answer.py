@@ -7,6 +7,7 @@ from typing import Any
 
 from lrscale.laws.critical_branch import BranchedBatch
 from lrscale.store import Trial
+from lrscale.study.cells import failure_checks
 from lrscale.study.critical_batch.branches import Branches
 from lrscale.study.experiments.base import Context
 from lrscale.study.finding import Check, Finding, Quantity
@@ -228,10 +229,4 @@ def _checks(branches: Branches, judged: Mapping[int, BranchedBatch], trials: lis
             remedy="run the study again, with a larger budget if it has one",
         )
     bad = [trial for trial in trials if trial.record.status not in ("completed", "diverged")]
-    if bad:
-        yield Check(
-            name="Critical batch: trials ran",
-            status="WARNING",
-            sentence=f"{len(bad)} of {len(trials)} trials ended as {bad[0].record.status}: {bad[0].record.reason}.",
-            remedy=f"see the log in trials/{bad[0].trial_id}",
-        )
+    yield from failure_checks("Critical batch: trials ran", bad, len(trials))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
-from lrscale.laws import LRSliceFit, compare_minima
+from lrscale.laws import LRSliceFit, minima_difference
 from lrscale.laws.difference import Difference, paired_difference
 from lrscale.recipe import GrowingBatch as GrowingBatchSettings
 from lrscale.recipe import Recipe
@@ -209,28 +209,10 @@ def _finding(
 
 def _tuned(fits: Mapping[str, LRSliceFit], margin: float) -> Difference | None:
     """Return growing minus decaying, each at its own best LR; None where one of them has none."""
-    if set(fits) != {DECAYING, GROWING}:
+    growing, decaying = fits.get(GROWING), fits.get(DECAYING)
+    if growing is None or decaying is None or not (growing.ok and decaying.ok):
         return None
-    ranked = compare_minima(fits, margin)
-    other = next((row for row in ranked.rows if row.gap is not None), None)
-    if other is None or other.gap is None:
-        return None
-    return other.gap if other.name == GROWING else _reversed(other.gap)
-
-
-def _reversed(gap: Difference) -> Difference:
-    turned = {"lower": "higher", "higher": "lower"}
-    interval = gap.interval
-    if interval is not None:
-        ends = (None if interval.hi is None else -interval.hi, None if interval.lo is None else -interval.lo)
-        interval = dataclasses.replace(interval, lo=ends[0], hi=ends[1])
-    return dataclasses.replace(
-        gap,
-        value=None if gap.value is None else -gap.value,
-        interval=interval,
-        verdict=turned.get(gap.verdict, gap.verdict),  # type: ignore[arg-type]  # verdicts are turned into verdicts
-        diverged=(gap.diverged[1], gap.diverged[0]),
-    )
+    return minima_difference(growing, decaying, margin)
 
 
 def _quantity(gap: Difference) -> Quantity:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from lrscale.laws import FitStatus, LRSliceFit, OptimalLRFit, fit_optimal_lr
 from lrscale.recipe import Recipe
 from lrscale.store import Trial, TrialSpec
-from lrscale.study.cells import Cell, failed_for_their_own_reason, fit_cell, with_trials
+from lrscale.study.cells import Cell, failed_for_their_own_reason, failure_checks, fit_cell, with_trials
 from lrscale.study.companions_answer import with_companions
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
@@ -291,17 +291,7 @@ def _checks(context: Context, whole: dict[int, list[Trial]], fits: dict[int, LRS
             )
         )
     for size, trials in whole.items():
-        failed = failed_for_their_own_reason(trials)
-        if failed:
-            record = failed[0].record
-            checks.append(
-                Check(
-                    name=f"trials at batch {size} ran",
-                    status="WARNING",
-                    sentence=f"{len(failed)} of {len(trials)} trials ended as {record.status}: {record.reason}.",
-                    remedy=f"see the log in trials/{record.trial_id}",
-                )
-            )
+        checks += failure_checks(f"trials at batch {size} ran", failed_for_their_own_reason(trials), len(trials))
     return checks
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 from lrscale.laws import LRSliceFit, fit_lr_slice
-from lrscale.laws.lr_slice.lattice import HIGHEST_LR, LOWEST_LR, lattice_index, lattice_lr
+from lrscale.laws.lr_slice.lattice import lattice_index, lattice_lr
 from lrscale.laws.lr_slice.lr_search import LRSearch
 from lrscale.recipe import Horizons
 from lrscale.store import BranchPoint, ScheduleSpec, Trial, TrialSpec
@@ -173,12 +173,7 @@ class Trunks:
         self, walk: Walk, places: Mapping[tuple[float, int], float], start_lr: float
     ) -> list[tuple[float, int]]:
         own = self.settings
-        search = LRSearch(
-            seeds=own.seeds,
-            most=own.max_learning_rates,
-            lowest=lattice_index(LOWEST_LR, own.ratio),
-            highest=lattice_index(HIGHEST_LR, own.ratio),
-        )
+        search = LRSearch.on_lattice(seeds=own.seeds, most=own.max_learning_rates, ratio=own.ratio)
         start = lattice_index(start_lr, own.ratio)
         found: dict[tuple[float, int], None] = {}
         for horizon in self.horizons:

@@ -9,7 +9,7 @@ from lrscale.laws import LRSliceFit, MinimaComparison, compare_minima
 from lrscale.laws.minima import MinimaRow
 from lrscale.schedules import is_pure
 from lrscale.store import Trial
-from lrscale.study.cells import failed_for_their_own_reason, fit_cell, with_trials
+from lrscale.study.cells import failed_for_their_own_reason, failure_checks, fit_cell, with_trials
 from lrscale.study.experiments.base import Context
 from lrscale.study.experiments.scaling import tolerance
 from lrscale.study.finding import Check, Finding, Quantity
@@ -215,15 +215,5 @@ def _checks(whole: dict[str, list[Trial]], fits: dict[str, LRSliceFit]) -> list[
             )
         )
     for label, trials in whole.items():
-        failed = failed_for_their_own_reason(trials)
-        if failed:
-            record = failed[0].record
-            checks.append(
-                Check(
-                    name=f"trials of {label} ran",
-                    status="WARNING",
-                    sentence=f"{len(failed)} of {len(trials)} trials ended as {record.status}: {record.reason}.",
-                    remedy=f"see the log in trials/{record.trial_id}",
-                )
-            )
+        checks += failure_checks(f"trials of {label} ran", failed_for_their_own_reason(trials), len(trials))
     return checks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from lrscale.study.cells import failure_checks
 from lrscale.study.finding import Check
 from lrscale.study.planner import Choice
 from lrscale.study.search.confirming import Conclusion, Confirmation
@@ -178,17 +179,8 @@ def _predicted(confirmed: Confirmation) -> Iterator[Check]:
 
 
 def _failed(conclusion: Conclusion) -> Iterator[Check]:
-    failed = conclusion.course.failed
-    if failed:
-        record = failed[0].record
-        yield Check(
-            name="search trials ran",
-            status="WARNING",
-            sentence=(
-                f"{len(failed)} of {len(conclusion.course.trials)} trials ended as {record.status}: {record.reason}."
-            ),
-            remedy=f"see the log in trials/{record.trial_id}",
-        )
+    course = conclusion.course
+    yield from failure_checks("search trials ran", course.failed, len(course.trials))
 
 
 def _stopped(conclusion: Conclusion) -> Iterator[Check]:

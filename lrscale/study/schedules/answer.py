@@ -176,7 +176,11 @@ def _sentence(rows: Sequence[Mapping[str, Any]], data: Mapping[str, Any], seeds:
     tied = [row["label"] for row in known[1:] if row["verdict"] == "tied"]
     unclear = [row["label"] for row in known[1:] if row["verdict"] == "cannot tell"]
     worse = [row["label"] for row in known[1:] if row["verdict"] == "worse"]
-    sentence = f"{best['label']} ends lowest, at {loss}, with its own best peak LR {number(best['best_lr'])} ({scope})"
+    # Where no difference is shown the lowest fit says little: the next seed may name another.
+    by = "" if best["verdict"] == "best" else " by its fit alone"
+    sentence = (
+        f"{best['label']} ends lowest{by}, at {loss}, with its own best peak LR {number(best['best_lr'])} ({scope})"
+    )
     if tied:
         sentence += f"; {_listed(tied)} {'is' if len(tied) == 1 else 'are'} tied with it"
     if worse:

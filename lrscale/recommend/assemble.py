@@ -57,7 +57,7 @@ def layout_for(recipe: Recipe, batch_size: int, speeds: Speeds) -> tuple[Layout,
     if fixed is not None:
         return default, None
     fastest = speeds.fastest_split(default, bound)
-    usual = speeds.examples_per_second(default)
+    usual = speeds.timed(default)
     if fastest is None or usual is None or fastest[1] < WORTHWHILE * usual:
         return default, _bound_by(default, speeds, bound)
     split, speed = fastest

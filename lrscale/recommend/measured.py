@@ -142,13 +142,20 @@ class Speeds:
         A measurement of the same global batch goes first, then one of the same forward with another accumulation
         (which differs by the cost of one optimizer step), then the median over the trials of that batch and layout.
         """
-        same = [row for row in self.rows if _forward(row) == _forward_of(layout)]
-        exact = [row for row in same if row.get("global_batch_size") == layout.global_batch_size]
-        for rows in (exact, same):
-            if rows:
-                return max(float(row["examples_per_second"]) for row in rows)
+        timed = self.timed(layout)
+        if timed is not None:
+            return timed
         seen = self._of_trials(layout)
         return statistics.median(seen) if seen else None
+
+    def timed(self, layout: Layout) -> float | None:
+        """Return the speed by the throughput experiment alone, or None where it ran no such forward.
+
+        Layouts are compared by these: the other trials ran at other hours, beside other work.
+        """
+        same = [row for row in self.rows if _forward(row) == _forward_of(layout)]
+        exact = [row for row in same if row.get("global_batch_size") == layout.global_batch_size]
+        return max((float(row["examples_per_second"]) for row in exact or same), default=None)
 
     def interval(self, layout: Layout) -> tuple[float, float] | None:
         """Return the 95 % interval of a layout's speed where that very layout was timed, or else None."""
@@ -189,7 +196,7 @@ class Speeds:
                 devices=layout.devices,
                 num_nodes=layout.num_nodes,
             )
-            found.append((split, float(self.examples_per_second(split) or 0.0)))
+            found.append((split, float(self.timed(split) or 0.0)))
         return max(found, key=lambda pair: pair[1], default=None)
 
 

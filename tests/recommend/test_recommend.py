@@ -441,6 +441,13 @@ def test_a_faster_split_of_the_batch_is_taken_when_it_was_measured() -> None:
     assert made(scaling(), close, batch_size=256).per_device_batch_size == 64
 
 
+def test_a_split_is_not_called_faster_than_one_that_only_the_sweep_ran_at_another_hour() -> None:
+    """The sweep trained 800 examples a second at batch 64, the timed 2 x 16 x 2 1,500 on an idle machine."""
+    one = made(scaling(), throughput((2, 16, 1500.0)), batch_size=64)
+    assert (one.per_device_batch_size, one.accumulate_grad_batches) == (32, 1)
+    assert not any("faster" in reason for reason in one.reasons)
+
+
 def memory(size: int) -> Finding:
     return Finding(key="memory", title="Memory", status="ok", sentence="Probed.", data={"size": size})
 

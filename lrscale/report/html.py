@@ -77,7 +77,8 @@ def cell(row: Mapping[str, Any], column: Column) -> dict[str, Any]:
     --------
     >>> cell({"lr": 0.00193, "lo": 0.0014, "hi": 0.0026}, Column(key="lr", label="LR", kind="rate", lo="lo", hi="hi"))
     {'text': '1.9e-3 (1.4e-3 to 2.6e-3)', 'value': 0.00193, 'number': True}
-    >>> cell({"gap": -3817, "lo": -13_940, "hi": 6205}, Column(key="gap", label="", kind="count", lo="lo", hi="hi"))["text"]
+    >>> gap = Column(key="gap", label="Gap", kind="count", lo="lo", hi="hi")
+    >>> cell({"gap": -3817, "lo": -13_940, "hi": 6205}, gap)["text"]
     '-3,817 (-13.9k to 6,205)'
     """
     value = row.get(column.key)

@@ -8,7 +8,9 @@ those of `digits` and `byte-gpt` that lie beside it). The rules of a game:
 - A player sees the axes of the grid and the losses that it asks for. What it asks for is moved to the nearest setting
   that it has not seen, both axes scaled to one in logarithms. A run that diverged is told as NaN.
 - After every run it names a setting, which is moved to the nearest of all. Regret is the loss there minus the lowest
-  of the grid. A name is good when its regret is at most 0.5 % of that lowest loss.
+  of the grid. A name is good when its regret is at most 0.5 % of that lowest loss. Where the seeds of the grid do not
+  tell settings apart so finely, a second score takes a name for good that is worse by at most a standard error of the
+  difference between two settings: the first one then asks for whichever of several equal settings was luckier.
 - It plays to the end of the budget. Its score is the number of runs from which on every name is good, and the budget
   where the last one is not.
 - The loss of a setting is the mean of its seeds. With ``--one-seed`` a player is told those of one seed, and judged by
@@ -73,6 +75,15 @@ class Grid:
         )
         points = np.array([(lr, batch) for batch, lr in wide.index], dtype=float)
         return cls(path.stem, points, wide.to_numpy(dtype=float), int(pd.read_csv(path)["examples"].max()))
+
+    @property
+    def doubt(self) -> float:
+        """Standard error of the difference between two settings, from the seeds of the quarter with the lowest loss."""
+        mean, seeds = self.mean, self.losses.shape[1]
+        if seeds == 1:
+            return 0.0
+        lowest = np.argsort(mean)[: max(2, int(np.isfinite(mean).sum()) // 4)]
+        return math.sqrt(2 * float(self.losses[lowest].var(axis=1, ddof=1).mean()) / seeds)
 
     @property
     def mean(self) -> FloatArray:
@@ -173,6 +184,8 @@ class Played:
     runs: int
     """Runs from which on the named setting is good enough; the budget where it is not."""
     reached: bool
+    runs_within_noise: int
+    """The same for a regret that may also be as large as the noise of the grid."""
     step: float
     """Median seconds of an ask, a tell and a name."""
     covered: bool | None
@@ -185,7 +198,7 @@ def play(make: Callable[[Space, int, int], Any], grid: Grid, budget: int, seed: 
     told = grid.losses[:, seed % grid.losses.shape[1]] if one_seed else grid.mean
     best = float(np.nanmin(grid.mean))
     seen: list[int] = []
-    good, seconds = [], []
+    regrets, seconds = [], []
     for _ in range(min(budget, len(grid.points))):
         begun = time.perf_counter()
         row = grid.nearest(player.ask(), seen)
@@ -194,14 +207,25 @@ def play(make: Callable[[Space, int, int], Any], grid: Grid, budget: int, seed: 
         player.tell(lr, batch, float(told[row]))
         named = player.recommend()
         seconds.append(time.perf_counter() - begun)
-        regret = grid.mean[grid.nearest(named)] - best
-        good.append(bool(regret <= SHARE * abs(best)))
-    late = len(good) - next((place for place, one in enumerate(reversed(good)) if not one), len(good))
+        regrets.append(float(grid.mean[grid.nearest(named)] - best))
+    fine = SHARE * abs(best)
+    runs = _settled(regrets, fine)
     covered = None
     if hasattr(player, "choice"):
         choice, lr = player.choice(), float(grid.points[int(np.nanargmin(grid.mean)), 0])
         covered = choice is not None and choice.lr_lo <= lr <= choice.lr_hi
-    return Played(min(late + 1, budget), late < len(good), float(np.median(seconds)), covered)
+    return Played(
+        min(runs, budget),
+        runs <= len(regrets),
+        min(_settled(regrets, max(fine, grid.doubt)), budget),
+        float(np.median(seconds)),
+        covered,
+    )
+
+
+def _settled(regrets: Sequence[float], most: float) -> int:
+    """Return the run from which on no regret is above a bound, as NaN always is; one past the end where none is."""
+    return 1 + max((place for place, regret in enumerate(regrets, 1) if not regret <= most), default=0)
 
 
 def resampled(values: FloatArray, function: Callable[[FloatArray], Any]) -> tuple[float, float]:
@@ -227,6 +251,22 @@ def players(own: str) -> dict[str, Callable[[Space, int, int], Any]]:
     return found
 
 
+def against_best_peer(runs: dict[str, FloatArray], words: str) -> dict[str, Any]:
+    """Print and return how many runs the planner took for each of the best peer's."""
+    peers = {name: own.mean() for name, own in runs.items() if name not in (OWN, "random")}
+    if not peers:
+        return {}
+    best = min(peers, key=lambda name: peers[name])
+    pair = np.array([runs[OWN], runs[best]])
+    lo, hi = resampled(pair, lambda drawn: drawn[0].mean() / drawn[1].mean())
+    ratio = runs[OWN].mean() / peers[best]
+    print(
+        f"  {OWN} against {best}: {runs[OWN].mean():.1f} and {peers[best]:.1f}, "
+        f"{ratio:.2f} ({lo:.2f} to {hi:.2f}) {words}"
+    )
+    return {"best peer": best, "ratio": float(ratio), "lo": lo, "hi": hi}
+
+
 def main() -> None:
     """Play every table and print runs, examples and the ratio to the best peer."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -245,29 +285,27 @@ def main() -> None:
     for path in args.tables:
         grid = Grid.read(path)
         print(f"\n{grid.name}: {len(grid.points)} settings, {grid.examples:,} examples a run, {args.seeds} seeds")
+        doubt = 100 * grid.doubt / abs(float(np.nanmin(grid.mean)))
+        print(f"  a difference between two settings is known to {doubt:.2g} % of the lowest loss")
         runs: dict[str, FloatArray] = {}
+        within: dict[str, FloatArray] = {}
         for name, make in everybody.items():
             games = [
                 play(make, grid.cropped(seed) if args.crop else grid, args.budget, seed, one_seed=args.one_seed)
                 for seed in range(args.seeds)
             ]
             runs[name] = np.array([float(game.runs) for game in games])
+            within[name] = np.array([float(game.runs_within_noise) for game in games])
             mean, (lo, hi) = runs[name].mean(), resampled(runs[name], np.mean)
             reached = np.mean([game.reached for game in games])
             line = f"  {name:13s} {mean:5.1f} runs ({lo:.1f} to {hi:.1f}), {mean * grid.examples:9,.0f} examples, "
             line += f"{100 * reached:3.0f} % within {args.budget}; {1000 * np.median([g.step for g in games]):.0f} ms"
             covered = [game.covered for game in games if game.covered is not None]
             print(line + (f"; interval holds the best LR in {100 * np.mean(covered):.0f} %" if covered else ""))
-        peers = {name: own.mean() for name, own in runs.items() if name not in (OWN, "random")}
         answer[grid.name] = {name: float(own.mean()) for name, own in runs.items()}
         print(f"  {'whole grid':13s} {len(grid.points):5.1f} runs")
-        if peers:
-            best = min(peers, key=lambda name: peers[name])
-            pair = np.array([runs[OWN], runs[best]])
-            lo, hi = resampled(pair, lambda drawn: drawn[0].mean() / drawn[1].mean())
-            ratio = runs[OWN].mean() / peers[best]
-            print(f"  {OWN} against {best}: {ratio:.2f} of its runs ({lo:.2f} to {hi:.2f})")
-            answer[grid.name] |= {"best peer": best, "ratio": float(ratio), "lo": lo, "hi": hi}
+        answer[grid.name] |= against_best_peer(runs, "of its runs")
+        answer[grid.name]["within noise"] = against_best_peer(within, "of its runs to a name within the grid's noise")
     print(json.dumps(answer))
 
 

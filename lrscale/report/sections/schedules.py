@@ -125,10 +125,10 @@ def _place(places: Sequence[int] | None) -> str:
 def _along_caption(data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     leader = next((short(row.get("label")) for row in rows if row.get("verdict") in ("best", "lowest")), "the first")
     target = data.get("target_loss")
-    goal = f", which is a loss of {significant(target)}" if finite(target) else ""
+    goal = f" (a loss of {significant(target)})" if finite(target) else ""
     return (
         f"Along the way, at the LR that was tried nearest the best one: differences to {leader}, paired by seed; the "
-        f"mean loss is that of the validations over the examples, and time to the target{goal} is that of training"
+        f"mean loss is that of the validations over the examples, and the time to the target{goal} that of training"
     )
 
 

@@ -42,11 +42,11 @@ class Horizons(Section):
     seeds: Count = 2
     """Seed replicates at the best LRs."""
     learning_rates: Annotated[tuple[LearningRate, ...], Field(min_length=1)] | None = None
-    """Peak LRs to try. Default: a walk until each horizon has its best one inside."""
+    """Peak LRs to try at each horizon. Default: a search at each, which begins by what the one before has found."""
     ratio: Annotated[Real, Field(gt=1)] = 2.0
     """Ratio of neighbouring LRs, above 1."""
     max_learning_rates: Annotated[Count, Field(ge=3)] = 10
-    """Most LRs tried, at least 3."""
+    """Most LRs tried at a horizon, at least 3."""
     validations: Count = 10
     """Validations over the longest horizon."""
     own_runs: bool = True

@@ -117,7 +117,9 @@ class Rounds:
             if ready and not finished:
                 self._keeper.keep_out(experiment, missing, context)
                 self._decide(experiment, kept_out=[spec.trial_id for spec in missing])
-            if not finished or not experiment.returns_to_states:
+            if finished:
+                self._states.drop(wanted, self._trials, stays=partial(experiment.returns_to, wanted=wanted.values()))
+            else:
                 self._states.drop(wanted, self._trials)
             if not finished:
                 return context

@@ -36,8 +36,8 @@ def by_id(*specs: TrialSpec) -> dict[str, TrialSpec]:
     return {spec.trial_id: spec for spec in specs}
 
 
-def write_state(folder: StudyFolder, position: int) -> Path:
-    state = state_path(folder.path / "trials", BranchPoint(trial_id=TRUNK.trial_id, position=position))
+def write_state(folder: StudyFolder, position: int, trunk: TrialSpec = TRUNK) -> Path:
+    state = state_path(folder.path / "trials", BranchPoint(trial_id=trunk.trial_id, position=position))
     partial_path(state).mkdir(parents=True)
     (partial_path(state) / "about.json").write_text("{}")
     publish_state(state)
@@ -62,6 +62,41 @@ def test_a_trunk_without_its_state_is_trained_again_once(tmp_path: Path) -> None
     assert states.runnable([branch(50)], wanted, trials) == []
     write_state(folder, 50)
     assert states.runnable([branch(50)], wanted, trials) == [branch(50)]
+
+
+def test_a_chain_without_states_is_trained_again_from_its_beginning(tmp_path: Path) -> None:
+    states, folder = BranchStates(StudyFolder(tmp_path)), StudyFolder(tmp_path)
+    first = dataclasses.replace(TRUNK, horizon=50)
+    second = dataclasses.replace(TRUNK, branch=BranchPoint(trial_id=first.trial_id, position=50))
+    last = dataclasses.replace(
+        TRUNK, horizon=200, branch=BranchPoint(trial_id=second.trial_id, position=second.horizon)
+    )
+    wanted = by_id(first, second, last)
+    trials = {first.trial_id: ended(first), second.trial_id: ended(second, steps=50)}
+    assert states.runnable([last], wanted, trials) == [first]
+    # The second part is there and runs again, so that the first keeps the state that it begins with.
+    assert states.positions(first, wanted.values(), trials) == (50,)
+    assert states.is_again(first, trials)
+    states.drop(wanted, trials)
+    write_state(folder, 50, first)
+    assert states.runnable([last], wanted, trials) == [second]
+    assert states.is_again(second, trials)
+    assert states.positions(second, wanted.values(), trials) == (100,)
+    write_state(folder, 100, second)
+    assert states.runnable([last], wanted, trials) == [last]
+    states.drop(wanted, {**trials, last.trial_id: ended(last, steps=100)})
+    assert not list(tmp_path.glob("trials/*/states"))
+
+
+def test_states_stay_where_a_later_round_may_return_to_them(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    states, wanted = BranchStates(folder), by_id(TRUNK, branch(50))
+    state = write_state(folder, 50)
+    trials = {spec.trial_id: ended(spec) for spec in (TRUNK, branch(50))}
+    states.drop(wanted, trials, stays=lambda spec: spec == TRUNK)
+    assert state.exists()
+    states.drop(wanted, trials)
+    assert not state.exists()
 
 
 def test_no_branch_begins_where_its_trunk_has_not_been(tmp_path: Path) -> None:

@@ -63,6 +63,22 @@ def test_a_branch_of_the_same_batch_goes_on_bit_for_bit(trials: Trials, layout: 
         assert branch.record.examples == (HORIZON - position) * BATCH
 
 
+def test_a_trial_in_three_parts_ends_bit_for_bit_as_one_in_a_single_part(trials: Trials) -> None:
+    study = trials.new_study()
+    whole = stateful(instruments={"final_state": {}})
+    flat = dataclasses.replace(whole.schedule, name="constant", settings={})
+    first = dataclasses.replace(whole, horizon=7, schedule=flat, instruments={})
+    second = branch_of(first, 7, horizon=15)
+    third = dataclasses.replace(whole, branch=BranchPoint(trial_id=second.trial_id, position=15))
+    trials.one(first, ONE, study=study, keep=(7,))
+    middle = trials.one(second, ONE, study=study, keep=(15,))
+    last = trials.one(third, ONE, study=study)
+    alone = trials.one(whole, ONE)
+    assert (middle.record.steps, last.record.steps) == (8, HORIZON - 15)
+    assert rows(last, 0) == rows(alone, 15)
+    assert all(torch.equal(weights(last)[name], value) for name, value in weights(alone).items())
+
+
 @pytest.mark.slow
 def test_a_trial_that_keeps_states_trains_as_one_that_keeps_none(trials: Trials) -> None:
     kept, alone = (trials.one(stateful(), ONE, keep=keep) for keep in ((4, 12, HORIZON), ()))

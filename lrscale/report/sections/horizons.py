@@ -82,13 +82,18 @@ class HorizonsSection(AbstractSection):
                 "trunk's weights, optimizer state and place in the data, and cools down "
                 f"({data['cooldown'].replace('_', ' ')}, the last {data['cooldown_fraction']:.0%} of the horizon; "
                 "Hägele et al. 2024, arXiv:2405.18392): up to rounding of the steps this is the run of its own with "
-                f"the trunk's warm-up. It took {data['cost_ratio']:.2f} of the examples of such runs.\n\n"
+                f"the trunk's warm-up.{_cost(data)}\n\n"
                 "What sharing changes: the warm-up is that of the shortest horizon, and all horizons see the same "
-                "examples first, so that their losses are not independent. The LRs walk until each horizon has its "
-                "best one inside. The law of the best LR is a power of the examples at this one batch size; at another "
-                "it has another exponent (Bjorck et al. 2024, arXiv:2409.19913)."
+                "examples first, so that their losses are not independent. The best LR is searched at each horizon, "
+                "from the shortest to the longest, and a trunk is trained as far as one of them asks for its LR. The "
+                "law of the best LR is a power of the examples at this one batch size; at another it has another exponent (Bjorck et al. 2024, arXiv:2409.19913)."
             ),
         )
+
+
+def _cost(data: Mapping[str, Any]) -> str:
+    ratio = data["cost_ratio"]
+    return "" if ratio is None else f" All of them took {ratio:.2f} of the examples of such runs at the same places."
 
 
 def _figure(data: Mapping[str, Any], alt: str) -> Figure:

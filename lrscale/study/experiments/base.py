@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -109,9 +109,6 @@ class AbstractExperiment(ABC):
     stands on (range test, sweep, search), then what it must keep to on the devices (layout check, memory, throughput),
     then what refines it or carries it further (noise scale, schedules, forecast). Default: in the middle."""
 
-    returns_to_states: ClassVar[bool] = False
-    """Whether later rounds may branch off where earlier ones have, so that states are kept until the last one."""
-
     @abstractmethod
     def is_asked(self, recipe: Recipe) -> bool:
         """Whether the recipe asks this question."""
@@ -127,6 +124,19 @@ class AbstractExperiment(ABC):
         """
         del recipe
         return {}
+
+    def returns_to(self, spec: TrialSpec, wanted: Collection[TrialSpec]) -> bool:
+        """Whether a later round may branch off from a trial again, whose states are kept for it. Default: no.
+
+        Parameters
+        ----------
+        spec : TrialSpec
+            Of a trial that others branch off from.
+        wanted : collection of TrialSpec
+            All that are wanted so far.
+        """
+        del spec, wanted
+        return False
 
     def survives_crashes(self, context: Context) -> bool:
         """Whether a round all of whose trials crashed is an answer, and not a broken task. Default: it is not."""

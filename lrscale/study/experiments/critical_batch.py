@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 from typing_extensions import override
@@ -30,7 +30,6 @@ class CriticalBatch(AbstractExperiment):
     question: ClassVar[str] = "Up to which batch size does a larger batch cost no more examples?"
     starts_from: ClassVar[frozenset[str]] = frozenset({"range_test", "scaling"})
     importance: ClassVar[int] = 65
-    returns_to_states: ClassVar[bool] = True
 
     @override
     def is_asked(self, recipe: Recipe) -> bool:
@@ -47,6 +46,11 @@ class CriticalBatch(AbstractExperiment):
     @override
     def typical(self, context: Context) -> list[TrialSpec]:
         return Branches.of(context).usual()
+
+    @override
+    def returns_to(self, spec: TrialSpec, wanted: Collection[TrialSpec]) -> bool:
+        # Larger multiples follow from the same places.
+        return True
 
     @override
     def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 from typing_extensions import override
@@ -19,7 +19,8 @@ from lrscale.study.experiments.scaling import start_lr, tolerance
 from lrscale.study.finding import Finding
 from lrscale.study.horizons.answer import HorizonsAnswer, OwnRuns
 from lrscale.study.horizons.curves import CurveCheck, curve_check
-from lrscale.study.horizons.trunks import Trunks, Walk
+from lrscale.study.horizons.trunks import TRUNK, Trunks
+from lrscale.study.horizons.walk import Walk
 from lrscale.study.range_test.ramps import middle, range_test_batch
 from lrscale.study.specs import ANY_LR, mean_factor
 
@@ -46,8 +47,7 @@ class Horizons(AbstractExperiment):
 
     @override
     def plan(self, context: Context) -> list[TrialSpec]:
-        walk = _trunks(context).walk(context, _start(context))
-        own = _own_cell(context)
+        walk, own = _walk(context), _own_cell(context)
         if own is None or walk.open:
             return walk.specs
         return walk.specs + own[1].plan(context, walk.lowest(own[0]) or _start(context))
@@ -64,6 +64,12 @@ class Horizons(AbstractExperiment):
         return usual + ([] if own is None else own[1].typical(context, ANY_LR))
 
     @override
+    def returns_to(self, spec: TrialSpec, wanted: Collection[TrialSpec]) -> bool:
+        # A longer horizon may take a trunk further from its end.
+        parts = (one for one in wanted if one.schedule.name == TRUNK and one.branch is not None)
+        return spec.schedule.name == TRUNK and all(one.branch.trial_id != spec.trial_id for one in parts if one.branch)
+
+    @override
     def reductions(self, recipe: Recipe) -> Sequence[Mapping[str, Any]]:
         settings = _settings(recipe)
         found: list[dict[str, Any]] = [{"own_runs": False}] if settings.own_runs else []
@@ -73,8 +79,7 @@ class Horizons(AbstractExperiment):
 
     @override
     def analyse(self, context: Context) -> Finding:
-        trunks = _trunks(context)
-        walk = trunks.walk(context, _start(context))
+        trunks, walk = _trunks(context), _walk(context)
         slices, size = walk.slices(tolerance=tolerance(context.recipe)), trunks.batch_size
         losses: dict[float, dict[int, float]] = {
             horizon * size: _at_minimum(walk.losses_at(fit.best_lr, horizon), fit.min_loss)
@@ -83,6 +88,7 @@ class Horizons(AbstractExperiment):
         }
         answer = HorizonsAnswer(
             trunks=trunks,
+            cost_ratio=walk.cost_ratio,
             slices=slices,
             laws=fit_horizons({horizon * size: fit for horizon, fit in slices.items()}, losses, size),
             own=_own_runs(context, walk),
@@ -96,6 +102,10 @@ def _settings(recipe: Recipe) -> HorizonsSettings:
     settings = recipe.experiments.horizons
     assert settings is not None
     return settings
+
+
+def _walk(context: Context) -> Walk:
+    return Walk(context, _trunks(context), _start(context))
 
 
 def _trunks(context: Context) -> Trunks:
@@ -143,7 +153,7 @@ def _own_cell(context: Context) -> tuple[int, Cell] | None:
 def _curves(context: Context, trunks: Trunks, walk: Walk, slices: Mapping[int, LRSliceFit]) -> CurveCheck | None:
     longest = trunks.horizons[-1]
     fit = slices.get(longest)
-    lr = None if fit is None or fit.best_lr is None else walk.nearest(fit.best_lr)
+    lr = None if fit is None or fit.best_lr is None else walk.nearest(fit.best_lr, longest)
     return None if lr is None else curve_check(context, trunks, lr)
 
 

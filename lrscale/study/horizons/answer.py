@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
+
 from lrscale.laws import LRSliceFit
 from lrscale.laws.horizons import HORIZON, HeldOut, HorizonFit
+from lrscale.laws.minima import minima_difference
 from lrscale.laws.scale import OptimumFit
 from lrscale.store import Trial
 from lrscale.study.finding import Check, Finding, Quantity
@@ -37,6 +40,8 @@ class HorizonsAnswer:
     """Everything that the finding is made of."""
 
     trunks: Trunks
+    cost_ratio: float | None
+    """Examples of the trunks and cooldowns over those of runs of their own at the same places; None without any."""
     slices: Mapping[int, LRSliceFit]
     """By horizon in steps, those that have a loss."""
     laws: HorizonFit
@@ -47,29 +52,37 @@ class HorizonsAnswer:
     trials: tuple[Trial, ...]
 
     @property
-    def lr_ratio(self) -> float | None:
+    def lr_ratio(self) -> Quantity | None:
         """Best LR of runs of their own over that of the trunk, at their horizon."""
-        shared = None if self.own is None else self.slices.get(self.own.horizon)
+        shared = self._shared
         if self.own is None or shared is None or shared.best_lr is None or self.own.fit.best_lr is None:
             return None
-        return self.own.fit.best_lr / shared.best_lr
+        # The draws are in random order. Seeds and examples are common to both, so that the interval is rather too wide.
+        count = min(len(self.own.fit.vertex_draws), len(shared.vertex_draws))
+        drawn = np.subtract(self.own.fit.vertex_draws[:count], shared.vertex_draws[:count])
+        tail = 50 * (1 - shared.confidence)
+        lo, hi = (math.exp(end) for end in np.percentile(drawn, [tail, 100 - tail]))
+        return Quantity(value=self.own.fit.best_lr / shared.best_lr, lo=lo, hi=hi)
 
     @property
-    def loss_gap(self) -> float | None:
-        """Fitted lowest loss of runs of their own minus that of the trunk."""
-        shared = None if self.own is None else self.slices.get(self.own.horizon)
-        if self.own is None or shared is None or shared.min_loss is None or self.own.fit.min_loss is None:
+    def loss_gap(self) -> Quantity | None:
+        """Fitted lowest loss of runs of their own minus that of the trunk, paired by seed."""
+        shared = self._shared
+        if self.own is None or shared is None or not (shared.ok and self.own.fit.ok):
             return None
-        return self.own.fit.min_loss - shared.min_loss
+        gap = minima_difference(self.own.fit, shared)
+        lo, hi = bounds(gap.interval)
+        return None if gap.value is None else Quantity(value=gap.value, lo=lo, hi=hi)
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two intervals of the best LR share a value; None where one of them is not there."""
-        shared = None if self.own is None else self.slices.get(self.own.horizon)
-        if self.own is None or shared is None or self.lr_ratio is None:
-            return None
-        (lo, hi), (own_lo, own_hi) = bounds(shared.interval), bounds(self.own.fit.interval)
-        return max(lo or 0.0, own_lo or 0.0) <= min(hi or math.inf, own_hi or math.inf)
+        """Whether the two best LRs may be the same; None where one of them is not there."""
+        ratio = self.lr_ratio
+        return None if ratio is None or ratio.lo is None or ratio.hi is None else ratio.lo <= 1 <= ratio.hi
+
+    @property
+    def _shared(self) -> LRSliceFit | None:
+        return None if self.own is None else self.slices.get(self.own.horizon)
 
     def finding(self, key: str, title: str) -> Finding:
         """Return the finding of an experiment."""
@@ -131,14 +144,14 @@ class HorizonsAnswer:
         return found
 
     def _numbers(self) -> dict[str, Quantity]:
-        found = {"cost_ratio": Quantity(value=self.trunks.cost_ratio)}
+        found = {} if self.cost_ratio is None else {"cost_ratio": Quantity(value=self.cost_ratio)}
         slope = _slope(self.laws.lr)
         if slope is not None:
             found["lr_exponent"] = slope
         if self.lr_ratio is not None:
-            found["own_lr_ratio"] = Quantity(value=self.lr_ratio)
+            found["own_lr_ratio"] = self.lr_ratio
         if self.loss_gap is not None:
-            found["own_loss_gap"] = Quantity(value=self.loss_gap)
+            found["own_loss_gap"] = self.loss_gap
         along = None if self.curves is None else self.curves.held_out
         misses = {"lr_miss": self.laws.lr_held_out, "loss_miss": self.laws.loss_held_out, "curve_miss": along}
         for name, one in misses.items():
@@ -166,19 +179,23 @@ class HorizonsAnswer:
         return f"{sentence}. {self._bias()}"
 
     def _bias(self) -> str:
-        share = f"A trunk with its cooldowns takes {self.trunks.cost_ratio:.2f} of the examples of runs of their own"
+        ratio = self.trunks.cost_ratio if self.cost_ratio is None else self.cost_ratio
+        share = f"Trunks and cooldowns take {ratio:.2f} of the examples of runs of their own at the same places"
         if self.own is None:
             return f"{share}; what sharing it changes was not measured (experiments.horizons.own_runs)."
         at = f"at {self.own.horizon * self.trunks.batch_size:,} examples"
-        ratio = self.lr_ratio
-        if ratio is None:
-            return f"{share}; {at} runs of their own have no best LR to compare with: {self.own.fit.reason}"
-        lo, hi = bounds(self.own.fit.interval)
-        gap = self.loss_gap
-        told = "" if gap is None else f", and a lowest loss {number(abs(gap))} {'above' if gap > 0 else 'below'} it"
+        moved = self.lr_ratio
+        if moved is None:
+            which = self.own.fit if self.own.fit.best_lr is None or self._shared is None else self._shared
+            return f"{share}; {at} the best LR of runs of their own cannot be compared with the trunk's: {which.reason}"
+        told, gap = "", self.loss_gap
+        if gap is not None and gap.value is not None:
+            side = "above" if gap.value > 0 else "below"
+            told = f", and their lowest loss is {number(abs(gap.value))} {side} its own (difference "
+            told += f"{interval_text(gap.lo, gap.hi)})"
         return (
-            f"{share}; {at} runs of their own have their best LR at {number(self.own.fit.best_lr)} "
-            f"({interval_text(lo, hi)}), {number(ratio)} times the trunk's{told}."
+            f"{share}; {at} the best LR of runs of their own is {number(moved.value)} times the trunk's "
+            f"({interval_text(moved.lo, moved.hi)}){told}."
         )
 
     def _checks(self, rows: list[dict[str, Any]]) -> list[Check]:
@@ -200,8 +217,8 @@ class HorizonsAnswer:
                     name="Trunk and own runs agree",
                     status="WARNING",
                     sentence=(
-                        f"At {self.own.horizon * self.trunks.batch_size:,} examples the intervals of the best LR of the"
-                        " trunk and of runs of their own do not meet."
+                        f"At {self.own.horizon * self.trunks.batch_size:,} examples the best LR of runs of their own is"
+                        " another than that of the trunk."
                     ),
                     remedy="take the law's exponent and not its level, or calibrate at the job's own horizon",
                 )
@@ -247,7 +264,8 @@ class HorizonsAnswer:
         horizons = [horizon * self.trunks.batch_size for horizon in self.trunks.horizons]
         return {
             "batch_size": self.trunks.batch_size,
-            "cost_ratio": self.trunks.cost_ratio,
+            "cost_ratio": self.cost_ratio,
+            "planned_cost_ratio": self.trunks.cost_ratio,
             "warmup_steps": self.trunks.warmup,
             "cooldown": self.trunks.settings.cooldown,
             "cooldown_fraction": self.trunks.settings.cooldown_fraction,

@@ -58,11 +58,13 @@ def curve_check(context: Context, trunks: Trunks, lr: float) -> CurveCheck | Non
 
 
 def _curves(context: Context, trunks: Trunks, lr: float) -> Iterator[Curve]:
-    trunk = context.ended(trunks.trunk(context, lr, 0))
-    if trunk is None or trunk.record.status != "completed":
+    parts = [context.ended(part) for part in trunks.trunk(context, lr, 0)]
+    trunk = [part for part in parts if part is not None and part.record.status == "completed"]
+    if len(trunk) < len(parts):
         return
-    steps, losses = _validations(context, trunk)
-    flat = _curve("constant", trunk.spec, steps, losses)
+    seen = [_validations(context, part) for part in trunk]
+    steps, losses = (np.concatenate(column) for column in zip(*seen, strict=True))
+    flat = _curve("constant", trunk[-1].spec, steps, losses)
     if flat is not None:
         yield flat
     for horizon in trunks.horizons:

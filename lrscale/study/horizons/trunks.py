@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-from lrscale.laws import LRSliceFit, fit_lr_slice
-from lrscale.laws.lr_slice.lattice import lattice_index, lattice_lr
-from lrscale.laws.lr_slice.lr_search import LRSearch
 from lrscale.recipe import Horizons
-from lrscale.store import BranchPoint, ScheduleSpec, Trial, TrialSpec
-from lrscale.study.branch_states import reaches
+from lrscale.store import BranchPoint, ScheduleSpec, TrialSpec
 from lrscale.study.cells import TYPICAL_LRS, TYPICAL_REPLICATES, Cell
 from lrscale.study.experiments.base import Context
 from lrscale.study.specs import make_spec
 from lrscale.units import Duration
 
 TRUNK, COOLDOWN = "constant", "wsd"
+EXTRA_TRUNKS = 1
+"""Trunks that a walk trains for a shorter horizon alone."""
 
 
 @final
@@ -58,9 +56,36 @@ class Trunks:
         stable = (horizon - self.warmup) * (1 - self.settings.cooldown_fraction)
         return max(1, self.warmup + math.floor(stable * (1 + 1e-12)))
 
-    def trunk(self, context: Context, lr: float, seed: int) -> TrialSpec:
-        """Return the spec of a trunk: it ends where its last cooldown begins."""
-        return self._spec(context, lr, seed, TRUNK, {}, self.branch_position(self.horizons[-1]))
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Steps at which a part of a trunk ends and cooldowns begin, rising."""
+        return tuple(sorted({self.branch_position(horizon) for horizon in self.horizons}))
+
+    def trunk(self, context: Context, lr: float, seed: int, horizon: int | None = None) -> list[TrialSpec]:
+        """Return the specs of a trunk, part by part, up to where the cooldown of a horizon begins.
+
+        Each part branches off from the end of the one before, so that a trunk is trained as far as anything asks for
+        and can go on later.
+
+        Parameters
+        ----------
+        context : Context
+        lr : float
+            Peak LR.
+        seed : int
+            Replicate.
+        horizon : int, optional
+            Steps. Default: the longest one.
+        """
+        end = self.branch_position(self.horizons[-1] if horizon is None else horizon)
+        parts: list[TrialSpec] = []
+        for stop in self.stops[: self.stops.index(end) + 1]:
+            part = self._spec(context, lr, seed, TRUNK, {}, stop)
+            if parts:
+                before = BranchPoint(trial_id=parts[-1].trial_id, position=parts[-1].horizon)
+                part = dataclasses.replace(part, branch=before)
+            parts.append(part)
+        return parts
 
     def alone(self, context: Context, lr: float, seed: int, horizon: int) -> TrialSpec:
         """Return the spec of the run of its own that a trunk with its cooldown takes the place of."""
@@ -68,8 +93,8 @@ class Trunks:
 
     def cooldown(self, context: Context, lr: float, seed: int, horizon: int) -> TrialSpec:
         """Return the spec of a cooldown: a branch of the trunk of its LR and seed."""
-        trunk = self.trunk(context, lr, seed)
-        point = BranchPoint(trial_id=trunk.trial_id, position=self.branch_position(horizon))
+        last = self.trunk(context, lr, seed, horizon)[-1]
+        point = BranchPoint(trial_id=last.trial_id, position=last.horizon)
         return dataclasses.replace(self.alone(context, lr, seed, horizon), branch=point)
 
     def _spec(
@@ -110,143 +135,28 @@ class Trunks:
         cooled = sum(horizon - branch for horizon, branch in zip(self.horizons, branches, strict=True))
         return (branches[-1] + cooled) / sum(self.horizons)
 
-    def walk(self, context: Context, start_lr: float) -> Walk:
-        """Return every trial wanted so far and what is known of it: until each horizon has its best LR inside."""
-        own, walk = self.settings, Walk(self.horizons)
-        if own.learning_rates is not None:
-            for seed in range(own.seeds):
-                for lr in own.learning_rates:
-                    self._add(walk, context, lr, seed)
-            return walk
-        places: dict[tuple[float, int], float] = {}
-        while True:
-            new = [key for key in self._proposals(walk, places, start_lr) if key not in places]
-            for index, seed in new:
-                places[index, seed] = lattice_lr(index, own.ratio)
-                self._add(walk, context, places[index, seed], seed)
-            if not new or any((places[key], key[1]) not in walk.losses for key in new):
-                return walk
-
-    def _add(self, walk: Walk, context: Context, lr: float, seed: int) -> None:
-        specs = list(self.of_trunk(context, lr, seed))
-        walk.specs += specs
-        ended = [context.ended(spec) for spec in specs]
-        trunk = ended[0]
-        if trunk is None or any(trial is None for trial in ended):
-            walk.open = True
-            return
-        walk.trials += [trial for trial in ended if trial is not None]
-        cooled = {trial.spec.horizon: trial for trial in ended[1:] if trial is not None}
-        walk.losses[lr, seed] = {horizon: _loss(trunk, cooled.get(horizon)) for horizon in self.horizons}
-
-    def of_trunk(self, context: Context, lr: float, seed: int) -> Iterator[TrialSpec]:
-        """Yield a trunk and its cooldowns, but for those that it did not get to."""
-        trunk = self.trunk(context, lr, seed)
-        yield trunk
-        ended = context.ended(trunk)
-        for horizon in self.horizons:
-            if ended is None or reaches(ended, self.branch_position(horizon)):
-                yield self.cooldown(context, lr, seed, horizon)
-
-    def counted(self, context: Context, lr: float, count: int) -> list[TrialSpec]:
-        """Return the specs of so many trunks, of the right sizes."""
-        return [spec for seed in range(count) for spec in self.of_trunk(context, lr, seed)]
+    def counted(self, context: Context, lr: float, counts: Mapping[int, int]) -> list[TrialSpec]:
+        """Return specs of the right sizes: by horizon, how many trunks get to it and cool down there."""
+        found: dict[str, TrialSpec] = {}
+        for horizon, count in counts.items():
+            for seed in range(count):
+                for spec in (*self.trunk(context, lr, seed, horizon), self.cooldown(context, lr, seed, horizon)):
+                    found[spec.trial_id] = spec
+        return list(found.values())
 
     @property
-    def typical(self) -> int:
-        """Trunks that a walk usually comes to."""
+    def typical(self) -> dict[int, int]:
+        """Trunks that a walk usually comes to, by horizon."""
         own = self.settings
         if own.learning_rates is not None:
-            return len(own.learning_rates) * own.seeds
-        # Horizons whose best LRs differ each want theirs inside.
-        return min(TYPICAL_LRS + 1, own.max_learning_rates) + math.ceil((TYPICAL_REPLICATES + 1) * (own.seeds - 1))
+            return self.most
+        count = min(TYPICAL_LRS, own.max_learning_rates) + math.ceil(TYPICAL_REPLICATES * (own.seeds - 1))
+        # Best LRs move with the horizon, so that shorter ones are asked for at some that longer ones leave out.
+        return {horizon: count + EXTRA_TRUNKS * (horizon != self.horizons[-1]) for horizon in self.horizons}
 
     @property
-    def most(self) -> int:
-        """Trunks that it could come to."""
+    def most(self) -> dict[int, int]:
+        """Trunks that it could come to, by horizon."""
         own = self.settings
-        if own.learning_rates is not None:
-            return len(own.learning_rates) * own.seeds
-        return own.max_learning_rates * own.seeds
-
-    def _proposals(
-        self, walk: Walk, places: Mapping[tuple[float, int], float], start_lr: float
-    ) -> list[tuple[float, int]]:
-        own = self.settings
-        search = LRSearch.on_lattice(seeds=own.seeds, most=own.max_learning_rates, ratio=own.ratio)
-        start = lattice_index(start_lr, own.ratio)
-        found: dict[tuple[float, int], None] = {}
-        for horizon in self.horizons:
-            losses = {}
-            for (index, seed), lr in places.items():
-                loss = walk.losses[lr, seed][horizon]
-                # A trunk that failed for a reason of its own counts as one that diverged: the walk needs a direction.
-                losses[index, seed] = math.inf if loss is None else loss
-            found.update(dict.fromkeys(search.next(losses, start)))
-        room = own.max_learning_rates - len({index for index, _ in places})
-        fresh = list(dict.fromkeys(index for index, _ in found if (index, 0) not in places))[: max(0, room)]
-        return [key for key in found if key[0] in fresh or (key[0], 0) in places]
-
-
-@final
-class Walk:
-    """Trunks that were asked for, and the losses of those that have ended.
-
-    Parameters
-    ----------
-    horizons : tuple of int
-        Steps of each horizon.
-    """
-
-    def __init__(self, horizons: tuple[int, ...]) -> None:
-        self._horizons = horizons
-        self.specs: list[TrialSpec] = []
-        self.trials: list[Trial] = []
-        """The finished ones, of trunks all of whose cooldowns have ended."""
-        self.losses: dict[tuple[float, int], Mapping[int, float | None]] = {}
-        """LR and replicate -> horizon -> loss: infinite where it diverged, None where nothing tells it."""
-        self.open = False
-        """Whether one is still to end."""
-
-    def slices(self, *, tolerance: float) -> dict[int, LRSliceFit]:
-        """Return the fitted LR slice of each horizon that has a loss."""
-        found = {}
-        for horizon in self._horizons:
-            known = [(lr, seed, loss) for (lr, seed), loss in self._known(horizon)]
-            if any(math.isfinite(loss) for _, _, loss in known):
-                found[horizon] = fit_lr_slice(
-                    [lr for lr, _, _ in known],
-                    [loss if math.isfinite(loss) else math.nan for _, _, loss in known],
-                    diverged=[not math.isfinite(loss) for _, _, loss in known],
-                    seed=[seed for _, seed, _ in known],
-                    tolerance=tolerance,
-                )
-        return found
-
-    def losses_at(self, lr: float, horizon: int) -> dict[int, float]:
-        """Return the finite losses of the tried LR that is nearest to one, by seed."""
-        nearest = self.nearest(lr)
-        return {seed: loss for (own, seed), loss in self._known(horizon) if own == nearest and math.isfinite(loss)}
-
-    def nearest(self, lr: float) -> float | None:
-        """Return the tried LR that is nearest to one; None while there is none."""
-        return min({own for own, _ in self.losses}, key=lambda own: abs(math.log(own / lr)), default=None)
-
-    def lowest(self, horizon: int) -> float | None:
-        """Return the tried LR with the lowest loss at a horizon; None while there is none."""
-        losses = [(loss, lr) for (lr, _), loss in self._known(horizon)]
-        return min(losses)[1] if losses else None
-
-    def _known(self, horizon: int) -> Iterator[tuple[tuple[float, int], float]]:
-        # In an order of its own: an answer must not depend on who was asked for first.
-        for key, losses in sorted(self.losses.items()):
-            loss = losses[horizon]
-            if loss is not None:
-                yield key, loss
-
-
-def _loss(trunk: Trial, cooled: Trial | None) -> float | None:
-    last = trunk if cooled is None else cooled
-    if cooled is not None and cooled.record.final_loss is not None:
-        return cooled.record.final_loss
-    return math.inf if last.record.status == "diverged" else None
+        lrs = own.max_learning_rates if own.learning_rates is None else len(own.learning_rates)
+        return dict.fromkeys(self.horizons, lrs * own.seeds)

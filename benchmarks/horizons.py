@@ -18,13 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lrscale.cli.run import launch_settings
 from lrscale.launch import LAUNCHERS
 from lrscale.launch.progress import AbstractProgress
 from lrscale.laws.lr_slice.slice_fit import LRSliceFit
 from lrscale.laws.minima import minima_difference
+from lrscale.laws.recovered import recovered_ratio
 from lrscale.recipe import load_recipe
 from lrscale.store import StudyFolder, StudyView, Trial
 from lrscale.study import Study
@@ -56,12 +55,10 @@ def examples(trials: Iterable[Trial]) -> int:
 
 def ratio_text(own: LRSliceFit, shared: LRSliceFit) -> tuple[str, bool | None]:
     """Return the ratio of two best LRs with its interval, and whether it may be 1; None where one is not there."""
-    if own.best_lr is None or shared.best_lr is None:
+    if own.best_lr is None or own.interval is None or shared.best_lr is None or shared.interval is None:
         return "cannot tell", None
-    count = min(len(own.vertex_draws), len(shared.vertex_draws))
-    drawn = np.exp(np.subtract(own.vertex_draws[:count], shared.vertex_draws[:count]))
-    lo, hi = (float(end) for end in np.percentile(drawn, [2.5, 97.5]))
-    return f"{number(own.best_lr / shared.best_lr)} ({interval_text(lo, hi)})", lo <= 1 <= hi
+    value, ends = recovered_ratio(own.best_lr, own.interval, shared.best_lr, shared.interval)
+    return f"{number(value)} ({interval_text(ends.lo, ends.hi)})", ends.contains(1.0)
 
 
 def beside(own: list[Trial], cooled: list[Trial]) -> str:

@@ -86,7 +86,8 @@ class HorizonsSection(AbstractSection):
                 "What sharing changes: the warm-up is that of the shortest horizon, and all horizons see the same "
                 "examples first, so that their losses are not independent. The best LR is searched at each horizon, "
                 "from the shortest to the longest, and a trunk is trained as far as one of them asks for its LR. The "
-                "law of the best LR is a power of the examples at this one batch size; at another it has another exponent (Bjorck et al. 2024, arXiv:2409.19913)."
+                "law of the best LR is a power of the examples at this one batch size; at another it has another "
+                "exponent (Bjorck et al. 2024, arXiv:2409.19913)."
             ),
         )
 

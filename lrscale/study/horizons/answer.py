@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
-
 from lrscale.laws import LRSliceFit
 from lrscale.laws.horizons import HORIZON, HeldOut, HorizonFit
 from lrscale.laws.minima import minima_difference
+from lrscale.laws.recovered import recovered_ratio
 from lrscale.laws.scale import OptimumFit
 from lrscale.store import Trial
 from lrscale.study.finding import Check, Finding, Quantity
@@ -55,14 +54,14 @@ class HorizonsAnswer:
     def lr_ratio(self) -> Quantity | None:
         """Best LR of runs of their own over that of the trunk, at their horizon."""
         shared = self._shared
-        if self.own is None or shared is None or shared.best_lr is None or self.own.fit.best_lr is None:
+        own = None if self.own is None else self.own.fit
+        if own is None or shared is None or shared.best_lr is None or own.best_lr is None:
             return None
-        # The draws are in random order. Seeds and examples are common to both, so that the interval is rather too wide.
-        count = min(len(self.own.fit.vertex_draws), len(shared.vertex_draws))
-        drawn = np.subtract(self.own.fit.vertex_draws[:count], shared.vertex_draws[:count])
-        tail = 50 * (1 - shared.confidence)
-        lo, hi = (math.exp(end) for end in np.percentile(drawn, [tail, 100 - tail]))
-        return Quantity(value=self.own.fit.best_lr / shared.best_lr, lo=lo, hi=hi)
+        if shared.interval is None or own.interval is None:
+            return None
+        # Seeds and examples are common to both, so that the interval of independent errors is rather too wide.
+        value, interval = recovered_ratio(own.best_lr, own.interval, shared.best_lr, shared.interval)
+        return Quantity(value=value, lo=interval.lo, hi=interval.hi)
 
     @property
     def loss_gap(self) -> Quantity | None:

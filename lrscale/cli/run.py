@@ -49,6 +49,8 @@ def run_study(request: StudyRequest) -> int:
         0 with a recommendation; 1 when the trials cannot tell; 3 when that is because trials failed, and whenever the
         same command has lost trials to run again.
     """
+    from lrscale.store.logged import FOLDER
+
     recipe, folder = request.load()
     with _resumable(request, folder), faults_logged_in(folder.path):
         outcome = _carry_out(request, recipe, folder, None)
@@ -74,6 +76,8 @@ def run_study(request: StudyRequest) -> int:
     typer.echo(f"report          {page}")
     if (folder.path / RECOMMENDATION).exists():
         typer.echo(f"recommendation  {folder.path / RECOMMENDATION}")
+    if recipe.logger:
+        typer.echo(f"logs            {folder.path / FOLDER}")
     return code
 
 

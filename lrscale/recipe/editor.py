@@ -27,6 +27,9 @@ def recipe_json_schema() -> dict[str, Any]:
         entry["anyOf"] = [*entry.get("anyOf", [{"$ref": entry.pop("$ref", None)}]), {"type": "boolean"}]
     for entry in parts["Instruments"]["properties"].values():
         entry["anyOf"] = [*entry["anyOf"], {"type": "boolean"}]
+    logger = schema["properties"]["logger"]
+    several = {name: logger.pop(name) for name in ("type", "items")}
+    logger["anyOf"] = [{"$ref": "#/$defs/ClassEntry"}, several]
     warmup = {name: parts["ScheduleChoice"]["properties"][name] for name in ("warmup", "warmup_shape")}
     scheduler = {
         "type": "object",

@@ -24,6 +24,7 @@ from lrscale.recipe.fields import (
     refuse,
 )
 from lrscale.recipe.instruments import Instruments
+from lrscale.recipe.logger import Loggers
 from lrscale.recipe.problems import EntryPath, spelled
 from lrscale.recipe.slurm import SlurmSettings
 from lrscale.recipe.task import Section, Task
@@ -99,6 +100,9 @@ class Recipe(Section):
     """How jobs are asked of SLURM, for ``--launcher slurm``."""
     instruments: Annotated[Instruments, EMPTY_IS_DEFAULT] = Field(default_factory=Instruments)
     """What every trial measures besides its loss."""
+    logger: Loggers = ()
+    """Where trials are shown besides the report: a Lightning logger, or a list of them, as in LightningCLI's
+    ``trainer.logger``. Each trial is a run of it, named after the trial. Default: none."""
     experiments: Annotated[Experiments, EMPTY_IS_DEFAULT] = Field(default_factory=Experiments)
     """Which questions are asked."""
     target: Target | None = None

@@ -13,6 +13,7 @@ from lrscale.report.palette import LRScale
 from lrscale.report.words import finite, short
 
 if TYPE_CHECKING:
+    from lrscale.store.logged import LoggedTo
     from lrscale.store.study_folder import StudyFolder
     from lrscale.store.trajectory import Trajectory
     from lrscale.store.view import StudyView, Trial
@@ -44,6 +45,8 @@ class ReportContext:
         Trials that have a folder, finished or not.
     problems : tuple of str
         What could not be read, as sentences.
+    logged : tuple of LoggedTo
+        What the loggers of the recipe have got; empty where it names none.
     """
 
     plan: Mapping[str, Any]
@@ -55,6 +58,7 @@ class ReportContext:
     recipe_text: str | None = None
     begun: int = 0
     problems: tuple[str, ...] = ()
+    logged: tuple[LoggedTo, ...] = ()
     _trajectories: dict[str, Trajectory] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -77,7 +81,12 @@ class ReportContext:
         recommendation : Recommendation, Refusal, mapping or None, optional
             Anything with ``to_dict``, a mapping, or a refusal with a ``sentence``. Default None.
         """
+        from lrscale.store.logged import logger_key, read_logged
+
         plan = folder.read_plan() if folder.exists() else {}
+        logged = read_logged(folder.path)
+        # A logger that the recipe names no more is not missed.
+        named = [logger_key(entry) for entry in (plan.get("recipe") or {}).get("logger") or ()]
         recipe_path = folder.path / "recipe.yaml"
         recipe_text = recipe_path.read_text(encoding="utf-8", errors="replace") if recipe_path.exists() else None
         chosen, refusal = _as_mapping(recommendation)
@@ -90,6 +99,7 @@ class ReportContext:
             exports=_exports(recommendation),
             recipe_text=recipe_text,
             begun=len(folder.trial_ids()),
+            logged=tuple(logged[key] for key in named if key in logged),
         )
 
     @cached_property

@@ -22,6 +22,7 @@ from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
 from lrscale.study.lost import counted
 from lrscale.study.specs import riding_instruments, trial_layout
+from lrscale.study.trial_logs import TrialLogs
 
 MOST_ROUNDS = 200
 """An experiment asks for trials in rounds; one that never ends is a mistake in it."""
@@ -53,6 +54,8 @@ class Rounds:
         Told what happens.
     keeper : Keeper
         Says what may run.
+    logs : TrialLogs
+        Told of what has run.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Rounds:
         launcher: AbstractLauncher,
         progress: AbstractProgress,
         keeper: Keeper,
+        logs: TrialLogs,
     ) -> None:
         self._folder = folder
         self._plan = plan
@@ -70,6 +74,7 @@ class Rounds:
         self._launcher = launcher
         self._progress = progress
         self._keeper = keeper
+        self._logs = logs
         self._states = BranchStates(folder)
         self._kept_at = -math.inf
         self.ran: set[str] = set()
@@ -156,8 +161,9 @@ class Rounds:
         finished = []
         prices = context.price_list()
         requests = [self._request(spec, wanted, context, prices) for spec in chosen]
-        for record in self._launcher.run(requests, self._progress):
-            finished.append(self._take(specs[record.trial_id], record))
+        with self._logs.held(any(spec.layout is not None for spec in chosen)):
+            for record in self._launcher.run(requests, self._progress):
+                finished.append(self._take(experiment, specs[record.trial_id], record))
         for trial_id in specs.keys() - {trial.trial_id for trial in finished}:
             self._folder.withdraw_trial(trial_id)
         return finished
@@ -178,14 +184,14 @@ class Rounds:
             self._launcher,
             self._folder,
             self._progress,
-            lambda spec, record: finished.append(self._take(spec, record)),
+            lambda spec, record: finished.append(self._take(experiment, spec, record)),
             most,
         )
         self._plan["facts"].setdefault(DRIVEN, {})[driver.key] = kept
         self._decide(experiment, trials=kept["trials"])
         return finished
 
-    def _take(self, spec: TrialSpec, record: TrialRecord) -> Trial:
+    def _take(self, experiment: AbstractExperiment, spec: TrialSpec, record: TrialRecord) -> Trial:
         before = self._trials.get(spec.trial_id)
         if before is not None and not before.record.retryable and record.status != before.record.status:
             # It ran for its states alone, and has lost nothing of its answer where that failed.
@@ -201,6 +207,7 @@ class Rounds:
         self._keeper.ended(record.trial_id)
         self._keep_time()
         self._progress.trial_finished(trial)
+        self._logs.add(trial, experiment.key)
         return trial
 
     def _request(

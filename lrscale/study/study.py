@@ -29,6 +29,7 @@ from lrscale.study.lost import held_up, lost_text, open_trials, waiting_finding,
 from lrscale.study.measuring import Measuring
 from lrscale.study.planned import PlannedExperiment
 from lrscale.study.rounds import Rounds, now
+from lrscale.study.trial_logs import TrialLogs
 from lrscale.units import Layout
 
 LOST = frozenset({"crashed", "out_of_memory", "timed_out"})
@@ -70,6 +71,8 @@ class _OpenRun:
     ledger: Ledger
     facts: Mapping[str, Any]
     """What inspecting the task found."""
+    logs: TrialLogs
+    """Told of what has run."""
 
 
 @final
@@ -126,7 +129,7 @@ class Study:
         with self._opened(launcher, progress) as here:
             keeper = Keeper(self.recipe, here.ledger, here.plan, here.view, here.facts)
             keeper.refuse_if_nothing_starts(asked)
-            rounds = Rounds(self.folder, here.plan, here.trials, launcher, progress, keeper)
+            rounds = Rounds(self.folder, here.plan, here.trials, launcher, progress, keeper, here.logs)
             for place, experiment in enumerate(asked):
                 before = held_up(experiment, waiting)
                 if before:
@@ -183,7 +186,8 @@ class Study:
         with self._opened(launcher, progress) as here:
             # What the last run did about a budget stays in the plan.
             keeper = Keeper(recipe, here.ledger, dict(here.plan), here.view, here.facts)
-            Rounds(self.folder, here.plan, here.trials, launcher, progress, keeper).run(experiment, (), {})
+            rounds = Rounds(self.folder, here.plan, here.trials, launcher, progress, keeper, here.logs)
+            rounds.run(experiment, (), {})
 
     def plan(self, view: StudyView, *, experiments: Sequence[str] | None = None) -> tuple[PlannedExperiment, ...]:
         """Return what each experiment would still run, what it takes, and what the recipe's budget leaves of it."""
@@ -276,17 +280,21 @@ class Study:
             trials = dict(StudyView.of(self.folder).trials)
             view = StudyView(trials, self.folder.trajectory)
             ledger = Ledger.open(plan, self.folder, view, self.recipe.layout.at_once)
-            here = _OpenRun(plan=plan, trials=trials, view=view, ledger=ledger, facts=self._facts(plan, launcher))
-            try:
-                yield here
-            except BaseException:
-                # The time is kept where it can be; what ended the run is what the user must read.
-                with contextlib.suppress(LrscaleError):
-                    ledger.close(self.folder, view)
-                    self.folder.write_plan(plan)
-                raise
-            ledger.close(self.folder, view)
-            self.folder.write_plan(plan)
+            facts = self._facts(plan, launcher)
+            # On leaving it waits for loggers, which is no time of the study's own.
+            with TrialLogs(self.recipe, self.folder, progress) as logs:
+                logs.add_finished(trials, plan)
+                here = _OpenRun(plan=plan, trials=trials, view=view, ledger=ledger, facts=facts, logs=logs)
+                try:
+                    yield here
+                except BaseException:
+                    # The time is kept where it can be; what ended the run is what the user must read.
+                    with contextlib.suppress(LrscaleError):
+                        ledger.close(self.folder, view)
+                        self.folder.write_plan(plan)
+                    raise
+                ledger.close(self.folder, view)
+                self.folder.write_plan(plan)
 
     def _begin(self, progress: AbstractProgress) -> dict[str, Any]:
         resolved = {**self.recipe.dump(), "task": self.recipe.task.resolved(self.recipe.root)}
@@ -306,7 +314,7 @@ class Study:
             # Nothing stands on the earlier recipe yet: a corrected class path must not need another folder.
             plan.pop("facts", None)
             plan["recipe"] = resolved
-        changes = compare_recipes(plan["recipe"], resolved)
+        changes = compare_recipes(_in_todays_words(plan["recipe"]), resolved)
         fixed = [change for change in changes if change.path.split(".")[0] in IDENTITY]
         if fixed:
             told = "; ".join(str(change) for change in fixed[:5])
@@ -314,8 +322,9 @@ class Study:
                 f"the recipe has changed since the study in {self.folder.path} began: {told}",
                 hint="give the changed recipe a folder of its own with --study",
             )
-        # What a device costs, or is said to train, and how jobs are asked for, changes no question.
-        silent = ("cost.price", "cost.throughput", "slurm")
+        # What a device costs, or is said to train, how jobs are asked for, and who else is shown the trials, changes no
+        # question.
+        silent = ("cost.price", "cost.throughput", "slurm", "logger")
         said = [str(change) for change in changes if not change.path.startswith(silent)]
         if said:
             progress.note(f"the study goes on with a changed recipe: {'; '.join(said)}")
@@ -348,6 +357,17 @@ class Study:
         whole = {key: (found.get(key) or earlier.get(key)) for key in EXPERIMENTS if key in found or key in earlier}
         write_atomically(path, to_json(whole, indent=1))
         write_atomically(self.folder.path / "fits.json", to_json(_fits(whole), indent=1))
+
+
+def _in_todays_words(old: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the recipe of a study with the fields that have come since, at their defaults: they are no change."""
+    own = {**old, "task": {name: value for name, value in old["task"].items() if name != "config_sha256"}}
+    try:
+        filled = Recipe.model_validate(own).dump()
+    except ValueError:
+        # A field that is no more, or a stricter rule: what differs is told as it stands.
+        return old
+    return {**filled, "task": {**filled["task"], **old["task"]}}
 
 
 def _left_out(experiment: AbstractExperiment, plan: Mapping[str, Any]) -> bool:

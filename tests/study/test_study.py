@@ -308,3 +308,15 @@ def test_an_analysis_that_fails_does_not_cost_the_others(tmp_path: Path, monkeyp
     assert found["range_test"].status == "cannot_tell" and "KeyError: 'shapes'" in found["range_test"].sentence
     assert [check.status for check in found["range_test"].checks] == ["FAIL"]
     assert found["throughput"] == whole["throughput"]
+
+
+def test_fields_that_came_with_a_later_version_are_no_change_of_the_recipe(tmp_path: Path) -> None:
+    notes = Notes()
+    asked = recipe(schedules=None, throughput=None, scaling=None)
+    run(tmp_path / "S", asked, SyntheticLauncher(SyntheticStudy()))
+    folder = StudyFolder(tmp_path / "S")
+    plan = folder.read_plan()
+    del plan["recipe"]["cost"], plan["recipe"]["logger"], plan["recipe"]["task"]["schedule"]
+    folder.write_plan(plan)
+    run(tmp_path / "S", asked, SyntheticLauncher(SyntheticStudy()), notes)
+    assert notes.said == []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lrscale.report.checks.base import AbstractCheck
 from lrscale.report.checks.crashed_trials import CrashedTrialsCheck
 from lrscale.report.checks.diverged_share import DivergedShareCheck
+from lrscale.report.checks.loggers import LoggersCheck
 from lrscale.report.checks.noise import NoiseCheck
 from lrscale.report.checks.optimum_inside import OptimumInsideCheck
 from lrscale.report.checks.record_warnings import RecordWarningsCheck
@@ -25,6 +26,7 @@ CHECKS: tuple[AbstractCheck, ...] = (
     NoiseCheck(),
     RecordWarningsCheck(),
     CrashedTrialsCheck(),
+    LoggersCheck(),
 )
 """The report's own checks, in order."""
 

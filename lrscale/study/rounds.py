@@ -161,11 +161,13 @@ class Rounds:
         finished = []
         prices = context.price_list()
         requests = [self._request(spec, wanted, context, prices) for spec in chosen]
-        with self._logs.held(any(spec.layout is not None for spec in chosen)):
-            for record in self._launcher.run(requests, self._progress):
-                finished.append(self._take(experiment, specs[record.trial_id], record))
-        for trial_id in specs.keys() - {trial.trial_id for trial in finished}:
-            self._folder.withdraw_trial(trial_id)
+        try:
+            with self._logs.held(any(spec.layout is not None for spec in chosen)):
+                for record in self._launcher.run(requests, self._progress):
+                    finished.append(self._take(experiment, specs[record.trial_id], record))
+        finally:
+            for trial_id in specs.keys() - {trial.trial_id for trial in finished}:
+                self._folder.withdraw_trial(trial_id)
         return finished
 
     def _drive(self, experiment: AbstractExperiment, context: Context) -> list[Trial]:

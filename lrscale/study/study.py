@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from lrscale import __version__
-from lrscale.errors import LrscaleError, StudyError, TaskError, did_you_mean
+from lrscale.errors import LayoutError, LrscaleError, StudyError, TaskError, TrialsFailedError, did_you_mean
 from lrscale.launch import AbstractLauncher
 from lrscale.launch.progress import AbstractProgress
 from lrscale.recipe import Recipe, compare_recipes, with_settings
@@ -28,6 +28,7 @@ from lrscale.study.layouts.memory_search import largest_that_fits
 from lrscale.study.lost import held_up, lost_text, open_trials, waiting_finding, with_lost_check
 from lrscale.study.measuring import Measuring
 from lrscale.study.planned import PlannedExperiment
+from lrscale.study.refused import note_refusal, with_refusal
 from lrscale.study.rounds import Rounds, now
 from lrscale.study.trial_logs import TrialLogs
 from lrscale.units import Layout
@@ -113,10 +114,11 @@ class Study:
         ------
         StudyError
             When the folder is in use, of a newer version, or of another recipe.
-        TaskError
-            When the task cannot be built.
+        TaskError, LayoutError
+            When the task cannot be built. Of a task that has trained, a question that it refuses is answered by
+            "cannot tell", with what it would take.
         TrialsFailedError
-            When all trials of a round crashed.
+            When all trials of a round crashed, and none completed before, or the same happened to the last question.
         """
         asked = self._asked(experiments)
         self._require_packages(asked)
@@ -126,6 +128,8 @@ class Study:
         # Questions that wait for trials which were lost, by key, and those trials.
         waiting: dict[str, str] = {}
         lost: dict[str, Trial] = {}
+        # Questions in a row all of whose trials crashed.
+        crashes = 0
         with self._opened(launcher, progress) as here:
             keeper = Keeper(self.recipe, here.ledger, here.plan, here.view, here.facts)
             keeper.refuse_if_nothing_starts(asked)
@@ -138,7 +142,21 @@ class Study:
                     findings[experiment.key] = self._waiting(experiment, context, here.plan, before)
                     waiting[experiment.key] = experiment.title
                     continue
-                context = rounds.run(experiment, asked[place + 1 :], usable(findings))
+                error = None
+                try:
+                    context = rounds.run(experiment, asked[place + 1 :], usable(findings))
+                except (TaskError, LayoutError, TrialsFailedError) as raised:
+                    error = raised
+                    crashes = crashes + 1 if isinstance(error, TrialsFailedError) else 0
+                    # A task of which nothing has trained is broken, and so is a machine where question after question
+                    # crashes. Else it is this question alone that the task refuses.
+                    if crashes > 1 or not any(trial.record.status == "completed" for trial in here.view):
+                        raise
+                    progress.note(f"{experiment.key} cannot be answered: {error}")
+                    context = keeper.context(experiment, asked[place + 1 :], usable(findings))
+                else:
+                    crashes = 0
+                note_refusal(here.plan, experiment, error)
                 planned = experiment.plan(context)
                 wanted |= {spec.trial_id: frozenset(experiment.answers) for spec in planned}
                 findings[experiment.key] = self._finding(experiment, context, here.plan, planned)
@@ -230,7 +248,7 @@ class Study:
         if _left_out(experiment, plan):
             return left_out_finding(experiment, plan[BUDGET])
         found = with_budget_checks(analysed(experiment, context), self.recipe, plan.get(BUDGET))
-        return with_lost_check(found, open_trials(experiment, context, wanted))
+        return with_refusal(with_lost_check(found, open_trials(experiment, context, wanted)), plan)
 
     def _require_packages(self, asked: Sequence[AbstractExperiment]) -> None:
         for experiment in asked:

@@ -228,9 +228,10 @@ class DataControl:
         whole = self._forward_layout == self._layout
         if batches is None or loader is not main or not whole:
             raise TaskError(
-                "a batch that grows, and a trial that branches off, need one training loader that draws examples by "
-                "index and forms its batches of them",
-                hint="turn these experiments off: horizons, critical_batch, growing_batch",
+                f"a batch that grows, and a trial that branches off, need one training loader that draws examples by "
+                f"index and forms its batches of them, and {_named(loader)} is none",
+                hint="give one DataLoader of a dataset with __len__ and __getitem__, without a batch sampler of its "
+                "own; the example at which a stream stands cannot be found again",
             )
         assert self._course is not None
         order = ExampleOrder(
@@ -318,6 +319,11 @@ def _length(loader: DataLoader[Any]) -> int:
     # Only asked of loaders that draw by index, from a map-style set: it has a length, or its sampler had none.
     assert isinstance(loader.dataset, Sized)
     return len(loader.dataset)
+
+
+def _named(loader: Any) -> str:
+    kind, data = type(loader).__name__, getattr(loader, "dataset", None)
+    return f"a {kind}" if data is None else f"a {kind} of {type(data).__name__}"
 
 
 def _nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lrscale.errors import LayoutError
 from lrscale.recipe import Recipe
@@ -17,6 +18,9 @@ from lrscale.units import Layout, split_global_batch
 
 WORTHWHILE = 1.05
 """Ratio of speeds from which on a measured split of the batch replaces the default one; below it is noise."""
+
+SHAPING = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
+"""Arguments of a Trainer without which a job is not the one that was calibrated."""
 
 FEW_SEEDS = 3
 """Seeds below which the spread between runs is hardly known."""
@@ -113,6 +117,17 @@ def validity(
         precision=None if precision is None else str(precision),
         optimizers=tuple(names),
     )
+
+
+def shaping(recipe: Recipe) -> dict[str, Any]:
+    """Return what of the recipe's Trainer shapes training, whose loss is what a job is promised."""
+    return {name: recipe.task.trainer[name] for name in SHAPING if recipe.task.trainer.get(name) is not None}
+
+
+def batch_size_home(view: StudyView, findings: Sequence[Finding]) -> str | None:
+    """Return where the trials set the per-device batch size, where all say the same."""
+    homes = {str(trial.record.facts.get("batch_size_home") or "") for trial in _trials(view, findings)}
+    return homes.pop() or None if len(homes) == 1 else None
 
 
 def evidence(view: StudyView, findings: Sequence[Finding]) -> Evidence:

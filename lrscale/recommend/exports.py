@@ -25,20 +25,25 @@ def lightning_cli_fragment(recommendation: Recommendation, path: str) -> str:
     """
     one = recommendation
     trainer = {
+        **one.trainer,
         "devices": one.devices,
         "num_nodes": one.num_nodes,
         "accumulate_grad_batches": one.accumulate_grad_batches,
         "max_steps": one.horizon_steps,
+        # Epochs of the job's own config would end it before.
+        "max_epochs": -1,
         "callbacks+": [
             {"class_path": "lrscale.callbacks.ApplyRecommendation", "init_args": {"recommendation": path}},
         ],
     }
+    home = "" if one.batch_size_home is None else f" (in the trials {one.batch_size_home})"
     return (
         f"# {one.name}: peak LR {with_interval(one.lr)} at global batch {one.global_batch_size}; {one.confidence}.\n"
         "# Use it behind the job's own config: fit --config mine.yaml --config this.yaml\n"
         f"# The data must give {one.per_device_batch_size} examples per device and forward: set its batch size to "
-        f"{one.per_device_batch_size}.\n"
-        "# Remove max_steps where the job sets its length otherwise; the schedule follows the job's own length.\n"
+        f"{one.per_device_batch_size}{home}.\n"
+        "# Remove max_steps and max_epochs where the job sets its length otherwise; the schedule follows the job's own "
+        "length.\n"
         f"{dump({'trainer': trainer})}"
     )
 

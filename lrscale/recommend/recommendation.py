@@ -137,7 +137,8 @@ class Recommendation:
     horizon_examples: int
     """Examples that these steps see."""
     expected_loss: Quantity
-    """Loss at the end; its value is None where it was not measured."""
+    """Mean over seeds of the loss at the end, with its interval; one run lies beside it by its own seed. Its value is
+    None where it was not measured."""
     expected_seconds: Quantity | None
     """Training time without validation; None where no speed was measured."""
     validity: Validity
@@ -149,6 +150,12 @@ class Recommendation:
     """What moved with the batch size besides the LR in the trials; None where nothing did."""
     alternatives: tuple[Alternative, ...] = ()
     checks: tuple[Check, ...] = ()
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    """What the trials' Trainer had that shapes training and stands in the recipe: precision, clipping of gradients,
+    synchronised batch norms. Empty where the job's own config holds it."""
+    batch_size_home: str | None = None
+    """Where the trials set the per-device batch size, such as ``data.init_args.batch_size``; None where that is not
+    known."""
 
     def __post_init__(self) -> None:
         if self.lr.value is None or not self.lr.value > 0:

@@ -10,7 +10,16 @@ from typing import final
 from lrscale.errors import LrscaleError
 from lrscale.recipe import Recipe, ScheduleChoice
 from lrscale.recipe.experiments import Target
-from lrscale.recommend.assemble import alternatives, checks, evidence, expected_seconds, layout_for, validity
+from lrscale.recommend.assemble import (
+    alternatives,
+    batch_size_home,
+    checks,
+    evidence,
+    expected_seconds,
+    layout_for,
+    shaping,
+    validity,
+)
 from lrscale.recommend.companions import recommended_companions
 from lrscale.recommend.measured import Cell, Speeds, find, scaling_cells, schedule_results, unlocated
 from lrscale.recommend.recommendation import MODULE, Confidence, Recommendation, RecommendedSchedule, Refusal
@@ -129,6 +138,8 @@ def recommend(
         companions=companions,
         alternatives=alternatives(recipe, setting.cells, setting.cell, layout, speeds),
         checks=checks(recipe, setting.cell, setting.confidence, verdict, view, used),
+        trainer=shaping(recipe),
+        batch_size_home=batch_size_home(view, used),
     )
 
 

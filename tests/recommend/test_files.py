@@ -246,18 +246,20 @@ def test_the_summary_carries_every_number_with_its_interval() -> None:
 
 
 def test_the_fragment_holds_layout_length_and_callback() -> None:
-    text = one().lightning_cli_fragment("study/recommendation.yaml")
+    made = one(trainer={"precision": "16-mixed", "gradient_clip_val": 0.5}, batch_size_home="data.init_args.batch_size")
+    text = made.lightning_cli_fragment("study/recommendation.yaml")
     trainer = yaml.safe_load(text)["trainer"]
     assert trainer["accumulate_grad_batches"] == 4
     assert trainer["devices"] == 2
-    assert trainer["max_steps"] == 100
+    assert (trainer["max_steps"], trainer["max_epochs"]) == (100, -1)
+    assert (trainer["precision"], trainer["gradient_clip_val"]) == ("16-mixed", 0.5)
     assert trainer["callbacks+"] == [
         {
             "class_path": "lrscale.callbacks.ApplyRecommendation",
             "init_args": {"recommendation": "study/recommendation.yaml"},
         }
     ]
-    assert "set its batch size to 64" in text
+    assert "set its batch size to 64 (in the trials data.init_args.batch_size)" in text
 
 
 def test_the_loop_snippet_runs_as_it_stands(tmp_path: Path) -> None:

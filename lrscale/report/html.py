@@ -71,12 +71,12 @@ def style_sheet() -> str:
 
 
 def cell(row: Mapping[str, Any], column: Column) -> dict[str, Any]:
-    """Return the text of a table cell and the value that it sorts by.
+    """Return the text of a table cell, the value that it sorts by, and the interval with all digits.
 
     Examples
     --------
     >>> cell({"lr": 0.00193, "lo": 0.0014, "hi": 0.0026}, Column(key="lr", label="LR", kind="rate", lo="lo", hi="hi"))
-    {'text': '1.9e-3 (1.4e-3 to 2.6e-3)', 'value': 0.00193, 'number': True}
+    {'text': '1.9e-3 (1.4e-3 to 2.6e-3)', 'value': 0.00193, 'number': True, 'lo': 0.0014, 'hi': 0.0026}
     >>> gap = Column(key="gap", label="Gap", kind="count", lo="lo", hi="hi")
     >>> cell({"gap": -3817, "lo": -13_940, "hi": 6205}, gap)["text"]
     '-3,817 (-13.9k to 6,205)'
@@ -100,7 +100,9 @@ def cell(row: Mapping[str, Any], column: Column) -> dict[str, Any]:
         text = words.with_interval(value, lo, hi)
     else:
         text = _FORMATS[column.kind](value)
-    return {"text": text, "value": value, "number": number}
+    shown = {"text": text, "value": value, "number": number}
+    bounds = {name: bound for name, bound in (("lo", lo), ("hi", hi)) if number and words.finite(bound)}
+    return {**shown, **bounds}
 
 
 def unbroken(text: str, limit: int = 1_000) -> Markup:

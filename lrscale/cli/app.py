@@ -272,13 +272,13 @@ def compare(
 
 @app.command("index")
 def index(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds study folders.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds study folders, or reports.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Page to write. Default: index.html in DIR.")
     ] = None,
     open_: OpenOption = False,
 ) -> None:
-    """Write a page that lists the studies of a folder with their answers."""
+    """Write a page that lists the studies of a folder, or the reports of some, with their answers."""
     from lrscale.cli.index import write_index
 
     _end(write_index(folder, out=out, open_in_browser=open_))

@@ -36,7 +36,7 @@ def write_index(folder: Path, *, out: Path | None, open_in_browser: bool) -> int
     from lrscale.store.files import write_atomically
 
     if not folder.is_dir():
-        raise LrscaleError(f"there is no folder {folder}", hint="name the folder that holds study folders")
+        raise LrscaleError(f"there is no folder {folder}", hint="name the folder that holds study folders, or reports")
     found = find_studies(folder)
     if not found:
         typer.echo(f"no study in {folder}")
@@ -47,7 +47,7 @@ def write_index(folder: Path, *, out: Path | None, open_in_browser: bool) -> int
     if page.exists() and b"Made by lrscale" not in page.read_bytes():
         raise LrscaleError(f"{page} is there already and no page of lrscale", hint="name another file with --out")
     write_atomically(page, render_index([read_entry(path) for path in found], page.parent.resolve()))
-    typer.echo(f"{page}: {len(found)} studies")
+    typer.echo(f"{page}: {len(found)} {'study' if len(found) == 1 else 'studies'}")
     if open_in_browser:
         open_page(page)
     return DONE

@@ -7,12 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 from urllib.parse import quote
 
 from lrscale.errors import LrscaleError
+from lrscale.report.read_page import is_report, read_page
 from lrscale.report.render import REPORT_NAME
 from lrscale.report.words import count, loss, rate, short, with_interval
+
+if TYPE_CHECKING:
+    from lrscale.recommend import Recommendation
 
 DEEPEST = 3
 """Folders below the given one in which studies are looked for."""
@@ -37,13 +41,17 @@ class StudyEntry:
     """Trials that did not complete."""
     checks: tuple[tuple[str, int], ...] = ()
     """Numbers of FAIL and WARNING of the findings and the recommendation."""
-    has_report: bool = False
+    report: Path | None = None
+    """The report, where there is one."""
     problem: str = ""
     """Why it cannot be read."""
 
 
 def find_studies(folder: Path) -> list[Path]:
-    """Return the study folders in a folder, the folder itself included, at most `DEEPEST` levels down."""
+    """Return the studies in a folder, at most `DEEPEST` levels down, the folder itself included.
+
+    A study is a study folder, or the report of one whose folder is elsewhere.
+    """
     return sorted(_studies(folder, DEEPEST))
 
 
@@ -51,17 +59,23 @@ def _studies(folder: Path, levels: int) -> Iterator[Path]:
     if (folder / "plan.json").is_file():
         yield folder
         return
-    if levels:
-        for child in folder.iterdir():
-            # A link may lead anywhere, around in a circle too.
-            if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-                yield from _studies(child, levels - 1)
+    for child in folder.iterdir():
+        # A link may lead anywhere, around in a circle too.
+        if child.is_symlink() or child.name.startswith("."):
+            continue
+        if child.is_dir() and levels:
+            yield from _studies(child, levels - 1)
+        elif child.suffix == ".html" and child.is_file() and is_report(child):
+            yield child
 
 
 def read_entry(path: Path) -> StudyEntry:
-    """Read what the list says of a study; nothing is fitted, and a study that cannot be read says why."""
+    """Read what the list says of a study, from its folder or its report alone.
+
+    Nothing is fitted, and a study that cannot be read says why.
+    """
     try:
-        return _read(path)
+        return _read_report(path) if path.is_file() else _read(path)
     except (LrscaleError, OSError, ValueError, LookupError, TypeError) as error:
         return StudyEntry(path=path, name=path.name, problem=short(error, 300))
 
@@ -84,15 +98,8 @@ def _read(path: Path) -> StudyEntry:
     if (path / FILE_NAME).is_file():
         one = Recommendation.load(path)
         created, confidence = one.created, one.confidence
-        answer = (
-            f"peak LR {with_interval(one.lr.value, one.lr.lo, one.lr.hi)}, batch {count(one.global_batch_size)}, "
-            f"{one.schedule.name}"
-        )
-        if one.expected_loss.value is not None:
-            expected = f"{one.monitor} {loss(one.expected_loss.value, one.expected_loss.lo, one.expected_loss.hi)}"
+        answer, expected = _answer(one)
         checks.update(check.status for check in one.checks)
-        if one.validity.diverges_above is not None:
-            answer += f"; diverges from {rate(one.validity.diverges_above)}"
     elif not findings:
         answer = "not finished"
     recipe: Any = plan.get("recipe") or {}
@@ -106,8 +113,46 @@ def _read(path: Path) -> StudyEntry:
         trials=sum(statuses.values()),
         failed=sum(statuses.values()) - statuses["completed"],
         checks=tuple((status, checks[status]) for status in ("FAIL", "WARNING") if checks[status]),
-        has_report=(path / REPORT_NAME).is_file(),
+        report=path / REPORT_NAME if (path / REPORT_NAME).is_file() else None,
     )
+
+
+def _read_report(path: Path) -> StudyEntry:
+    from lrscale.recipe.lines import read_yaml
+    from lrscale.recommend import Recommendation
+
+    page = read_page(path)
+    answer, expected, confidence = page.finding, "", ""
+    created = next((fact.rpartition(" of ")[2] for fact in page.facts if fact.startswith("calibration of ")), "")
+    if page.recommendation:
+        one = Recommendation.from_dict(read_yaml(page.recommendation).value)
+        confidence = one.confidence
+        answer, expected = _answer(one)
+    return StudyEntry(
+        path=path,
+        name=short(page.name, 80),
+        created=short(created, 10),
+        answer=short(answer, 300),
+        expected=expected,
+        confidence=confidence,
+        trials=len(page.statuses),
+        failed=sum(status != "completed" for status in page.statuses),
+        checks=tuple((status, page.checks[status]) for status in ("FAIL", "WARNING") if page.checks.get(status)),
+        report=path,
+    )
+
+
+def _answer(one: Recommendation) -> tuple[str, str]:
+    """Return what to train with and what to expect, in a few words each."""
+    answer = (
+        f"peak LR {with_interval(one.lr.value, one.lr.lo, one.lr.hi)}, batch {count(one.global_batch_size)}, "
+        f"{one.schedule.name}"
+    )
+    if one.validity.diverges_above is not None:
+        answer += f"; diverges from {rate(one.validity.diverges_above)}"
+    if one.expected_loss.value is None:
+        return answer, ""
+    return answer, f"{one.monitor} {loss(one.expected_loss.value, one.expected_loss.lo, one.expected_loss.hi)}"
 
 
 def render_index(entries: Sequence[StudyEntry], base: Path) -> str:
@@ -121,13 +166,13 @@ def render_index(entries: Sequence[StudyEntry], base: Path) -> str:
     return render_list(
         rows,
         title="Calibrations",
-        sentence=f"{answered} of {len(entries)} studies have a recommendation.",
-        footer=f"Made by lrscale {lrscale.__version__} from the files of the studies alone.",
+        sentence=f"{answered} of {len(entries)} studies {'has' if answered == 1 else 'have'} a recommendation.",
+        footer=f"Made by lrscale {lrscale.__version__} from the files of the studies, or their reports, alone.",
     )
 
 
 def _link(entry: StudyEntry, base: Path) -> str | None:
     # Names of folders may hold anything; only the path part of an address is made of them.
-    if not entry.has_report:
+    if entry.report is None:
         return None
-    return "./" + quote(Path(os.path.relpath(entry.path / REPORT_NAME, base)).as_posix())
+    return "./" + quote(Path(os.path.relpath(entry.report, base)).as_posix())

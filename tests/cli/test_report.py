@@ -59,7 +59,7 @@ def test_a_watched_report_follows_the_trials_until_the_study_ends(
 
 def test_studies_of_a_folder_stand_on_one_page(lrscale: Run, study: Path, tmp_path: Path) -> None:
     ended = lrscale(tmp_path, "index", ".")
-    assert (ended.returncode, ended.stdout.strip()) == (0, "index.html: 1 studies")
+    assert (ended.returncode, ended.stdout.strip()) == (0, "index.html: 1 study")
     page = (tmp_path / "index.html").read_text()
     assert 'href="./study/report.html"' in page
     assert "peak LR 0." in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -140,12 +141,65 @@ def test_a_list_of_studies_links_their_reports_and_says_what_cannot_be_read(shel
     entries = [read_entry(path) for path in found]
     assert entries[0].problem
     assert entries[1].trials > 5
-    assert entries[1].has_report
+    assert entries[1].report is not None
     page = render_index(entries, shelf)
     assert 'href="./one/report.html"' in page
     assert "<b>broken" not in page
     assert "cannot be read" in page
     assert "script-src" not in page
+
+
+def test_a_report_alone_says_in_the_list_what_its_study_folder_says(
+    studies: Callable[[str], StudyFolder], tmp_path: Path
+) -> None:
+    one, alone = tmp_path / "one", tmp_path / "alone"
+    shutil.copytree(studies("complete").path, one)
+    alone.mkdir()
+    findings = read_findings(StudyFolder(one))
+    answer = Recommendation.from_dict(recommendation_for(findings, "complete") or {})
+    answer.save(one / "recommendation.yaml")
+    write_report(StudyFolder(one), findings=findings, recommendation=answer).rename(alone / "one #1.html")
+    (alone / "other.html").write_text("<!doctype html><title>another page</title>")
+    (alone / "index.html").write_text(render_index([], alone))
+    (path,) = find_studies(alone)
+    from_page, from_folder = read_entry(path), read_entry(one)
+    assert from_page.problem == ""
+    told = ("name", "created", "answer", "expected", "confidence", "trials", "failed")
+    assert [getattr(from_page, name) for name in told] == [getattr(from_folder, name) for name in told]
+    assert from_page.answer.startswith("peak LR ") and from_page.expected
+    # The page counts the report's own checks too.
+    assert dict(from_page.checks).keys() >= dict(from_folder.checks).keys()
+    assert 'href="./one%20%231.html"' in render_index([from_page], alone)
+
+
+def test_a_report_without_an_answer_is_listed_with_its_reason(
+    studies: Callable[[str], StudyFolder], tmp_path: Path
+) -> None:
+    folder = studies("all diverged")
+    refusal = Refusal(sentence="All trials diverged.", needs="Lower the LRs.")
+    (tmp_path / "r.html").write_text(render_report(folder, findings=read_findings(folder), recommendation=refusal))
+    entry = read_entry(tmp_path / "r.html")
+    assert "All trials diverged" in entry.answer
+    assert (entry.confidence, entry.expected) == ("", "")
+    assert entry.failed == entry.trials - sum(record.status == "completed" for record in folder.records().values())
+
+
+def test_hostile_names_in_a_report_stay_text_in_the_list(studies: Callable[[str], StudyFolder], tmp_path: Path) -> None:
+    folder = studies("hostile names")
+    (tmp_path / "r.html").write_text(render_report(folder, findings=read_findings(folder)), encoding="utf-8")
+    page = render_index([read_entry(path) for path in find_studies(tmp_path)], tmp_path)
+    assert "<script" not in page and HOSTILE not in page and "cannot be read" not in page
+
+
+def test_the_example_reports_are_listed() -> None:
+    reports = Path(__file__).parents[2] / "reports"
+    listed = (reports / "index.html").read_text(encoding="utf-8")
+    entries = [read_entry(path) for path in find_studies(reports)]
+    assert {entry.path.name for entry in entries} >= {"digits.html"}
+    # `lrscale index reports` renews it.
+    for entry in entries:
+        assert f'href="./{entry.path.name}"' in listed
+        assert entry.expected in re.sub("<[^>]*>", "", listed)
 
 
 def test_a_page_that_is_watched_loads_itself_anew_and_the_last_one_does_not(

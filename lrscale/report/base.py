@@ -171,6 +171,8 @@ class Card:
     method: str = ""
     """How the numbers were made, with sources; paragraphs are separated by empty lines."""
     snippets: tuple[Snippet, ...] = ()
+    runs: Mapping[str, Any] | None = None
+    """Trajectories as JSON values, for the part of the page that the reader zooms, filters and smooths."""
 
     def table(self, key: str) -> Table:
         """Return a table by its key.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -35,7 +36,10 @@ def render_page(cards: Sequence[Card], *, head: Mapping[str, Any]) -> str:
         HTML that refers to nothing outside itself. Its content-security policy allows one style sheet and one script,
         by their hashes, and no connection.
     """
-    style, script = style_sheet(), _file("report.js")
+    script = _file("report.js")
+    if any(card.runs is not None for card in cards):
+        script += _file("explorer.js")
+    style = style_sheet()
     policy = _policy(style, script)
     drawn = {card.key: tuple(_draw(card, figure) for figure in card.figures) for card in cards}
     template = _environment().get_template("report.html.j2")
@@ -118,6 +122,19 @@ def unbroken(text: str, limit: int = 1_000) -> Markup:
     return Markup(_EXPONENT.sub(r'<span class="n">\g<0></span>', str(escape(words.block(text, limit)))))
 
 
+def as_attribute(values: Mapping[str, Any]) -> Markup:
+    """Return JSON values as the content of an attribute; text in them is ASCII, with escapes for the rest.
+
+    Examples
+    --------
+    >>> print(as_attribute({"name": "<b>"}))
+    {&#34;name&#34;:&#34;&lt;b&gt;&#34;}
+    """
+    from markupsafe import escape
+
+    return escape(json.dumps(values, separators=(",", ":"), allow_nan=False))
+
+
 def code(text: str | Markup) -> Markup:
     """Return escaped text in which what stands between backticks is marked as code.
 
@@ -176,6 +193,7 @@ def _environment() -> Environment:
         finalize=_clean,
     )
     environment.globals["cell"] = cell
+    environment.filters["data"] = as_attribute
     environment.filters["block"] = words.block
     environment.filters["short"] = words.short
     environment.filters["unbroken"] = unbroken

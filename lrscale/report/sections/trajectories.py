@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lrscale.report.base import AbstractSection, Card, Figure, FigureView, LegendEntry, Panel
 from lrscale.report.context import ReportContext
+from lrscale.report.explorer import explorer_data
 from lrscale.report.stability_data import spikes_of
 from lrscale.report.thin import SMOOTHING_WINDOW
 from lrscale.report.trajectory_plot import (
@@ -30,6 +31,8 @@ from lrscale.study.specs import COORDINATES
 if TYPE_CHECKING:
     from lrscale.store.view import Trial
 
+MANY_TRIALS = 200
+"""Trials beyond which the figures are drawn against steps alone; the other axes are in the interactive view."""
 MOST_PANELS = 8
 """Panels in one figure; what is beyond stands in the table of trials."""
 
@@ -61,9 +64,13 @@ class TrajectoriesSection(AbstractSection):
             title=self.title,
             finding=_sentence(trials),
             figures=tuple(figures),
+            runs=explorer_data(context, trials, loss_ceiling(context, trials)),
             notes=notes,
             method=(
-                f"Smoothed lines are means over a centred window of {percent(SMOOTHING_WINDOW)} of the steps, narrower "
+                "The first figure holds every trial: what is pointed at is named, a click shows the trial's setting, "
+                "and dragging zooms. Its training losses are means of equal parts of a run with their lowest and "
+                "highest values, so that no spike is lost; its validation losses are all there. In the others smoothed "
+                f"lines are means over a centred window of {percent(SMOOTHING_WINDOW)} of the steps, narrower "
                 "at the start and cut at the end: they lag behind nothing. Raw lines keep the lowest and the highest "
                 f"value of each of {RAW_BINS} bins, so that no spike is lost. Losses far above the start of training "
                 "are drawn at the upper edge. A spike is a training loss more than 6 robust standard deviations above "
@@ -112,6 +119,7 @@ def _figures(context: ReportContext, key: str, label: str, groups: list[tuple[st
     views: list[FigureView] = []
     points: dict[str, object] = {}
     names: tuple[tuple[LossName, str], ...] = (("train_loss", "training loss"), ("val_loss", "validation loss"))
+    few_axes: tuple[Against, ...] = ("step",)
     for name, words in names:
         panels = [
             (title, lines)
@@ -124,7 +132,7 @@ def _figures(context: ReportContext, key: str, label: str, groups: list[tuple[st
         points[name] = {
             title: {line.trial_id: line.smoothed_loss.tolist() for line in lines} for title, lines in panels
         }
-        for against in AXIS_LABELS:
+        for against in few_axes if len(everything) > MANY_TRIALS else AXIS_LABELS:
             views.append(_view(context, name, words, against, panels, limits))
     if not views:
         return []

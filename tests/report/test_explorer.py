@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,3 +161,28 @@ def test_pointing_at_a_line_names_its_trial(
         if near.inner_text().startswith("LR "):
             found.add(near.inner_text().split(":")[0])
     assert len(found) >= 2
+
+
+@pytest.mark.browser
+def test_a_table_is_filtered_and_taken_along_with_all_digits(shown: tuple[Any, list[str]]) -> None:
+    page, said = shown
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    box = page.locator("#trials .filter input")
+    rows = page.locator("#trials-trials-table tbody tr")
+    box.fill("diverged")
+    assert 0 < page.locator("#trials-trials-table tbody tr:visible").count() < rows.count()
+    assert f"of {rows.count()}" in page.locator("#trials .filter output").inner_text()
+    box.fill("")
+    with page.expect_download() as loading:
+        page.locator("#slices .csv").first.click()
+    text = Path(loading.value.path()).read_text()
+    assert loading.value.suggested_filename == "slices-slices.csv"
+    table = list(csv.DictReader(text.splitlines()))
+    cells = page.locator("#slices-slices-table tbody tr td:nth-child(2)")
+    for place, row in enumerate(table):
+        held = cells.nth(place)
+        names = {"data-value": "best LR (95 %)", "data-lo": "best LR (95 %) low", "data-hi": "best LR (95 %) high"}
+        assert {name: row[column] for name, column in names.items()} == {
+            name: held.get_attribute(name) or "" for name in names
+        }
+    assert said == []

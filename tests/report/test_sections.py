@@ -9,6 +9,7 @@ import pytest
 from lrscale.report import AbstractSection, Card, ReportContext, make_cards
 from lrscale.report.base import make_card
 from lrscale.report.outline import SECTIONS
+from lrscale.report.sections.headline import HeadlineSection
 from lrscale.report.sections.optimal_lr import slope_words
 from lrscale.report.words import rate
 
@@ -139,6 +140,20 @@ def test_trajectories_offer_each_axis_and_the_raw_values(context_of: Contexts) -
 def test_trajectories_without_validation_show_the_training_loss_alone(context_of: Contexts) -> None:
     figure = _card(context_of("no validation"), "trajectories").figure("by-batch")
     assert dict(figure.switches) == {"against": ("steps", "examples", "time")}
+
+
+def test_the_first_screen_says_what_the_job_takes_of_devices_and_of_money(context_of: Contexts) -> None:
+    context = context_of("complete")
+    priced = {**context.recipe, "cost": {"price": "2.5 EUR"}}
+    asked = {**(context.recommendation or {}), "devices": 2, "num_nodes": 4}
+    asked["expected_seconds"] = {"value": 3600.0, "lo": 3000.0, "hi": 4500.0}
+    for recipe, said in (
+        (priced, "8.0 h of devices, 20.00 EUR (16.67 EUR to 25.00 EUR) at 2.5 EUR a device-hour."),
+        ({}, "8.0 h of devices."),
+    ):
+        changed = dataclasses.replace(context, plan={**context.plan, "recipe": recipe}, recommendation=asked)
+        (fact,) = [fact for fact in HeadlineSection().compute(changed).facts if fact.term == "Expect"]
+        assert fact.detail == said
 
 
 def test_the_first_screen_says_setting_interval_expectation_and_confidence(context_of: Contexts) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
+from lrscale.recipe import Price
 from lrscale.report.base import AbstractSection, Card, Fact, Figure, Panel, Snippet
 from lrscale.report.context import ReportContext
 from lrscale.report.fits import pair
@@ -105,7 +106,7 @@ def _sentence(chosen: Mapping[str, Any], lr: tuple[float | None, float | None, f
 def _facts(context: ReportContext, chosen: Mapping[str, Any]) -> list[Fact]:
     facts = [
         Fact(term="Train with", value=train_with(chosen), detail=_equivalence(context, chosen), strong=True),
-        Fact(term="Expect", value=_expect(context, chosen)),
+        Fact(term="Expect", value=_expect(context, chosen), detail=_spent(context, chosen)),
         Fact(
             term="How sure", value=_sure(chosen), detail=" ".join(str(reason) for reason in chosen.get("reasons") or ())
         ),
@@ -195,6 +196,23 @@ def _expect(context: ReportContext, chosen: Mapping[str, Any]) -> str:
         if first is not None and last is not None:
             text += f" ({duration(first)} to {duration(last)})"
     return text
+
+
+def _spent(context: ReportContext, chosen: Mapping[str, Any]) -> str:
+    """Return what the job takes of devices, and of money where the recipe has a price."""
+    seconds, first, last = _quantity(chosen.get("expected_seconds"))
+    devices = int(chosen.get("devices") or 1) * int(chosen.get("num_nodes") or 1)
+    price = (context.recipe.get("cost") or {}).get("price")
+    if seconds is None or (devices == 1 and not price):
+        return ""
+    said = f"{duration(devices * seconds)} of devices"
+    if not price:
+        return f"{said[:1].upper()}{said[1:]}."
+    tariff = Price.parse(str(price))
+    said += f", {tariff.of(devices * seconds / 3600)}"
+    if first is not None and last is not None:
+        said += f" ({tariff.of(devices * first / 3600)} to {tariff.of(devices * last / 3600)})"
+    return f"{said} at {tariff} a device-hour."
 
 
 def _sure(chosen: Mapping[str, Any]) -> str:

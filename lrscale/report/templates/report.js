@@ -47,6 +47,53 @@
     });
   }
 
+  const FEW = 12;
+  for (const table of all("table.sortable")) {
+    if (table.tBodies[0].rows.length <= FEW) continue;
+    const box = Object.assign(document.createElement("input"), { type: "search" });
+    const left = document.createElement("output");
+    const label = document.createElement("label");
+    label.className = "filter";
+    label.append("Show rows with ", box, " ", left);
+    table.closest(".scroll").before(label);
+    box.addEventListener("input", () => {
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      for (const row of table.tBodies[0].rows) {
+        const text = [...row.cells].map((cell) => cell.textContent.toLowerCase()).join(" ");
+        row.hidden = !words.every((word) => text.includes(word));
+        shown += !row.hidden;
+      }
+      left.textContent = words.length ? `${shown} of ${table.tBodies[0].rows.length}` : "";
+    });
+  }
+
+  // Spreadsheets take text that begins like this for a formula.
+  const field = (text) => `"${text.replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
+  const csv = (table) => {
+    const rows = [...table.tBodies[0].rows], heads = [...table.tHead.rows[0].cells].map((head) => head.textContent);
+    const bound = heads.map((_, at) => rows.some((row) => "lo" in row.cells[at].dataset || "hi" in row.cells[at].dataset));
+    const lines = [heads.flatMap((head, at) => (bound[at] ? [head, `${head} low`, `${head} high`] : [head])).map(field).join(",")];
+    for (const row of rows) {
+      lines.push([...row.cells].flatMap((cell, at) => {
+        const { value = "", lo = "", hi = "" } = cell.dataset;
+        const own = cell.classList.contains("number") ? value : field(cell.textContent.trim());
+        return bound[at] ? [own, lo, hi] : [own];
+      }).join(","));
+    }
+    return lines.join("\r\n") + "\r\n";
+  };
+  for (const table of all("details.numbers table")) {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "csv", textContent: "CSV" });
+    button.setAttribute("aria-label", `CSV of ${table.closest(".scroll").getAttribute("aria-label")}`);
+    table.closest(".scroll").after(button);
+    button.addEventListener("click", () => {
+      const address = URL.createObjectURL(new Blob([csv(table)], { type: "text/csv" }));
+      Object.assign(document.createElement("a"), { href: address, download: `${table.id.replace(/-table$/, "")}.csv` }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 1000);
+    });
+  }
+
   for (const button of all("button.copy")) {
     button.hidden = false;
     button.addEventListener("click", async () => {

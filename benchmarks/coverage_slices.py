@@ -2,8 +2,10 @@
 
 Run ``python benchmarks/coverage_slices.py --studies 1000``. The basins are mostly not the model's own: a parabola,
 parabolas with cubic skew, a wall before divergence, and a side that saturates at the initial loss. A design's row
-averages over these shapes, a shape's row over the designs. The kink is a stress: its curvature jumps at its minimum,
-which no smooth basin can know.
+averages over these shapes, a shape's row over the designs. Slices of a large range have a minimum of 0.05 between walls
+that rise to the loss of an untrained model, 2.3, and beyond it on the side of divergence; runs that are far from the
+minimum are far noisier, as those of a classifier of digits are. The kink is a stress: its curvature jumps at its
+minimum, which no smooth basin can know.
 """
 
 from __future__ import annotations
@@ -51,6 +53,32 @@ DESIGNS = (
 LEVEL = 3.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wide:
+    """A sweep whose losses span a large range: LRs at ratio 2, the first replicate at each, others as told."""
+
+    below: int
+    """LRs below the one nearest to the optimum."""
+    above: int
+    seeds: int
+    near: int
+    """LRs on each side of the optimum that the further seeds train; as a search does, or all."""
+
+    @property
+    def name(self) -> str:
+        """The design in words."""
+        return f"losses from 0.05 to 2.3, {self.below + 1 + self.above} LRs, {self.seeds} seeds"
+
+
+WIDE = (
+    Wide(below=4, above=4, seeds=1, near=9),
+    Wide(below=3, above=4, seeds=3, near=2),
+    Wide(below=5, above=6, seeds=2, near=9),
+    Wide(below=2, above=3, seeds=3, near=1),
+)
+WIDE_LEVEL, UNTRAINED = 0.05, 2.3
+
+
 def simulate(
     truth: Callable[[FloatArray], FloatArray], design: Design, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray, NDArray[np.int_], float, float]:
@@ -83,6 +111,41 @@ def studies_of(design: int, shape: int, studies: int) -> tuple[Tally, Tally]:
     return vertex, level
 
 
+def wide_truth(u: FloatArray) -> FloatArray:
+    """Return the excess loss at u = ln(LR / a place near the optimum)."""
+    slow, hot = 0.008 * np.exp(-1.3 * u), 0.004 * np.exp(1.7 * u)
+    rise = UNTRAINED - WIDE_LEVEL
+    excess: FloatArray = rise * (slow / (1 + slow) + hot / (1 + 0.7 * hot))
+    return excess
+
+
+def wide_studies_of(design: int, studies: int) -> tuple[Tally, Tally]:
+    """Fit simulated slices of a large range; count the vertex and the minimum loss."""
+    rng, own = np.random.default_rng([2, design]), WIDE[design]
+    places = np.linspace(-1.5, 1.5, 3001)
+    lowest = float(places[np.argmin(wide_truth(places))])
+    floor = float(wide_truth(np.array([lowest]))[0])
+    vertex, level = Tally(), Tally()
+    steps = np.arange(-own.below, own.above + 1)
+    for _ in range(studies):
+        shift = rng.normal(0, 0.004, own.seeds)
+        best = float(rng.uniform(-0.5, 0.5)) * math.log(2)
+        rows = [(step, seed) for seed in range(own.seeds) for step in steps if seed == 0 or abs(int(step)) <= own.near]
+        x = np.array([step for step, _ in rows]) * math.log(2)
+        seeds = np.array([seed for _, seed in rows])
+        excess = wide_truth(x - best + lowest) - floor
+        # Runs near divergence differ by a third of their excess, those that have not got far by a twentieth.
+        sd = np.hypot(0.004, np.where(x > best, 0.3, 0.05) * excess)
+        loss = WIDE_LEVEL + excess + shift[seeds] + rng.normal(0, 1, x.size) * sd
+        fit = fit_lr_slice(np.exp(x), loss, seed=seeds)
+        if fit.interval is not None:
+            vertex.add(fit.interval.contains(math.exp(best)), _width(fit.interval, log=True))
+        if fit.min_loss_interval is not None:
+            truth = WIDE_LEVEL + (float(shift[0]) if own.seeds == 1 else 0.0)
+            level.add(fit.min_loss_interval.contains(truth), _width(fit.min_loss_interval, log=False))
+    return vertex, level
+
+
 def _width(interval: Interval, *, log: bool) -> float:
     if interval.lo is None or interval.hi is None:
         return math.inf
@@ -94,6 +157,7 @@ def rows(studies: int) -> list[Row]:
     each = math.ceil(studies / len(DESIGNS))
     shapes = [list(TRUTHS).index(name) for name in REALISTIC]
     counts = {(i, j): studies_of(i, j, each) for i in range(len(DESIGNS)) for j in shapes}
+    wide = [wide_studies_of(index, studies) for index in range(len(WIDE))]
     by_design = [[counts[i, j] for j in shapes] for i in range(len(DESIGNS))]
     by_shape = [[counts[i, j] for i in range(len(DESIGNS))] for j in shapes]
     return [
@@ -103,6 +167,8 @@ def rows(studies: int) -> list[Row]:
             pooled([m for _, m in own]).row(f"minimum loss, {d.name}")
             for d, own in zip(DESIGNS, by_design, strict=True)
         ),
+        *(v.row(f"vertex, {d.name}") for d, (v, _) in zip(WIDE, wide, strict=True)),
+        *(m.row(f"minimum loss, {d.name}") for d, (_, m) in zip(WIDE, wide, strict=True)),
     ]
 
 

@@ -91,7 +91,7 @@ def fit_horizons(
     ...     best = 0.01 * (horizon / 1e4) ** -0.3
     ...     slices[horizon] = fit_lr_slice(lrs, [2 + best / lr / 9 + lr / best / 9 for lr in lrs])
     >>> fit = fit_horizons(slices, {}, 64)
-    >>> round(fit.lr.estimate("e_examples").value, 2), round(fit.lr_held_out.miss, 2)
+    >>> round(fit.lr.estimate("e_examples").value, 2), round(abs(fit.lr_held_out.miss), 2)
     (-0.3, 0.0)
     """
     longest = max(slices, default=0.0)

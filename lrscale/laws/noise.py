@@ -55,13 +55,20 @@ class Decomposition:
     block_levels: FloatArray
     """Level of each block, shape (blocks,), summing to zero over the runs' blocks."""
     residuals: FloatArray
-    """What is left, shape (kept runs,)."""
+    """What is left, in standard deviations of a run of relative variance 1, shape (kept runs,)."""
     df: int
     """Degrees of freedom of the residuals."""
 
 
-def decompose(runs: Runs) -> Decomposition:
-    """Fit LR means plus block levels to the finished runs."""
+def decompose(runs: Runs, variance: FloatArray | None = None) -> Decomposition:
+    """Fit LR means plus block levels to the finished runs.
+
+    Parameters
+    ----------
+    runs : Runs
+    variance : array of shape (kept runs,), optional
+        Relative variance of each run. Default: equal for all.
+    """
     kept = runs.kept
     x, loss = runs.lr[kept], runs.loss[kept]
     distinct, place = np.unique(x, return_inverse=True)
@@ -69,13 +76,14 @@ def decompose(runs: Runs) -> Decomposition:
     design = np.column_stack([np.eye(distinct.size)[place], blocks])
     centre = loss.mean()
     # The design has one direction too many (a constant moves between LRs and blocks): least squares of minimum norm.
-    coefficients, _, rank, _ = np.linalg.lstsq(design, loss - centre, rcond=None)
+    weight = np.ones(loss.size) if variance is None else 1 / np.sqrt(variance)
+    coefficients, _, rank, _ = np.linalg.lstsq(weight[:, None] * design, weight * (loss - centre), rcond=None)
     levels = coefficients[distinct.size :]
     shift = levels.mean()
     return Decomposition(
         lr_means=coefficients[: distinct.size] + centre + shift,
         block_levels=levels - shift,
-        residuals=loss - centre - design @ coefficients,
+        residuals=weight * (loss - centre - design @ coefficients),
         df=int(loss.size - rank),
     )
 

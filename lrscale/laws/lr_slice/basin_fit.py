@@ -10,6 +10,7 @@ import numpy as np
 
 from lrscale.laws.base import FloatArray
 from lrscale.laws.lr_slice.basin import BasinPosterior, Whitened, basin, posterior, whiten
+from lrscale.laws.lr_slice.near_noise import relative_variance
 from lrscale.laws.noise import decompose, variance_ratio_p
 from lrscale.laws.runs import Runs, SeedLabel
 
@@ -105,7 +106,8 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
     The relative covariance of two runs at LRs i and j of noise s is ``[same run] + [i = j] (d_i / s)^2`` with
     ``d = e excess sqrt(1 + (excess / near)^2)``, mixed over the relative errors e of `MODEL_ERRORS` by their marginal
     likelihood: the error of the model is shared by all runs at an LR, so replicates
-    do not average it away. Only one reweighting: with few runs, iterating weights on the noise that those weights
+    do not average it away. ``[same run]`` is larger where replicates far from the lowest LRs differ more than near them
+    (`relative_variance`). Only one reweighting: with few runs, iterating weights on the noise that those weights
     produce shrinks both (90 instead of 95 % coverage at seven LRs and one seed).
     """
     x, loss = np.log(runs.lr[runs.kept]), runs.loss[runs.kept]
@@ -123,16 +125,17 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
     target = loss - centre
     inflation = np.ones(loss.size)
     cleaned = loss
+    unequal = relative_variance(runs)
     for _ in range(OUTLIER_ROUNDS):
         flagged = inflation > 1
         clean_loss = runs.loss.copy()
         clean_loss[runs.kept] = cleaned
-        parts = decompose(replace(runs, loss=clean_loss))
+        parts = decompose(replace(runs, loss=clean_loss), unequal)
         pure_df = parts.df - int(flagged.sum())
         pure_variance = float(np.sum(parts.residuals**2)) / pure_df if pure_df >= _MIN_PURE_DF else None
         excess = parts.lr_means - parts.lr_means.min()
         known_variance, known_df, note = 0.0, 0.0, ""
-        extra = np.diag(inflation - 1)
+        extra = np.diag(inflation * unequal - 1)
         data = whiten(x, target, blocks, first_covariance(excess, place) + extra)
         first = posterior([data], lower, upper)
         if noise_sd is not None:
@@ -154,7 +157,7 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
         if spare < MIN_OUTLIER_DF:
             break
         residual = _residuals(data, result, target, blocks)
-        previous, inflation = inflation, outlier_inflation(residual, np.diag(covariances[model]), spare)
+        previous, inflation = inflation, outlier_inflation(residual, np.diag(covariances[model]) + unequal - 1, spare)
         cleaned = loss - np.where(inflation > 1, residual, 0.0)
         if np.all((inflation > 1) == (previous > 1)):
             break

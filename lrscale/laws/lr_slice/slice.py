@@ -15,6 +15,7 @@ from lrscale.laws.base import FitStatus, Interval, check_confidence
 from lrscale.laws.lr_slice.basin_fit import BasinFit, fit_basin
 from lrscale.laws.lr_slice.slice_draws import draw_curves, equivalent_lrs, parabola_vertex
 from lrscale.laws.lr_slice.slice_fit import LRSliceFit
+from lrscale.laws.lr_slice.window import without_far
 from lrscale.laws.noise import decompose
 from lrscale.laws.runs import Runs, read_runs
 
@@ -73,7 +74,8 @@ def fit_lr_slice(
     -------
     LRSliceFit
         With status `ok` only when the lowest mean loss is not at an end of the grid, two distinct LRs lie on each side
-        of the fitted minimum (LRs that diverged count as one point of the upper side), the curvature's interval
+        of the fitted minimum (LRs that diverged count as one point of the upper side, those far above as one of
+        theirs), the curvature's interval
         excludes zero, and the interval of the best LR is closed. A minimum at an end is censored, never reported as the
         best LR.
 
@@ -85,7 +87,9 @@ def fit_lr_slice(
     Notes
     -----
     Points far above the minimum are modelled less well and are noisier, so their variance is taken as that of the noise
-    plus the square of a part of their fitted excess: 1, 3 or 10 %, mixed by what the runs say (see `fit_basin`).
+    plus the square of a part of their fitted excess: 1, 3 or 10 %, mixed by what the runs say (see `fit_basin`). Where
+    replicates far above differ more than near ones, their noise grows with the excess (see `relative_variance`). LRs
+    that are further above than the model can follow are no part of the curve (see `without_far`).
 
     References
     ----------
@@ -122,12 +126,14 @@ def fit_lr_slice(
     kept_loss = runs.loss[runs.kept]
     if np.ptp(kept_loss) <= 1e-13 * np.max(np.abs(kept_loss)):
         return replace(empty, status=FitStatus.NOT_IDENTIFIABLE, reason="All losses are equal.")
-    core = fit_basin(runs, noise_sd=noise_sd, noise_df=noise_df)
-    return _conclude(runs, core, empty, tolerance, confidence, resamples, random_seed)
+    near, rows = without_far(runs)
+    core = fit_basin(near, noise_sd=noise_sd, noise_df=noise_df)
+    return _conclude(near, rows, core, empty, tolerance, confidence, resamples, random_seed)
 
 
 def _conclude(
     runs: Runs,
+    rows: np.ndarray,
     core: BasinFit,
     empty: LRSliceFit,
     tolerance: float,
@@ -142,7 +148,9 @@ def _conclude(
     lower, upper = np.clip(ends, None, core.upper)
     t = float(stdtrit(core.spare_df, 1 - tail))
     curvature = Interval(core.curvature - t * core.curvature_se, core.curvature + t * core.curvature_se, confidence)
-    status, reason = _status(runs, core, (float(lower), float(upper)), curvature, distinct, tolerance)
+    trained = np.array([lr for lr, loss in zip(empty.lr, empty.loss, strict=True) if loss is not None])
+    beyond = bool(np.any(np.log(trained) < distinct[0])), bool(np.any(np.log(trained) > distinct[-1]))
+    status, reason = _status(runs, core, (float(lower), float(upper)), curvature, distinct, beyond, tolerance)
     draws, shape_se, basin_se = draw_curves(core, runs, resamples, np.random.default_rng(random_seed))
     quadratic, quadratic_half = parabola_vertex(core, t)
     ok = status is FitStatus.OK
@@ -159,12 +167,14 @@ def _conclude(
         scale / high_exponent * math.exp(-high_exponent * core.vertex),
         min_loss - scale * (1 / low_exponent + 1 / high_exponent),
     )
-    fitted = np.full(runs.lr.size, np.nan)
-    fitted[runs.kept] = core.fitted
+    fitted, loss = np.full(len(empty.lr), np.nan), np.full(len(empty.lr), np.nan)
+    fitted[rows[runs.kept]], loss[rows] = core.fitted, runs.loss
+    far = len(set(empty.lr)) - len(set(runs.lr))
+    left_out = "" if far == 0 else f" The curve leaves out {far} LRs whose losses are far above."
     return replace(
         empty,
         status=status,
-        reason=reason + core.note,
+        reason=reason + core.note + left_out,
         best_lr=math.exp(core.vertex) if ok else None,
         interval=_interval(runs, core, status, (float(lower), float(upper)), confidence),
         equivalence=equivalent_lrs(core, margin, distinct) if ok else None,
@@ -180,9 +190,9 @@ def _conclude(
         quadratic_lr=math.exp(quadratic) if quadratic is not None and abs(quadratic) < 300 else None,
         models_disagree=bool(ok and distance > math.hypot(half, quadratic_half)),
         expected_regret=core.expected_regret if ok else None,
-        outliers=core.outliers,
+        outliers=tuple(int(rows[row]) for row in core.outliers),
         fitted=_with_gaps(fitted),
-        residual=_with_gaps(runs.loss - fitted),
+        residual=_with_gaps(loss - fitted),
         vertex=core.vertex,
         vertex_draws=tuple(float(f"{value:.7g}") for value in draws[:_MAX_VERTEX_DRAWS, 0]),
         curve_draws=tuple(
@@ -200,13 +210,15 @@ def _status(
     interval: tuple[float, float],
     curvature: Interval,
     distinct: np.ndarray,
+    beyond: tuple[bool, bool],
     tolerance: float,
 ) -> tuple[FitStatus, str]:
     best = math.exp(core.vertex)
     lowest, highest = math.exp(distinct[0]), math.exp(distinct[-1])
     bound = runs.diverged_above()
-    above = int(np.sum(distinct > core.vertex)) + (bound is not None and bound > max(best, highest))
-    below = int(np.sum(distinct < core.vertex))
+    # LRs far above are no part of the curve; that there are some on a side counts as one point of it.
+    above = int(np.sum(distinct > core.vertex)) + (beyond[1] or (bound is not None and bound > max(best, highest)))
+    below = int(np.sum(distinct < core.vertex)) + beyond[0]
     argmin = int(np.argmin(decompose(runs).lr_means))
     high = above < 2 or (argmin == distinct.size - 1)
     low = below < 2 or argmin == 0

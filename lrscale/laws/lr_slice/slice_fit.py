@@ -76,7 +76,7 @@ class LRSliceFit:
     seeds: tuple[SeedLabel, ...]
     """Seed label of each run."""
     fitted: tuple[float | None, ...]
-    """Fitted loss of each run, its seed block included."""
+    """Fitted loss of each run, its seed block included; None where it diverged or lies too far above to be fitted."""
     residual: tuple[float | None, ...]
     """Loss minus fitted loss."""
     vertex: float | None

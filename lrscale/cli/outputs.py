@@ -73,11 +73,12 @@ def summary(recommendation: Recommendation) -> list[str]:
     rate = interval(one.lr.value, one.lr.lo, one.lr.hi, one.lr.confidence)
     loss = one.expected_loss
     expected = (
-        f"{one.monitor} at the end was not measured"
+        f"{one.monitor} at the end: not measured"
         if loss.value is None
         else f"expected {one.monitor} {interval(loss.value, loss.lo, loss.hi, loss.confidence, digits=4)}"
     )
-    time = "" if one.expected_seconds is None else f" in about {seconds(one.expected_seconds.value)}"
+    about = "" if one.expected_seconds is None else f"about {seconds(one.expected_seconds.value)}"
+    time = about and (f" in {about}" if loss.value is not None else f", {about} of training")
     nodes = f" x {one.num_nodes} nodes" if one.num_nodes > 1 else ""
     own = " (the module's own)" if schedule.name == "module" else ""
     lowest, highest = (number(end) for end in one.equivalent_lr)

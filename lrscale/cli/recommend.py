@@ -99,13 +99,15 @@ def text(recommendation: Recommendation) -> str:
 
 def alternatives_table(recommendation: Recommendation) -> str:
     """Return the other batch sizes with their LR, loss and time beside the recommended one."""
+    from lrscale.recommend.words import percent
+
     rows = [
         [
             str(other.batch_size),
             number(other.lr),
             number(other.loss, 4),
-            "-" if other.relative_loss is None else f"{100 * other.relative_loss:+.2g} %",
-            "-" if other.relative_seconds is None else f"{100 * other.relative_seconds:+.2g} %",
+            "-" if other.relative_loss is None else percent(other.relative_loss),
+            "-" if other.relative_seconds is None else percent(other.relative_seconds),
         ]
         for other in recommendation.alternatives
     ]

@@ -34,6 +34,7 @@ from lrscale.report.sections.companions import CompanionsSection
 from lrscale.report.sections.critical_batch import CriticalBatchSection
 from lrscale.report.sections.factors import FactorsSection
 from lrscale.report.sections.forecast import ForecastSection
+from lrscale.report.sections.generalisation import GeneralisationSection
 from lrscale.report.sections.growing_batch import GrowingBatchSection
 from lrscale.report.sections.headline import HeadlineSection
 from lrscale.report.sections.horizons import HorizonsSection
@@ -71,6 +72,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     HorizonsSection(),
     FactorsSection(),
     ForecastSection(),
+    GeneralisationSection(),
     RulesSection(),
     NoiseScaleSection(),
     CriticalBatchSection(),

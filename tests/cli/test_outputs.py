@@ -64,7 +64,7 @@ def test_what_was_not_measured_is_said() -> None:
     first, second, third = summary(unmeasured)
     assert first.startswith("peak LR 2.1e-3 (no interval), module schedule (the module's own);")
     assert "x 2 devices x 2 nodes" in second
-    assert third == "val_loss at the end was not measured; confidence: measured"
+    assert third == "val_loss at the end: not measured; confidence: measured"
 
 
 def test_the_text_gives_reasons_range_and_alternatives() -> None:

@@ -16,6 +16,8 @@ from lrscale.study.cells import Cell, failed_for_their_own_reason, failure_check
 from lrscale.study.companions_answer import with_companions
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
+from lrscale.study.gap_rows import KEY as GAPS
+from lrscale.study.gap_rows import gap_rows
 from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch, law_rows, slice_rows
 from lrscale.study.range_test.ramps import middle
 from lrscale.study.specs import mean_factor
@@ -243,6 +245,7 @@ def _finding(
         tables={
             "slices": slice_rows(fits, {size: len(some) for size, some in by_batch.items()}),
             "laws": law_rows(law),
+            GAPS: gap_rows(by_batch, fits),
         },
         checks=tuple(_checks(context, whole, fits)),
         data=data,

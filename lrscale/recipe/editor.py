@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lrscale.batch_schedules import BATCH_SCHEDULES
 from lrscale.companions import COMPANIONS
 from lrscale.recipe.choices import INTERVALS, MODULE
 from lrscale.recipe.engines import NO_PRUNER
@@ -44,8 +45,11 @@ def recipe_json_schema() -> dict[str, Any]:
     }
     choice = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ScheduleChoice"}, scheduler]}
     comparison = parts["Experiments"]["properties"]["schedules"]
-    comparison["anyOf"] = [*comparison["anyOf"], {"type": "array", "items": choice, "minItems": 1}]
-    parts["ScheduleComparison"]["properties"]["schedules"]["items"] = choice
+    compared = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ComparedSchedule"}, scheduler]}
+    comparison["anyOf"] = [*comparison["anyOf"], {"type": "array", "items": compared, "minItems": 1}]
+    parts["ScheduleComparison"]["properties"]["schedules"]["items"] = compared
+    grown = parts["ComparedSchedule"]["properties"]["batch_schedule"]
+    grown["anyOf"] = [{"enum": list(BATCH_SCHEDULES)}, *grown["anyOf"]]
     optimizer = {"class_path": {"type": "string"}, "init_args": {"type": "object"}}
     parts["ScheduleComparison"]["properties"]["optimizers"]["items"] = {
         "anyOf": [

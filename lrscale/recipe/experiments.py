@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from lrscale.companions import COMPANIONS
 from lrscale.errors import did_you_mean
+from lrscale.recipe.batch_schedules import OneComparedSchedule
 from lrscale.recipe.branches import CriticalBatch, GrowingBatch, Horizons, require_own_sizes
 from lrscale.recipe.choices import (
     OneSchedule,
@@ -168,9 +169,9 @@ class Scaling(Section):
 class ScheduleComparison(Section):
     """The same number of examples under each schedule, each at its own best LR."""
 
-    schedules: Annotated[tuple[OneSchedule, ...], Field(min_length=1)]
+    schedules: Annotated[tuple[OneComparedSchedule, ...], Field(min_length=1)]
     """Schedules, by name or as ``{name, settings}``; a scheduler of torch or of your own as ``{class_path, init_args,
-    interval}``."""
+    interval}``. With ``batch_schedule`` the batch grows beside."""
     optimizers: Annotated[tuple[OneOptimizer, ...], Field(min_length=1)] = Field(
         default_factory=lambda: (OptimizerChoice(name="module"),)
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lrscale.batch_schedules import GrownLR, build_batch_schedule
 from lrscale.laws import LRSliceFit, MinimaComparison, compare_minima
 from lrscale.laws.minima import MinimaRow
-from lrscale.schedules import is_pure
-from lrscale.store import Trial
+from lrscale.schedules import AbstractSchedule, is_pure
+from lrscale.store import Trial, TrialSpec
 from lrscale.study.cells import failed_for_their_own_reason, failure_checks, fit_cell, with_trials
 from lrscale.study.experiments.base import Context
 from lrscale.study.experiments.scaling import tolerance
@@ -16,6 +18,7 @@ from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.lr_answer import bounds
 from lrscale.study.schedules.along import along_rows, read_courses, tried_at_best
 from lrscale.study.schedules.cells import Entrant, comparison_batch, entrants, settings_of
+from lrscale.study.specs import ANY_LR
 from lrscale.study.words import interval_text, number
 
 SHAPE_POINTS = 61
@@ -48,10 +51,10 @@ def answer(key: str, title: str, context: Context) -> Finding:
     fits = {label: fit_cell(trials, tolerance=tolerance(context.recipe)) for label, trials in by_label.items()}
     ranked = _ranked(fits, settings.margin)
     rows = _rows(ranked, entered, fits, by_label, context)
-    own = {label: fit for label, fit in fits.items() if entered[label].optimizer.is_own}
+    own = {label: fit for label, fit in fits.items() if entered[label].recommendable}
     own_rows = rows
     if 0 < len(own) < len(fits):
-        # What is recommended is for the module as it is: its schedules among themselves.
+        # What is recommended is for the module as it is, at one batch size: those schedules among themselves.
         own_rows = _rows(_ranked(own, settings.margin), entered, fits, by_label, context)
     courses, target = read_courses(
         by_label,
@@ -121,6 +124,8 @@ def _row(
         "label": entry.name,
         "optimizer": None if entrant.optimizer.is_own else entrant.optimizer.label,
         "pure": is_pure(entrant.schedule.name),
+        "steps": entrant.cell.spec(context, ANY_LR, 0).course.steps,
+        "largest_batch": _largest_batch(entrant.cell.spec(context, ANY_LR, 0)),
         "slice": fit.to_dict(),
         "shape": _shape(trials, fit.best_lr, context),
         "trials": [trial.trial_id for trial in trials],
@@ -145,11 +150,27 @@ def _shape(trials: Sequence[Trial], best_lr: float | None, context: Context) -> 
     schedule, horizon = trials[0].spec.lr_schedule, trials[0].spec.horizon
     if schedule is None or not is_pure(trials[0].spec.schedule.name):
         return _course_of(tried_at_best(trials, best_lr), context)
+    if trials[0].spec.batch_schedule is not None:
+        return _grown_shape(trials[0].spec, schedule)
     points = []
     for point in range(SHAPE_POINTS):
         step = min(horizon - 1, round(point / (SHAPE_POINTS - 1) * (horizon - 1)))
         points.append([step / max(1, horizon - 1), schedule.factor(step, horizon)])
     return points
+
+
+def _largest_batch(spec: TrialSpec) -> int:
+    return spec.course.largest * spec.global_batch_size
+
+
+def _grown_shape(spec: TrialSpec, schedule: AbstractSchedule) -> list[list[float]]:
+    """Return the factor where the LR follows a batch that grows."""
+    assert spec.batch_schedule is not None
+    course = spec.course
+    grown = GrownLR(schedule, course, build_batch_schedule(**dataclasses.asdict(spec.batch_schedule)).lr_power)
+    places = range(0, course.steps, max(1, course.steps // SHAPE_POINTS))
+    edges = [course.edges[step] for step in places]
+    return [[edge / max(1, spec.horizon - 1), grown.factor(edge, spec.horizon)] for edge in edges]
 
 
 def _course_of(trials: Sequence[Trial], context: Context) -> list[list[float]]:

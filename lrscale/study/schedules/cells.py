@@ -7,11 +7,13 @@ from typing import final
 
 from lrscale.recipe import Recipe, ScheduleChoice
 from lrscale.recipe import ScheduleComparison as Settings
+from lrscale.recipe.batch_schedules import ComparedSchedule
 from lrscale.recipe.optimizers import TYPICAL_LR, OptimizerChoice
-from lrscale.store import Trial, TrialSpec
+from lrscale.store import BatchScheduleSpec, Trial, TrialSpec
 from lrscale.study.cells import Cell
 from lrscale.study.experiments.base import Context
 from lrscale.study.experiments.scaling import scaling_cells, start_lr
+from lrscale.study.optimizer_rule import lr_power
 from lrscale.study.range_test.ramps import middle, range_test_batch
 from lrscale.study.specs import ANY_LR, WARMUP_FRACTION, mean_factor
 from lrscale.units import Duration
@@ -55,6 +57,11 @@ class Entrant:
     def trials(self, context: Context) -> list[Trial]:
         """Return the finished trials."""
         return self.cell.trials(context, self.start(context))
+
+    @property
+    def recommendable(self) -> bool:
+        """Whether a recommendation can hold it: it is for the module as it is, at one batch size."""
+        return self.optimizer.is_own and self.cell.batch_schedule is None
 
     @property
     def mean_factor(self) -> float:
@@ -123,11 +130,27 @@ def _cell(context: Context, schedule: ScheduleChoice, optimizer: OptimizerChoice
         warmup=schedule.warmup,
         warmup_shape=schedule.warmup_shape,
         other_optimizer=optimizer.to_spec(),
+        batch_schedule=_batch_schedule(context, schedule, optimizer),
         seeds=settings.seeds,
         ratio=scaling.ratio if scaling is not None else DEFAULT_RATIO,
         most=MOST_LEARNING_RATES if optimizer.is_own else MOST_OF_ANOTHER_OPTIMIZER,
         validations=scaling.validations if scaling is not None else VALIDATIONS,
     )
+
+
+def _batch_schedule(context: Context, schedule: ScheduleChoice, optimizer: OptimizerChoice) -> BatchScheduleSpec | None:
+    """Return how the batch grows, with the power by which the optimizer's LR and batch go together."""
+    choice = schedule.batch_schedule if isinstance(schedule, ComparedSchedule) else None
+    if choice is None:
+        return None
+    settings, facts = dict(choice.settings), context.facts
+    if not optimizer.is_own:
+        facts = {"optimizers": ["SGD" if optimizer.name == "sgd" else optimizer.label]}
+    if choice.follows_decay and "power" not in settings:
+        settings["power"] = 1 / lr_power(choice.rule or "auto", facts)
+    elif choice.rule is not None:
+        settings["lr_power"] = lr_power(choice.rule, facts)
+    return BatchScheduleSpec(name=choice.name, settings=settings)
 
 
 def _reference_lr(context: Context) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, final
@@ -11,6 +10,7 @@ from typing_extensions import override
 
 from lrscale.report.against import Against, figure_against
 from lrscale.report.base import AbstractSection, Card, Column, Figure, LegendEntry, Panel, Snippet, Table
+from lrscale.report.batch_schedule_entry import batch_schedule_entry
 from lrscale.report.canvas import Canvas, padded
 from lrscale.report.context import ReportContext
 from lrscale.report.palette import color
@@ -60,8 +60,8 @@ class CriticalBatchSection(AbstractSection):
         schedule = data.get("batch_schedule")
         snippets: tuple[Snippet, ...] = ()
         if schedule is not None:
-            text = f"batch_schedule: {json.dumps(schedule)}"
-            snippets = (Snippet(label="A batch schedule that stays within it, by share of the examples", text=text),)
+            label = "A batch schedule that stays within it, beside the constant batch"
+            snippets = (batch_schedule_entry(label, int(data["batch_size"]), schedule),)
         return Card(
             key=self.key,
             title=self.title,

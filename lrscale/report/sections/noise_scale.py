@@ -9,7 +9,8 @@ from typing import Any, ClassVar, final
 
 from typing_extensions import override
 
-from lrscale.report.base import AbstractSection, Card, Column, Figure, LegendEntry, Panel, Table
+from lrscale.report.base import AbstractSection, Card, Column, Figure, LegendEntry, Panel, Snippet, Table
+from lrscale.report.batch_schedule_entry import batch_schedule_entry
 from lrscale.report.canvas import Canvas, padded, text_width
 from lrscale.report.context import ReportContext
 from lrscale.report.palette import color
@@ -101,6 +102,7 @@ class NoiseScaleSection(AbstractSection):
             status="cannot_tell" if finding.status == "cannot_tell" else "ok",
             figures=figures,
             tables=tuple(_tables(finding)),
+            snippets=_snippets(finding.data),
             notes=tuple(check.sentence for check in finding.checks if check.status == "INFO"),
             checks=tuple(check for check in finding.checks if check.status == "WARNING"),
             method=(
@@ -115,6 +117,14 @@ class NoiseScaleSection(AbstractSection):
                 "whose gradients are large, would outweigh all others in an average over the whole run."
             ),
         )
+
+
+def _snippets(data: Mapping[str, Any]) -> tuple[Snippet, ...]:
+    schedule = data.get("batch_schedule")
+    if schedule is None:
+        return ()
+    label = "A batch that grows as far as the noise scale surely is, beside the constant one: a proposal to be trained"
+    return (batch_schedule_entry(label, int(data["headline"]), schedule),)
 
 
 def _finding(context: ReportContext) -> Finding | None:

@@ -10,6 +10,7 @@ from lrscale.laws.noise_scale import NoiseScale
 from lrscale.store import Trial
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.noise_scale.cells import INSTRUMENT, NoiseScaleCell, measurement
+from lrscale.study.noise_scale.growth import batch_growth
 from lrscale.study.words import interval_text, number
 
 KEY, TITLE = "noise_scale", "Gradient noise scale"
@@ -66,7 +67,12 @@ def noise_scale_finding(
             "temperature": tuple(_row(one, best_lrs.get(one.batch_size)) for one in _compared(cells, chosen)),
         },
         checks=tuple(_checks(cells, chosen, headline, precision)),
-        data={"cells": [one.to_dict() for one in chosen.values()], "headline": headline, "precision": precision},
+        data={
+            "cells": [one.to_dict() for one in chosen.values()],
+            "headline": headline,
+            "precision": precision,
+            "batch_schedule": batch_growth(cell.course, batch_size=headline, horizon=cell.horizon),
+        },
         trial_ids=tuple(dict.fromkeys(trial.trial_id for one in chosen.values() for trial in one.trials)),
     )
 

@@ -116,6 +116,8 @@ def _decisions(plan: dict[str, Any]) -> list[str]:
 def _decision(entry: Mapping[str, Any]) -> str:
     if "recipe_changed" in entry:
         what = f"the recipe changed: {'; '.join(entry['recipe_changed'])}"
+    elif "code" in entry:
+        what = f"the code changed: {entry['code']}"
     elif "kept_out" in entry:
         what = f"{entry.get('experiment', 'study')}: {count(len(entry['kept_out']), 'trial')} kept out by the budget"
     else:

@@ -21,6 +21,7 @@ from lrscale.study.budget.findings import left_out_finding, with_budget_checks
 from lrscale.study.budget.forms import choose_forms
 from lrscale.study.budget.keeper import BUDGET, Keeper
 from lrscale.study.budget.spent import Ledger, spent_by_plan
+from lrscale.study.code_state import code_state
 from lrscale.study.cost import CostModel
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
@@ -322,6 +323,7 @@ class Study:
                 "created": now(),
                 "recipe": resolved,
                 "root": str(self.recipe.root.resolve()),
+                "code": code_state(self.recipe.root),
                 "decisions": [],
             }
             write_atomically(self.folder.path / "recipe.yaml", self.recipe.text or to_json(resolved, indent=1))
@@ -347,6 +349,11 @@ class Study:
         if said:
             progress.note(f"the study goes on with a changed recipe: {'; '.join(said)}")
             plan["decisions"].append({"at": now(), "recipe_changed": said})
+        code = code_state(self.recipe.root)
+        if code != plan.get("code"):
+            if "code" in plan:
+                plan["decisions"].append({"at": now(), "code": code or "no repository"})
+            plan["code"] = code
         if changes:
             plan["recipe"] = resolved
             write_atomically(self.folder.path / "recipe.yaml", self.recipe.text or to_json(resolved, indent=1))

@@ -33,6 +33,8 @@ class ProvenanceSection(AbstractSection):
 
         seeds = sorted({trial.spec.seed for trial in context.trials})
         facts = [Fact(term="Report made with", value=f"lrscale {lrscale.__version__}")]
+        if context.plan.get("code"):
+            facts.append(Fact(term="Code", value=short(context.plan["code"], 120), detail=_other_code(context)))
         if context.trials:
             facts += [
                 Fact(
@@ -80,6 +82,12 @@ def _sentence(context: ReportContext) -> str:
         f"{plural(len(context.trials), 'trial')} in {duration(context.seconds)}, "
         f"{duration(context.device_seconds)} of device time."
     )
+
+
+def _other_code(context: ReportContext) -> str:
+    """Return that earlier trials may be of other code, where the state has changed since the study began."""
+    changes = [one for one in context.plan.get("decisions") or () if isinstance(one, Mapping) and "code" in one]
+    return "It has changed since the study began; when, is below." if changes else ""
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lrscale.study.planner.acquisition import expected_gain, gain_beside, wide_gain
 from lrscale.study.planner.hypothesis import NARROW, WIDE, Residual
+from lrscale.study.planner.noise import UnderNoise
 from lrscale.study.planner.outlook import Outlook
 from lrscale.study.planner.posterior import Candidates, Posterior
 from lrscale.study.planner.prior import BasinBank, Belief
@@ -22,12 +23,9 @@ MEMBERS = 3000
 STARTS = ((0.35, 0.35), (0.65, 0.65), (0.9, 0.5), (0.5, 0.1), (0.1, 0.5))
 """First settings, as shares of the box in ln LR and ln batch. Two runs must be there before anything is learned; the
 others are for runs side by side, and lie where an optimum at an edge is seen."""
-NOISY = 1.5
-"""Noise of a run, in units of the scale of the losses, from which on a smoothed choice is named. Below it the best
-measured setting is better than the best expected one; above it that is the luckiest run. Chosen by replaying published
-sweeps with and without added noise (docs/methods.md)."""
-CAUTION = 0.2
-"""Standard deviations of the expected loss that a smoothed choice adds to it; between 0 and 0.3 the replays agree."""
+UNTOLD = 5
+"""Runs from which noise cannot be told: the best measured setting is named. From more, it is where noise does not
+matter, and a smoothed choice where it does: there the best measured one is the luckiest run."""
 SPENT = 0.02
 """Expected improvement in z below which the basins have nothing left to try, and a wider doubt takes over: 2 % of the
 difference of losses that counts."""
@@ -109,6 +107,8 @@ class Planner:
         self._candidates: Candidates | None = None
         self._posterior: Posterior | None = None
         """Of the runs that were told, by the likeliest basins."""
+        self._noise: UnderNoise | None = None
+        """Of the same runs; None where noise cannot be told from them, or was not asked for."""
 
     @property
     def told(self) -> int:
@@ -136,11 +136,11 @@ class Planner:
             self._open.remove(row if row in self._open else self._open[0])
         self._rows.append(row)
         self._losses.append(math.nan if loss is None or not math.isfinite(loss) else float(loss))
-        self._posterior = self._candidates = None
+        self._posterior = self._candidates = self._noise = None
 
     def recommend(self) -> tuple[float, float]:
         """Return (LR, batch size) to name now; before the first run that ended, the lowest LR of the space."""
-        row = self._named(self._known())
+        row = self._named()
         return float(self.space.points[row, 0]), float(self.space.points[row, 1])
 
     def outlook(self) -> Outlook | None:
@@ -170,7 +170,7 @@ class Planner:
         posterior, outlook = self._known(), self.outlook()
         if posterior is None or outlook is None:
             return None
-        row = self._named(posterior)
+        row = self._named()
         here, half = outlook.draws[:, row], self._half_step()
         # What another run may gain is judged as it is chosen: by the likeliest basins.
         likely = posterior.draw(DRAWS, self._drawing())
@@ -186,7 +186,7 @@ class Planner:
             lr_hi=math.exp(lr_hi + half),
             regret=float(np.mean(likely[:, row] - likely.min(axis=1))),
             sigma=posterior.sigma,
-            smoothed=_is_noisy(posterior),
+            smoothed=self._under_noise() is not None,
         )
 
     def _drawing(self) -> np.random.Generator:
@@ -197,14 +197,15 @@ class Planner:
         apart = np.diff(np.unique(self._logs[:, 0]))
         return float(np.median(apart)) / 2 if apart.size else 0.0
 
-    def _named(self, posterior: Posterior | None) -> int:
+    def _named(self) -> int:
         losses = np.array(self._losses)
         if not np.isfinite(losses).any():
             return int(np.argmin(self._logs[:, 0]))
         # Only what was trained is named: beyond it a wall may stand that no run has met.
         tried = sorted(set(self._rows))
-        if posterior is not None and _is_noisy(posterior):
-            return tried[int(np.argmin((posterior.mean + CAUTION * posterior.sd)[tried]))]
+        noise = self._under_noise()
+        if noise is not None:
+            return tried[int(np.argmin(noise.mean[tried]))]
         # A setting with replicates counts with their mean: the luckiest of them is no measurement of it.
         own = [losses[np.array(self._rows) == row] for row in tried]
         mean = [float(np.nanmean(some)) if np.isfinite(some).any() else math.inf for some in own]
@@ -217,31 +218,46 @@ class Planner:
             self._posterior = self._candidates.leading() if self._candidates is not None else None
         return self._posterior
 
-    def _fitted(self, residuals: Sequence[Residual]) -> Candidates | None:
+    def _under_noise(self) -> UnderNoise | None:
+        """Return what the runs say where their noise matters, or None where it does not or cannot be told."""
+        excess = self._excess()
+        if self._noise is None and excess is not None and self.told > UNTOLD:
+            self._noise = UnderNoise(self._surfaces, self._logs, np.array(self._rows), excess)
+        return self._noise if self._noise is not None and self._noise.matters else None
+
+    def _excess(self) -> FloatArray | None:
+        """Return losses above the lowest, or None before two runs have ended with different ones."""
         losses = np.array(self._losses)
         if np.isfinite(losses).sum() < 2 or np.nanmax(losses) <= np.nanmin(losses):
             return None
         excess = losses - np.nanmin(losses)
-        excess = np.where(np.isnan(excess), DIVERGED * np.nanmax(excess), excess)
+        known: FloatArray = np.where(np.isnan(excess), DIVERGED * np.nanmax(excess), excess)
+        return known
+
+    def _fitted(self, residuals: Sequence[Residual]) -> Candidates | None:
+        excess = self._excess()
+        if excess is None:
+            return None
         return Candidates(self._surfaces, self._logs, np.array(self._rows), excess, residuals)
 
     def _next(self) -> int:
-        posterior = self._known()
-        running = np.isin(np.arange(len(self._logs)), self._open)
+        noise, running = self._under_noise(), np.isin(np.arange(len(self._logs)), self._open)
         free = ~running
         free[self._rows] = False
+        if not free.any() or (self._replicates and noise is not None):
+            free = ~running if not running.all() else running
+        if noise is not None and not self._open:
+            return _lowest(-noise.gain(np.array(self._rows)), free)
+        posterior = self._known()
         if posterior is None:
             return self._start(free)
-        noisy = _is_noisy(posterior)
-        if not free.any() or (self._replicates and noisy):
-            free = ~running if not running.all() else running
         seen = float(posterior.mean[self._rows].min())
-        best = seen if noisy else min(seen, 0.0)
+        best = min(seen, 0.0) if noise is None else seen
         gain = expected_gain(posterior, best)
         if self._open and self._candidates is not None:
             beside = gain_beside(self._candidates.whole(), best, self._open)
             gain = beside if beside[free].max() >= SPENT else gain
-        if gain[free].max() < SPENT and not noisy:
+        if gain[free].max() < SPENT and noise is None:
             done = self._logs[[*self._rows, *self._open]]
             gain = wide_gain(posterior, best, self._logs, done, self.space.log_box)
             if self._replicates and gain[free].max() < HOPELESS:
@@ -269,10 +285,6 @@ class Planner:
             near = (np.abs(self._logs[:, None] - taken[None]).max(axis=2) < BELIEVED_APART).any(axis=1)
             return _lowest(expected, free & ~near if (free & ~near).any() else free)
         return _lowest(((self._logs - wanted) ** 2).sum(axis=1), free)
-
-
-def _is_noisy(posterior: Posterior) -> bool:
-    return posterior.sigma > NOISY * posterior.scale
 
 
 def _lowest(values: FloatArray, among: BoolArray) -> int:

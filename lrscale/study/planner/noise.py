@@ -1,0 +1,166 @@
+"""The basins of the prior fitted to runs whose noise may be as large as what they differ by.
+
+A member f of the bank predicts ``floor + amplitude f``. What is left is a Gaussian process and an independent part,
+both in proportion to ``NEAR + f``: a basin fits well near its minimum and badly far up. So what runs near the minimum
+differ by is the noise of a run, which is the same everywhere, and is not taken for misfit. All three are in units of
+the amplitude, so that for a given member, misfit and noise the likelihood is a closed form of the amplitude, which is
+integrated out about its maximum (Laplace); so is the floor, exactly. Both have flat priors, that of the amplitude in
+its logarithm.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from lrscale.study.planner.acquisition import improvement
+from lrscale.study.planner.hypothesis import OFFSET, IntArray, kernel, likeliest
+from lrscale.study.planner.space import FloatArray
+
+NOISES = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
+"""Standard deviations of a run that are averaged over, in units of the amplitude: the excess about 1.4 e-folds from the
+best LR."""
+MATTERS = 0.2
+"""Noise from which on it matters which of the lowest runs was lucky: it moves the best LR by about a factor of 1.2."""
+MISFITS = np.array([0.1, 0.3, 0.6])
+"""Standard deviations of the process that are averaged over."""
+NUGGET = 0.2
+"""Standard deviation of the independent part."""
+NEAR = 0.05
+"""Excess, in units of the amplitude, whose misfit the minimum itself has."""
+GUESSED = 0.3
+"""Misfit under which members are short-listed, as if it were independent."""
+SHORT_LIST, WORK = 1000, 12_000
+"""Pairs of a member and a noise that are looked at in full, the likeliest by that guess; with many runs fewer, so that
+pairs times runs, and with them the time of a step, are bounded."""
+AVERAGED = 300
+"""Members that are averaged, the likeliest."""
+LOWEST = 0.2
+"""Share of `NEAR` below which no excess is taken, so that its logarithm is bounded."""
+
+
+@final
+class UnderNoise:
+    """What runs say of the loss at every setting, and whether their noise matters.
+
+    Parameters
+    ----------
+    surfaces : array of float, shape (members, settings)
+        The members of the prior at every setting.
+    logs : array of float, shape (settings, 2)
+        Natural logarithms of LR and batch size.
+    rows : array of int, shape (n,)
+        The setting of each run.
+    excess : array of float, shape (n,)
+        Its loss above the lowest.
+    """
+
+    def __init__(self, surfaces: FloatArray, logs: FloatArray, rows: IntArray, excess: FloatArray) -> None:
+        surfaces = surfaces - surfaces.min(axis=1, keepdims=True)
+        here = surfaces[:, rows]
+        pair = likeliest(_guessed(here, excess).ravel(), min(SHORT_LIST, WORK // len(rows)))
+        member = np.tile(pair % len(surfaces), len(MISFITS))
+        noise = np.tile(NOISES[pair // len(surfaces)], len(MISFITS))
+        misfit = np.repeat(MISFITS, len(pair))
+        shape, every = here[member], np.arange(len(rows))
+        spread = misfit[:, None] * (NEAR + shape)
+        covariance = spread[:, :, None] * spread[:, None, :] * kernel(logs[rows], logs[rows])
+        covariance[:, every, every] += noise[:, None] ** 2 + (NUGGET * (NEAR + shape)) ** 2
+        factor: FloatArray = np.linalg.cholesky(covariance).astype(np.float64, copy=False)
+        columns = np.stack([np.ones_like(shape), np.broadcast_to(excess, shape.shape), shape], axis=2)
+        one, loss, white = np.moveaxis(_whitened(factor, columns), 2, 0)
+        ones = (one**2).sum(axis=1)
+        loss_mean, shape_mean = (one * loss).sum(axis=1) / ones, (one * white).sum(axis=1) / ones
+        loss, white = loss - one * loss_mean[:, None], white - one * shape_mean[:, None]
+        log_evidence, amplitude = _amplitude(loss, white)
+        log_evidence -= np.log(factor[:, every, every]).sum(axis=1) + np.log(ones) / 2
+        weights = np.exp(log_evidence - log_evidence.max())
+        self.share = float(weights[noise > MATTERS].sum() / weights.sum())
+        """Posterior probability that noise matters."""
+
+        best = likeliest(log_evidence, AVERAGED)
+        self._weights = weights[best] / weights[best].sum()
+        self._amplitude = amplitude[best][:, None]
+        self._floor = (loss_mean - shape_mean * amplitude)[best][:, None]
+        member, factor = member[best], factor[best]
+        residual = loss[best] / self._amplitude - white[best]
+        cross = misfit[best][:, None, None] * spread[best][:, :, None] * kernel(logs[rows], logs)
+        gain = _whitened(factor, cross)
+        above = NEAR + surfaces[member]
+        moved = above * (residual[:, None] @ gain)[:, 0]
+        left = misfit[best][:, None] ** 2 * (1 + OFFSET) - (gain**2).sum(axis=1)
+        self._means = self._floor + self._amplitude * (surfaces[member] + moved)
+        self._sds = self._amplitude * above * np.sqrt(np.maximum(left, 1e-10))
+        self.mean: FloatArray = self._weights @ self._means
+        """Expected loss above the lowest run's, shape (settings,)."""
+
+    @property
+    def matters(self) -> bool:
+        """Whether noise is more likely to matter than not."""
+        return self.share > 1 / 2
+
+    def gain(self, rows: IntArray) -> FloatArray:
+        """Return the expected improvement on the best expected loss of the runs, averaged over the members.
+
+        Each member takes it in the logarithm of the excess above its own floor, in which its misfit is about as large
+        everywhere.
+
+        Parameters
+        ----------
+        rows : array of int, shape (n,)
+            The setting of each run.
+
+        Returns
+        -------
+        array of float, shape (settings,)
+        """
+        near = NEAR * self._amplitude
+        above = np.maximum(self._means - self._floor + near, LOWEST * near)
+        best = np.maximum(self.mean[rows].min() - self._floor + near, LOWEST * near)
+        gain: FloatArray = self._weights @ improvement(np.log(best), np.log(above), self._sds / above)
+        return gain
+
+
+def _guessed(here: FloatArray, excess: FloatArray) -> FloatArray:
+    """Return the log evidence of members under each noise, were the misfit independent, shape (noises, members)."""
+    misfit = (GUESSED**2 + NUGGET**2) * (NEAR + here) ** 2
+    evidence = np.empty((len(NOISES), len(here)))
+    for number, noise in enumerate(NOISES):
+        weigh = 1 / (noise**2 + misfit)
+        ones = weigh.sum(axis=1)
+        loss = excess - ((weigh @ excess) / ones)[:, None]
+        shape = here - ((weigh * here).sum(axis=1) / ones)[:, None]
+        root = np.sqrt(weigh)
+        evidence[number] = _amplitude(root * loss, root * shape)[0] + np.log(root).sum(axis=1) - np.log(ones) / 2
+    return evidence
+
+
+def _whitened(factor: FloatArray, columns: FloatArray) -> FloatArray:
+    """Solve with many lower triangular matrices at once: shapes (m, n, n) and (m, n, k)."""
+    white = np.empty_like(columns)
+    for row in range(columns.shape[1]):
+        known = (factor[:, row : row + 1, :row] @ white[:, :row])[:, 0]
+        white[:, row] = (columns[:, row] - known) / factor[:, row, row, None]
+    return white
+
+
+def _amplitude(loss: FloatArray, shape: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Integrate the amplitude out and return its log evidence and its likeliest value.
+
+    With t the inverse of the amplitude the likelihood is ``t^(n - 1) exp(-(t loss - shape)^2 / 2)``.
+
+    Parameters
+    ----------
+    loss, shape : array of float, shape (m, n)
+        Whitened, and free of their means.
+    """
+    power = loss.shape[1] - 1
+    square = np.maximum((loss**2).sum(axis=1), 1e-300)
+    along = (loss * shape).sum(axis=1)
+    root = np.sqrt(along**2 + 4 * square * power)
+    # Two forms of one solution, each free of cancellation on its side.
+    inverse = np.where(along > 0, (along + root) / (2 * square), 2 * power / np.maximum(root - along, 1e-300))
+    width = np.maximum(2 * inverse**2 * square - inverse * along, 1e-12)
+    fit = inverse**2 * square - 2 * inverse * along + (shape**2).sum(axis=1)
+    return power * np.log(inverse) - fit / 2 - np.log(width) / 2, 1 / inverse

@@ -23,6 +23,8 @@ NOISES = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
 best LR."""
 MATTERS = 0.2
 """Noise from which on it matters which of the lowest runs was lucky: it moves the best LR by about a factor of 1.2."""
+OF_EXCESS = 0.3
+"""The same against the median excess of the runs: where most are far worse than noise explains, it decides little."""
 MISFITS = np.array([0.1, 0.3, 0.6])
 """Standard deviations of the process that are averaged over."""
 NUGGET = 0.2
@@ -76,7 +78,9 @@ class UnderNoise:
         log_evidence, amplitude = _amplitude(loss, white)
         log_evidence -= np.log(factor[:, every, every]).sum(axis=1) + np.log(ones) / 2
         weights = np.exp(log_evidence - log_evidence.max())
-        self.share = float(weights[noise > MATTERS].sum() / weights.sum())
+        positive = excess[excess > 0]
+        matters = (noise > MATTERS) & (noise * amplitude > OF_EXCESS * np.median(positive))
+        self.share = float(weights[matters].sum() / weights.sum())
         """Posterior probability that noise matters."""
 
         best = likeliest(log_evidence, AVERAGED)

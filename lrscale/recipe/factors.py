@@ -18,6 +18,8 @@ WIDTHS = frozenset(
 )
 """Names by which a factor is taken for the width of the model."""
 _HOMES = ("model", "data", "trainer")
+OVERRIDES = "task.overrides"
+"""Where entries of a LightningCLI config, and arguments of a factory, are set otherwise."""
 FEWEST_LEVELS = 2
 
 
@@ -38,7 +40,9 @@ class Factors(Section):
 
     A factor is written as the path of an entry, ``task.model.init_args.width: [64, 128]``, or by the last part of it
     where one of the arguments that the recipe gives is called that; a name that none is called is an argument of the
-    model. A value that is a mapping sets several entries together. Schedule and warm-up are those of `scaling`.
+    model. Of a task with a `config`, ``model.width`` is the entry of that path, and a name without a dot an argument of
+    the model; of one with a `factory`, a name is an argument of the function. A value that is a mapping sets several
+    entries together. Schedule and warm-up are those of `scaling`.
 
     Examples
     --------
@@ -128,13 +132,22 @@ def factor_path(task: Task, name: str) -> str:
     >>> task = Task.model_validate({"model": {"class_path": "shop.Net", "init_args": {"width": 8}}})
     >>> factor_path(task, "width"), factor_path(task, "trainer.precision"), factor_path(task, "depth")
     ('task.model.init_args.width', 'task.trainer.precision', 'task.model.init_args.depth')
+
+    An entry of a LightningCLI config, and an argument of a factory:
+
+    >>> factor_path(Task.model_validate({"config": "run.yaml"}), "width")
+    'task.overrides.model.init_args.width'
+    >>> factor_path(Task.model_validate({"factory": "shop:make"}), "width")
+    'task.overrides.width'
     """
+    if task.model is None:
+        return _path_of_another_way_in(task, name)
     if name.startswith(TASK):
         return name
     if name.partition(".")[0] in _HOMES and "." in name:
         return TASK + name
     homes = {
-        "task.model.init_args": {} if task.model is None else task.model.init_args,
+        "task.model.init_args": task.model.init_args,
         "task.data.init_args": {} if task.data is None else task.data.init_args,
         "task.trainer": task.trainer,
     }
@@ -146,6 +159,19 @@ def factor_path(task: Task, name: str) -> str:
             hint=f"write the whole path, for example {found[0]}.{name}",
         )
     return f"{found[0] if found else 'task.model.init_args'}.{name}"
+
+
+def _path_of_another_way_in(task: Task, name: str) -> str:
+    """Return the path of an entry of a config, or of an argument of a factory."""
+    name = name.removeprefix(TASK)
+    if name.partition(".")[0] in ("trainer", "overrides"):
+        return TASK + name
+    if task.factory is not None:
+        own = name.removeprefix("model.init_args.")
+        if own.partition(".")[0] in ("lr", "batch_size", "seed"):
+            refuse(f"names {name}, which every trial hands to the factory by itself", hint="name another argument")
+        return f"{OVERRIDES}.{own}"
+    return f"{OVERRIDES}.{name if '.' in name else f'model.init_args.{name}'}"
 
 
 def _flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

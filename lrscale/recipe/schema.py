@@ -133,11 +133,6 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _factors_found(self) -> Self:
         if self.experiments.factors is not None:
-            if self.task.model is None:
-                refuse(
-                    "has experiments.factors, and a task that names no model",
-                    hint="name the module's class under task.model",
-                )
             self.experiments.factors.levels(self.task)
         return self
 

@@ -86,6 +86,9 @@ class Task(Section):
     factory: EntryPoint | None = None
     """Third way in: ``package.module:function``, called as ``function(lr=, batch_size=, seed=)``; it returns the
     module, and a data module or loaders."""
+    overrides: Arguments = Field(default_factory=dict)
+    """What is set otherwise: entries of `config` (``{model: {init_args: {width: 128}}}``), or further arguments of
+    `factory` (``{width: 128}``). Experiments that vary the task, such as `factors`, set it."""
     lr: LRPaths | None = None
     """Dotted path, or paths, of where the LR lives. Default: it is set in the optimizers that the module makes."""
     batch_size: str | None = None
@@ -106,6 +109,8 @@ class Task(Section):
             refuse(f"names what to train in {len(ways)} ways ({' and '.join(ways)})", hint="keep one of them")
         if self.data is not None and self.model is None:
             refuse(f"has data beside {ways[0]}, which brings its own", hint="remove data, or name model instead")
+        if self.overrides and self.model is not None:
+            refuse("has overrides beside model, whose arguments stand in its init_args", hint="set them there")
         if self.cli is not None and self.config is None:
             refuse("has cli without config", hint="add the config file that this class reads")
         return self
@@ -129,6 +134,9 @@ class Task(Section):
             When the config file cannot be read.
         """
         plain: dict[str, Any] = self.model_dump(mode="json")
+        # Absent where there are none, so that trials of tasks without them keep their ids.
+        if not self.overrides:
+            del plain["overrides"]
         if self.config is not None:
             plain["config_sha256"] = hashlib.sha256(read_config(root / self.config)).hexdigest()
         return plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def build_task(
         plain = dict(task)
         built = build_from_cli(
             plain,
-            overrides=overrides,
+            overrides={**dict(_leaves(task.get("overrides") or {})), **overrides},
             peak_lr=peak_lr,
             per_device_batch_size=per_device_batch_size,
             seed=seed,
@@ -183,8 +183,15 @@ def _from_factory(plain: Mapping[str, Any], peak_lr: float, per_device_batch_siz
         raise TaskError(
             f"task.factory {path} takes no {', '.join(missing)}", hint="its signature must be (lr, batch_size, seed)"
         )
+    further = dict(plain.get("overrides") or {})
+    unknown = [name for name in further if not accepts(factory, name) and not _takes_any(factory)]
+    if unknown:
+        raise TaskError(
+            f"task.factory {path} takes no {', '.join(unknown)}",
+            hint=f"add it to the function's arguments with a default; it takes {', '.join(_arguments_of(factory))}",
+        )
     seed_initialisation(seed)
-    made = factory(**given)
+    made = factory(**{**further, **given})
     module, *data = made if isinstance(made, (tuple, list)) else (made,)
     try:
         flavour = flavour_of(type(module))
@@ -221,6 +228,20 @@ def _default_of(kind: Any, name: str) -> int | None:
     signature = signature_of(kind)
     default = signature.parameters[name].default if signature is not None and name in signature.parameters else None
     return default if isinstance(default, int) else None
+
+
+def _arguments_of(function: Any) -> list[str]:
+    signature = signature_of(function)
+    return [] if signature is None else list(signature.parameters)
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of nested mappings; a class with its arguments is one value."""
+    for key, own in value.items():
+        if isinstance(own, Mapping) and own and "class_path" not in own:
+            yield from _leaves(own, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", own
 
 
 def _takes_any(function: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from lrscale.errors import RecipeError
 from lrscale.recipe import Recipe, load_recipe, parse_recipe
 from lrscale.recipe.factors import Factors
+from lrscale.study.variants import variant_recipe
 
 BEGIN = """
 name: factors
@@ -110,12 +112,50 @@ def test_what_cannot_be_asked_is_refused_with_its_place(factors: str, message: s
     assert message in str(caught.value)
 
 
-def test_without_a_model_of_its_own_a_task_has_no_factors() -> None:
-    with pytest.raises(RecipeError, match="a task that names no model"):
+@pytest.mark.parametrize(
+    ("task", "name", "path"),
+    [
+        ("{factory: 'shop.net:build'}", "width", "task.overrides.width"),
+        ("{factory: 'shop.net:build'}", "trainer.precision", "task.trainer.precision"),
+        ("{config: run.yaml}", "width", "task.overrides.model.init_args.width"),
+        ("{config: run.yaml, cli: 'shop.main:CLI'}", "model.width", "task.overrides.model.width"),
+        ("{config: run.yaml}", "task.data.init_args.share", "task.overrides.data.init_args.share"),
+    ],
+)
+def test_entries_of_a_config_and_arguments_of_a_factory_are_factors(
+    tmp_path: Path, task: str, name: str, path: str
+) -> None:
+    (tmp_path / "run.yaml").write_text("model: {class_path: shop.Net}\n")
+    recipe = parse_recipe(
+        f"name: x\ntask: {task}\nexperiments:\n  scaling: {{batch_sizes: [32], horizon: 10k examples}}\n"
+        f"  factors: {{factors: {{{name}: [1, 2]}}}}\n",
+        root=tmp_path,
+    )
+    factors = recipe.experiments.factors
+    assert factors is not None
+    (levels,) = factors.levels(recipe.task).values()
+    assert [dict(level.overrides) for level in levels] == [{path: 1}, {path: 2}]
+    other = variant_recipe(recipe, levels[1].overrides, where="experiments.factors")
+    resolved = other.task.resolved(tmp_path)
+    for part in path.split(".")[1:]:
+        resolved = resolved[part]
+    assert resolved == 2
+    # Without a factor the task is what it was, and keeps the ids of its trials.
+    assert "overrides" not in recipe.task.resolved(tmp_path)
+
+
+def test_what_every_trial_hands_to_a_factory_is_no_factor() -> None:
+    with pytest.raises(RecipeError, match="batch_size, which every trial hands to the factory by itself"):
         parse_recipe(
             "name: x\ntask: {factory: 'shop.net:build'}\nexperiments:\n"
-            "  scaling: {batch_sizes: [32], horizon: 10k examples}\n  factors: {width: [1, 2]}\n"
+            "  scaling: {batch_sizes: [32], horizon: 10k examples}\n"
+            "  factors: {factors: {task.batch_size: [1, 2]}}\n"
         )
+
+
+def test_overrides_beside_a_model_are_refused() -> None:
+    with pytest.raises(RecipeError, match="has overrides beside model"):
+        parse_recipe("name: x\ntask: {model: {class_path: shop.Net}, overrides: {width: 2}}\n")
 
 
 def test_without_a_sweep_batch_and_horizon_are_needed() -> None:

@@ -365,6 +365,10 @@ def factory_with_module(lr: float, batch_size: int = 16, seed: int = 0) -> Any:
     return Plain(lr=lr), Blobs(batch_size)
 
 
+def factory_with_width(lr: float, batch_size: int, seed: int, width: int = 6) -> Any:
+    return Plain(lr=lr, width=width), Blobs(batch_size)
+
+
 def factory_with_loaders(lr: float, batch_size: int, seed: int) -> Any:
     train = DataLoader(blobs(), batch_size=batch_size, shuffle=True)
     return OldSpelling(lr=lr), train, DataLoader(blobs(seed=1), batch_size=32)

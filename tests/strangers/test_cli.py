@@ -67,6 +67,11 @@ def test_an_lr_in_the_config_is_set_there(trials: Trials, tmp_path: Path) -> Non
     assert ran.record.facts["reference_lr"] == pytest.approx(0.02)
 
 
+def test_entries_of_the_config_can_be_set_otherwise(trials: Trials, tmp_path: Path) -> None:
+    wide = train(trials, tmp_path, STOCK, overrides={"model": {"init_args": {"width": 12}}})
+    assert wide.record.facts["parameters"] == 4 * 12 + 12 + 12 * 3 + 3
+
+
 @pytest.mark.parametrize("cli", ["stranger_cli.FixedCLI", "stranger_cli:FixedCLI"])
 def test_a_subclass_of_the_cli_links_and_fills_its_arguments(trials: Trials, tmp_path: Path, cli: str) -> None:
     # The program fixes both classes, so the config has their arguments alone.

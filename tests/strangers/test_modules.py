@@ -66,6 +66,14 @@ def test_a_factory_may_return_a_data_module_or_loaders(trials: Trials, name: str
     assert ran.warned("held back") is (warns is not None)
 
 
+def test_further_arguments_of_a_factory_are_set_by_the_task(trials: Trials) -> None:
+    what = {"factory": "stranger_modules.factory_with_width", "trainer": {}}
+    wide = train(trials, {**what, "overrides": {"width": 12}})
+    assert wide.record.facts["parameters"] == 4 * 12 + 12 + 12 * 3 + 3
+    with pytest.raises(TaskError, match="takes no depth; add it to the function's arguments"):
+        train(trials, {**what, "overrides": {"depth": 12}})
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("factory_without_seed", "takes no seed"), ("factory_of_nonsense", "returned a SimpleNamespace first")],

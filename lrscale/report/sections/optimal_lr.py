@@ -14,7 +14,9 @@ from lrscale.report.base import AbstractSection, Card, Column, Fact, Figure, Leg
 from lrscale.report.canvas import Canvas, padded
 from lrscale.report.context import ReportContext
 from lrscale.report.fits import Curve, law_curve, local_slope, pair
+from lrscale.report.map_plot import LEVELS, draw_map, map_rows
 from lrscale.report.palette import color
+from lrscale.report.sections.slices import scaling_slices
 from lrscale.report.words import between, count, finite, rate, short, significant, with_interval
 
 COMPETING = (
@@ -114,12 +116,44 @@ class OptimalLRSection(AbstractSection):
             finding=finding.sentence,
             status="cannot_tell" if finding.status == "cannot_tell" else "ok",
             facts=tuple(facts),
-            figures=(figure,),
+            figures=(figure, *_map(context, finding.data.get("cells", ()))),
             tables=(Table(key="laws", caption="Laws compared", columns=LAW_COLUMNS, rows=tuple(law_table_rows(laws))),)
             if laws
             else (),
             method=METHOD,
         )
+
+
+def _map(context: ReportContext, cells: Sequence[Mapping[str, Any]]) -> tuple[Figure, ...]:
+    """Return the map of LR and batch size, where two batch sizes have an optimum."""
+    rows = map_rows(cells, scaling_slices(context))
+    optima = [row for row in rows if row.best is not None]
+    if len(optima) < 2:
+        return ()
+    levels = ", ".join(f"{100 * level:g} %" for level in LEVELS)
+    path = "; ".join(f"{rate(row.best)} at batch {count(row.batch_size)}" for row in optima)
+    return (
+        Figure.single(
+            "map",
+            (
+                Panel(
+                    draw=partial(draw_map, rows=rows),
+                    title="LR and batch size together",
+                    wide=(600, 330),
+                    narrow=(330, 300),
+                ),
+            ),
+            alt=f"The best LR goes along {path}.",
+            caption=f"Areas: LRs whose fitted loss is less than {levels} above the lowest of the same batch size, "
+            "joined between the measured ones and cut at the measured LRs. Diamonds: best LRs with their 95 % "
+            "interval. Dots: trials; crosses: those without a loss.",
+            points={
+                "map": [
+                    [row.batch_size, row.best, *(list(ends) if ends else None for ends in row.within)] for row in rows
+                ]
+            },
+        ),
+    )
 
 
 def slope_words(slope: tuple[float, float, float], batch_size: float) -> str:

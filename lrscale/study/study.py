@@ -334,7 +334,7 @@ class Study:
             # Nothing stands on the earlier recipe yet: a corrected class path must not need another folder.
             plan.pop("facts", None)
             plan["recipe"] = resolved
-        changes = compare_recipes(_in_todays_words(plan["recipe"]), resolved)
+        changes = compare_recipes(_in_todays_words(plan["recipe"], resolved), resolved)
         fixed = [change for change in changes if change.path.split(".")[0] in IDENTITY]
         if fixed:
             told = "; ".join(str(change) for change in fixed[:5])
@@ -384,7 +384,7 @@ class Study:
         write_atomically(self.folder.path / "fits.json", to_json(_fits(whole), indent=1))
 
 
-def _in_todays_words(old: Mapping[str, Any]) -> Mapping[str, Any]:
+def _in_todays_words(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the recipe of a study with the fields that have come since, at their defaults: they are no change."""
     own = {**old, "task": {name: value for name, value in old["task"].items() if name != "config_sha256"}}
     try:
@@ -392,7 +392,9 @@ def _in_todays_words(old: Mapping[str, Any]) -> Mapping[str, Any]:
     except ValueError:
         # A field that is no more, or a stricter rule: what differs is told as it stands.
         return old
-    return {**filled, "task": {**filled["task"], **old["task"]}}
+    # A resolved task leaves out what decides nothing where it is unset.
+    defaults = {name: value for name, value in filled["task"].items() if name in new["task"]}
+    return {**filled, "task": {**defaults, **old["task"]}}
 
 
 def _left_out(experiment: AbstractExperiment, plan: Mapping[str, Any]) -> bool:

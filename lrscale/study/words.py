@@ -51,19 +51,19 @@ def memory_text(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
-def interval_text(lo: float | None, hi: float | None, confidence: float = 0.95) -> str:
+def interval_text(lo: float | None, hi: float | None, confidence: float = 0.95, digits: int = 2) -> str:
     """Return an interval in words; an open end is said.
 
     Examples
     --------
-    >>> interval_text(0.0016, 0.0028), interval_text(0.0016, None)
-    ('95 % 1.6e-3 to 2.8e-3', '95 % above 1.6e-3')
+    >>> interval_text(0.0016, 0.0028), interval_text(0.0016, None), interval_text(2.362, 2.448, digits=3)
+    ('95 % 1.6e-3 to 2.8e-3', '95 % above 1.6e-3', '95 % 2.36 to 2.45')
     """
     share = f"{100 * confidence:.0f} %"
     if lo is None and hi is None:
         return "no interval"
     if hi is None:
-        return f"{share} above {number(lo)}"
+        return f"{share} above {number(lo, digits)}"
     if lo is None:
-        return f"{share} below {number(hi)}"
-    return f"{share} {number(lo)} to {number(hi)}"
+        return f"{share} below {number(hi, digits)}"
+    return f"{share} {number(lo, digits)} to {number(hi, digits)}"

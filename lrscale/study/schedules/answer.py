@@ -193,7 +193,7 @@ def _sentence(rows: Sequence[Mapping[str, Any]], data: Mapping[str, Any], seeds:
         return "No schedule has an optimum inside its learning rates, so none can be compared."
     best = known[0]
     scope = f"at batch {data['batch_size']}, {data['horizon_examples']:,} examples, {seeds} seeds"
-    loss = f"{number(best['loss'], 3)} ({interval_text(best['loss_lo'], best['loss_hi'])})"
+    loss = f"{number(best['loss'], 3)} ({interval_text(best['loss_lo'], best['loss_hi'], digits=3)})"
     tied = [row["label"] for row in known[1:] if row["verdict"] == "tied"]
     unclear = [row["label"] for row in known[1:] if row["verdict"] == "cannot tell"]
     worse = [row["label"] for row in known[1:] if row["verdict"] == "worse"]

@@ -13,7 +13,7 @@ from lrscale.study.experiments.base import Context
 from lrscale.study.finding import Check, Finding, Quantity
 from lrscale.study.lr_answer import bounds
 from lrscale.study.noise_scale.cells import noise_scale_cells
-from lrscale.study.words import interval_text, number
+from lrscale.study.words import number
 
 
 def critical_batch_finding(key: str, title: str, branches: Branches) -> Finding:
@@ -189,15 +189,21 @@ def _sentence(branches: Branches, rows: list[dict[str, Any]], tolerance: float |
         if row["open_above"]:
             parts.append(f"from {row['examples']:,} examples on it is at least {told}, the largest that was tried")
         else:
-            ends = interval_text(row["at_least"], row["below"])
-            parts.append(f"from {row['examples']:,} examples on it is {told} ({ends})")
+            parts.append(f"from {row['examples']:,} examples on it is {told} ({_ends(row)})")
     assert tolerance is not None
     return (
-        f"The largest batch whose branches end within {number(tolerance)} of smaller ones on as many examples: "
-        + "; ".join(parts)
-        + f" (trunk at batch {branches.batch_size}, LR {number(branches.lr)}; "
+        f"The largest batch whose branches end at most {number(tolerance)} above those of smaller ones, on as many "
+        "examples: " + "; ".join(parts) + f" (trunk at batch {branches.batch_size}, LR {number(branches.lr)}; "
         f"{branches.window * branches.batch_size:,} examples a branch, {branches.settings.orders} orders of them)."
     )
+
+
+def _ends(row: Mapping[str, Any]) -> str:
+    """Return the interval of a batch size: whole numbers of examples, written as they are tried."""
+    least, below = row["at_least"], row["below"]
+    if least is None:
+        return "no interval" if below is None else f"95 % below {below:,}"
+    return f"95 % at least {least:,}" + ("" if below is None else f" and below {below:,}")
 
 
 def _checks(branches: Branches, judged: Mapping[int, BranchedBatch], trials: list[Trial]) -> Iterator[Check]:

@@ -64,13 +64,14 @@ def factors_finding(
     examples = max((trial.spec.examples for trial in swept), default=None)
     cell = grids[0].cells[0].cell
     known = any(level["best_lr"] is not None for one in factors for level in one["levels"])
-    scope = "" if examples is None else f" (batch {cell.batch_size:,}, {examples:,} examples, {settings.seeds} seeds)"
+    seeds = f"{settings.seeds} seed{'' if settings.seeds == 1 else 's'}"
+    scope = "" if examples is None else f" All runs are at batch {cell.batch_size:,}, {examples:,} examples, {seeds}."
     hidden = ("slice", "trials")
     return Finding(
         key=experiment.key,
         title=experiment.title,
         status="ok" if known else "cannot_tell",
-        sentence=f"{' '.join(sentences).rstrip('.')}{scope}.",
+        sentence=f"{' '.join(sentences).rstrip('.')}.{scope}",
         numbers=numbers,
         tables={
             "levels": tuple(

@@ -25,6 +25,10 @@ SHAPING = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "sync_ba
 FEW_SEEDS = 3
 """Seeds below which the spread between runs is hardly known."""
 
+FEW_STEPS = 20
+"""Steps below which a job is refused where every trial had more: the usual warm-up of 5 % is then less than a step, and
+stability binds the LR and not noise, of which the laws of the best LR against the batch size speak."""
+
 WIDE_RATIO = 3.0
 """Upper over lower end of the LR's interval from which on it is called wide: half a decade."""
 
@@ -239,6 +243,12 @@ def _width(cell: Cell, recipe: Recipe, source: str) -> Check:
 
 def _low(cell: Cell) -> str:
     return rate(cell.equivalent_lr[0])
+
+
+def fewest_steps(view: StudyView, findings: Sequence[Finding]) -> int | None:
+    """Return the steps of the shortest trial that completed, or None where none is known."""
+    done = [trial for trial in _trials(view, findings) if trial.record.status == "completed"]
+    return min((trial.record.steps for trial in done), default=None)
 
 
 def _trials(view: StudyView, findings: Sequence[Finding]) -> list[Trial]:

@@ -11,11 +11,13 @@ from lrscale.errors import LrscaleError
 from lrscale.recipe import Recipe, ScheduleChoice
 from lrscale.recipe.experiments import Target
 from lrscale.recommend.assemble import (
+    FEW_STEPS,
     alternatives,
     batch_size_home,
     checks,
     evidence,
     expected_seconds,
+    fewest_steps,
     layout_for,
     shaping,
     validity,
@@ -81,7 +83,8 @@ def recommend(
     -------
     Recommendation or Refusal
         A refusal where no optimum was located, or where the interval of the LR spans more than a factor of
-        `lrscale.recommend.transfer.MAX_INTERVAL_RATIO`.
+        `lrscale.recommend.transfer.MAX_INTERVAL_RATIO`, or where the job has fewer steps than every trial and than
+        `lrscale.recommend.assemble.FEW_STEPS`.
 
     Raises
     ------
@@ -103,6 +106,13 @@ def recommend(
     examples = _horizon_examples(horizon or target.horizon, setting, view)
     layout, layout_reason = layout_for(recipe, setting.cell.batch_size, speeds)
     steps = max(1, examples // layout.global_batch_size)
+    fewest = fewest_steps(view, setting.findings)
+    if steps < FEW_STEPS and fewest is not None and steps < fewest:
+        return Refusal(
+            sentence=f"A job of {steps} step{'s' if steps > 1 else ''} at batch {count(layout.global_batch_size)} is "
+            f"shorter than any trial: none had fewer than {count(fewest)} steps, and so few ask for another LR.",
+            needs=f"Name a smaller batch or a longer horizon, of {min(FEW_STEPS, fewest)} steps at least.",
+        )
     verdict = judge_horizon(setting.horizon_examples, examples, float(setting.cell.lr.value or 0.0))
     confidence, reasons = setting.confidence, [*setting.reasons]
     if verdict is not None:

@@ -448,6 +448,15 @@ def test_a_split_is_not_called_faster_than_one_that_only_the_sweep_ran_at_anothe
     assert not any("faster" in reason for reason in one.reasons)
 
 
+def test_a_job_of_a_handful_of_steps_is_refused() -> None:
+    """The largest batch measured had 156 steps; 4,000 examples are 3 of batch 1,024."""
+    answer = refused(scaling(law=LAW), batch_size=1024, horizon="4000 examples")
+    assert "A job of 3 steps at batch 1,024" in answer.sentence
+    assert "none had fewer than 156 steps" in answer.sentence
+    assert "20 steps at least" in answer.needs
+    assert made(scaling(law=LAW), batch_size=1024).horizon_steps == 39
+
+
 def memory(size: int) -> Finding:
     return Finding(key="memory", title="Memory", status="ok", sentence="Probed.", data={"size": size})
 

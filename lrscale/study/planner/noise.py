@@ -35,9 +35,10 @@ GUESSED = 0.3
 """Misfit under which members are short-listed, as if it were independent."""
 SHORT_LIST, WORK = 1000, 12_000
 """Pairs of a member and a noise that are looked at in full, the likeliest by that guess; with many runs fewer, so that
-pairs times runs, and with them the time of a step, are bounded."""
+pairs times runs, and past `MANY` runs times their square, and with them the time of a step, are bounded."""
 AVERAGED = 300
-"""Members that are averaged, the likeliest."""
+"""Members that are averaged, the likeliest; past `MANY` runs fewer, which then tell members apart the better."""
+MANY = 20
 LOWEST = 0.2
 """Share of `NEAR` below which no excess is taken, so that its logarithm is bounded."""
 
@@ -61,7 +62,8 @@ class UnderNoise:
     def __init__(self, surfaces: FloatArray, logs: FloatArray, rows: IntArray, excess: FloatArray) -> None:
         surfaces = surfaces - surfaces.min(axis=1, keepdims=True)
         here = surfaces[:, rows]
-        pair = likeliest(_guessed(here, excess).ravel(), min(SHORT_LIST, WORK // len(rows)))
+        fewer = min(1.0, MANY / len(rows))
+        pair = likeliest(_guessed(here, excess).ravel(), min(SHORT_LIST, int(WORK / len(rows) * fewer)))
         member = np.tile(pair % len(surfaces), len(MISFITS))
         noise = np.tile(NOISES[pair // len(surfaces)], len(MISFITS))
         misfit = np.repeat(MISFITS, len(pair))
@@ -83,7 +85,7 @@ class UnderNoise:
         self.share = float(weights[matters].sum() / weights.sum())
         """Posterior probability that noise matters."""
 
-        best = likeliest(log_evidence, AVERAGED)
+        best = likeliest(log_evidence, int(AVERAGED * fewer))
         self._weights = weights[best] / weights[best].sum()
         self._amplitude = amplitude[best][:, None]
         self._floor = (loss_mean - shape_mean * amplitude)[best][:, None]

@@ -16,14 +16,16 @@
 14. How do the best LR and the loss move with the length of training? Trunks with cooldowns
 15. How does the best learning rate move with other settings? Any entry of the task
 16. What will be best at the target's scale? Forecast from smaller models and shorter horizons
-17. Do the rules of thumb hold here? Verdicts with their intervals
-18. How noisy is the gradient? Noise scale over training, beside the batch sizes used
-19. Up to which batch size does a larger batch cost no more examples? Branches from checkpoints
-20. How large a batch fits on a device? Memory
-21. How fast does each layout train? Throughput
-22. Every trial, failures included
-23. What was run, and where: recipe, versions, hardware, seeds
-24. Methods, with sources
+17. Does what is learned carry over? Validation loss above training loss
+18. Do the rules of thumb hold here? Verdicts with their intervals
+19. How noisy is the gradient? Noise scale over training, beside the batch sizes used
+20. Up to which batch size does a larger batch cost no more examples? Branches from checkpoints
+21. How large a batch fits on a device? Memory
+22. How fast does each layout train? Throughput
+23. How much do equal runs differ? Noise floor by batch size and LR, and what the seeds can tell
+24. Every trial, failures included
+25. What was run, and where: recipe, versions, hardware, seeds
+26. Methods, with sources
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from lrscale.report.sections.horizons import HorizonsSection
 from lrscale.report.sections.layout import LayoutSection
 from lrscale.report.sections.memory import MemorySection
 from lrscale.report.sections.methods import MethodsSection
+from lrscale.report.sections.noise_floor import NoiseFloorSection
 from lrscale.report.sections.noise_scale import NoiseScaleSection
 from lrscale.report.sections.optimal_lr import OptimalLRSection
 from lrscale.report.sections.provenance import ProvenanceSection
@@ -78,6 +81,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     CriticalBatchSection(),
     MemorySection(),
     ThroughputSection(),
+    NoiseFloorSection(),
     TrialsSection(),
     ProvenanceSection(),
     MethodsSection(),

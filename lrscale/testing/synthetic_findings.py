@@ -20,6 +20,7 @@ from lrscale.recipe.experiments import RangeTest
 from lrscale.schedules import build_schedule
 from lrscale.study.finding import Finding, FindingStatus, Quantity
 from lrscale.study.layouts.timed import fit_rows, layout_rows, model_curves, speed_knees
+from lrscale.study.noise_rows import GROWTH, seed_noise
 from lrscale.study.range_test.answer import RangeAnswer, range_finding
 from lrscale.study.range_test.ramps import Ramps
 
@@ -129,6 +130,7 @@ def _scaling(trials: Sequence[Trial], settings: SyntheticStudy) -> Finding:
         cells.append({"batch_size": batch_size, "slice": fit.to_dict(), "trials": list(_ids(members))})
         rows.append(_slice_row(batch_size, fit, len(members)))
     law = fit_optimal_lr(settings.batch_sizes, fits) if len(settings.batch_sizes) > 1 else None
+    noise = seed_noise(cells)
     held = [row for row in rows if row["best_lr"] is not None]
     best = min(held, key=lambda row: float(row["loss"])) if held else None
     status: FindingStatus = "ok" if best else "cannot_tell"
@@ -145,8 +147,9 @@ def _scaling(trials: Sequence[Trial], settings: SyntheticStudy) -> Finding:
         status=status,
         sentence=_scaling_sentence(best, settings),
         numbers=numbers,
-        tables={"slices": tuple(rows), "laws": tuple(_laws(law))},
+        tables={"slices": tuple(rows), "laws": tuple(_laws(law)), **noise.tables},
         data={
+            GROWTH: noise.growth,
             "horizon_examples": settings.horizon_examples,
             "schedule": "cosine",
             "monitor": trials[0].record.monitor,

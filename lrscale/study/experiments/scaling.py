@@ -19,6 +19,7 @@ from lrscale.study.finding import Check, Finding
 from lrscale.study.gap_rows import KEY as GAPS
 from lrscale.study.gap_rows import gap_rows
 from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch, law_rows, slice_rows
+from lrscale.study.noise_rows import GROWTH, seed_noise
 from lrscale.study.range_test.ramps import middle
 from lrscale.study.specs import mean_factor
 from lrscale.study.stopping_cost import KEY as STOPPING
@@ -234,6 +235,8 @@ def _finding(
         "law": law.to_dict(),
         "best_batch_size": best,
     }
+    noise = seed_noise(data["cells"])
+    data[GROWTH] = noise.growth
     examples = data["horizon_examples"]
     scope = f"{settings.seeds} seeds, {examples:,} examples" if best is not None else ""
     return Finding(
@@ -246,6 +249,7 @@ def _finding(
             "slices": slice_rows(fits, {size: len(some) for size, some in by_batch.items()}),
             "laws": law_rows(law),
             GAPS: gap_rows(by_batch, fits),
+            **noise.tables,
         },
         checks=tuple(_checks(context, whole, fits)),
         data=data,

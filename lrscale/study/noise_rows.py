@@ -1,0 +1,207 @@
+"""How much equal runs of a sweep differ, by batch size and LR, from the slices that its finding carries."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from lrscale.laws import NoiseFloor, noise_floor
+
+BATCHES, RATES, GROWTH = "noise", "noise_by_lr", "noise_growth"
+"""Where rows by batch size and by LR lie in the tables of the finding on scaling, and the growth in its data."""
+NEAR = 4.0
+"""LRs within this factor of the best one count as near it."""
+FEWEST_PURE_DF = 4
+"""From so many degrees of freedom on, a fit's noise is that of its replicates alone."""
+MOST_SEEDS = 1000
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedNoise:
+    """What replicates say of the noise: a row for each batch size and one for each LR with two finished runs."""
+
+    batches: tuple[dict[str, Any], ...]
+    rates: tuple[dict[str, Any], ...]
+    growth: tuple[float, float, float] | None
+    """Standard deviation above the best LR over that up to it, near it, and its 95 % interval; None where one side has
+    no replicates."""
+
+    @property
+    def tables(self) -> dict[str, tuple[dict[str, Any], ...]]:
+        """The rows by the names that they have in a finding."""
+        return {BATCHES: self.batches, RATES: self.rates}
+
+
+def seed_noise(cells: Iterable[Mapping[str, Any]]) -> SeedNoise:
+    """Return the noise of each batch size, of each of its LRs, and how it changes across the best LR.
+
+    The shift that the runs of a seed share at all LRs is taken out, as comparisons are paired by seed. The standard
+    deviation of a batch size is that of its fitted slice, near the lowest losses, where the fit has it from replicates.
+
+    Parameters
+    ----------
+    cells : iterable of mapping
+        ``batch_size`` and ``slice`` (of `LRSliceFit.to_dict`), as in the finding on scaling.
+
+    Examples
+    --------
+    >>> runs = {"lr": [1, 1, 2, 2], "loss": [3.0, 3.2, 3.1, 3.4], "seeds": [0, 1, 0, 1]}
+    >>> (row,) = seed_noise([{"batch_size": 64, "slice": runs}]).batches
+    >>> round(row["sd"], 3), row["df"], row["seeds"]
+    (0.05, 1.0, 2)
+    """
+    batches, rates = [], []
+    for cell in cells:
+        fit = cell.get("slice") or {}
+        kept = [
+            row
+            for row in zip(
+                fit.get("lr") or (), fit.get("loss") or (), fit.get("seeds") or itertools.repeat(None), strict=False
+            )
+            if row[1] is not None and math.isfinite(row[1])
+        ]
+        if not kept:
+            continue
+        floor = _floor(kept)
+        batches.append(_batch_row(cell["batch_size"], fit, kept, floor))
+        rates += _rate_rows(cell["batch_size"], fit, kept, floor)
+    return SeedNoise(batches=tuple(batches), rates=tuple(rates), growth=_growth(batches, rates))
+
+
+def chi_square_interval(sd: float, df: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a standard deviation that was estimated with some degrees of freedom.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in chi_square_interval(1.0, 10)]
+    [0.699, 1.755]
+    """
+    from scipy.special import chdtri
+
+    tail = (1 - confidence) / 2
+    # chdtri takes the upper tail.
+    return sd * math.sqrt(df / chdtri(df, tail)), sd * math.sqrt(df / chdtri(df, 1 - tail))
+
+
+def smallest_difference(sd: float, df: float, seeds: float, confidence: float = 0.95) -> float:
+    """Return half the width of the t interval of a difference of two means over so many seeds.
+
+    Examples
+    --------
+    >>> round(smallest_difference(0.01, 10, 3), 4)
+    0.0182
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, (1 + confidence) / 2)) * sd * math.sqrt(2 / seeds)
+
+
+def seeds_to_halve(sd: float, df: float, seeds: int) -> int | None:
+    """Return the fewest seeds at the same LRs with half the smallest difference; None above a thousand.
+
+    Degrees of freedom grow with the seeds.
+
+    Examples
+    --------
+    >>> seeds_to_halve(0.01, 10, 3), seeds_to_halve(0.01, 1000, 3)
+    (10, 12)
+    """
+    wanted = smallest_difference(sd, df, seeds) / 2
+    each = df / max(seeds - 1, 1)
+    for more in range(seeds + 1, MOST_SEEDS + 1):
+        if smallest_difference(sd, each * (more - 1), more) <= wanted * (1 + 1e-9):
+            return more
+    return None
+
+
+def _floor(kept: Sequence[tuple[float, float, Any]]) -> NoiseFloor:
+    lr, loss, seeds = (list(column) for column in zip(*kept, strict=True))
+    floor = noise_floor(lr, loss, seed=seeds)
+    # Where seeds meet at one LR only, their shift is part of what is seen there.
+    return floor if floor.df > 0 else noise_floor(lr, loss)
+
+
+def _batch_row(
+    size: int, fit: Mapping[str, Any], kept: Sequence[tuple[float, float, Any]], floor: NoiseFloor
+) -> dict[str, Any]:
+    runs = sorted(Counter(lr for lr, _, _ in kept).values())
+    compared = runs[-2] if len(runs) > 1 else runs[-1]
+    row: dict[str, Any] = {
+        "batch_size": size,
+        "seeds": compared,
+        "runs": len(kept),
+        "sd": floor.sd,
+        "lo": None,
+        "hi": None,
+        "df": float(floor.df),
+        "shift_sd": floor.block_sd,
+        "smallest": None,
+        "share": None,
+        "halved_by": None,
+    }
+    pure = floor.df - len(fit.get("outliers") or ())
+    if pure >= FEWEST_PURE_DF and fit.get("noise_df") == pure and fit.get("noise_sd") is not None:
+        row["sd"], row["df"] = float(fit["noise_sd"]), float(pure)
+    if row["sd"] is None:
+        return row
+    row["lo"], row["hi"] = chi_square_interval(row["sd"], row["df"])
+    row["smallest"] = smallest_difference(row["sd"], row["df"], compared)
+    lowest = fit.get("min_loss")
+    row["share"] = row["smallest"] / abs(lowest) if lowest else None
+    row["halved_by"] = seeds_to_halve(row["sd"], row["df"], compared) if row["sd"] > 0 else None
+    return row
+
+
+def _rate_rows(
+    size: int, fit: Mapping[str, Any], kept: Sequence[tuple[float, float, Any]], floor: NoiseFloor
+) -> list[dict[str, Any]]:
+    best = fit.get("best_lr")
+    rows = []
+    for lr, sd, runs in floor.sd_at:
+        # Of the degrees of freedom that the levels of the seeds leave, each LR has its share.
+        df = runs * floor.df / len(kept)
+        lo, hi = chi_square_interval(sd, df)
+        loss = float(np.mean([loss for own, loss, _ in kept if own == lr]))
+        relative = None if not best else lr / best
+        rows.append(
+            {
+                "batch_size": size,
+                "lr": lr,
+                "relative_lr": relative,
+                "seeds": runs,
+                "loss": loss,
+                "sd": sd,
+                "lo": lo,
+                "hi": hi,
+                "df": df,
+            }
+        )
+    return rows
+
+
+def _growth(
+    batches: Sequence[Mapping[str, Any]], rates: Sequence[Mapping[str, Any]]
+) -> tuple[float, float, float] | None:
+    """Return the ratio of standard deviations on the two sides of the best LR, in units of those of the batch sizes."""
+    from scipy.special import fdtri
+
+    unit = {row["batch_size"]: row["sd"] for row in batches}
+    squares, df = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
+    for row in rates:
+        place, sd = row["relative_lr"], unit[row["batch_size"]]
+        if place is None or not 1 / NEAR <= place <= NEAR or not sd:
+            continue
+        squares[place > 1] += row["df"] * (row["sd"] / sd) ** 2
+        df[place > 1] += row["df"]
+    if min(df.values()) < 1 or min(squares.values()) <= 0:
+        return None
+    ratio = (squares[True] / df[True]) / (squares[False] / df[False])
+    lo, hi = (ratio / float(fdtri(df[True], df[False], tail)) for tail in (0.975, 0.025))
+    return math.sqrt(ratio), math.sqrt(lo), math.sqrt(hi)

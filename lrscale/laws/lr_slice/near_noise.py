@@ -7,6 +7,7 @@ would be that of the far runs, and the near ones would say nothing of where the 
 from __future__ import annotations
 
 import numpy as np
+from scipy import special
 
 from lrscale.laws.base import FloatArray
 from lrscale.laws.noise import decompose, variance_ratio_p
@@ -22,8 +23,9 @@ def relative_variance(runs: Runs) -> FloatArray:
     """Return the variance of each finished run over that of a run near the lowest LRs, at least 1.
 
     On each side of the lowest LR by itself: where replicates at far LRs differ by more than those at near ones (F test,
-    p < 0.01), their standard deviation is taken to grow in proportion to the excess loss. Without far replicates, or
-    without any near, all are 1.
+    p < 0.01), their standard deviation is taken to grow in proportion to the excess loss. How much is the lower 95 %
+    bound of the ratio of variances: two seeds near the lowest may agree by chance, and would then outweigh all others.
+    Without far replicates, or without any near, all are 1.
 
     Parameters
     ----------
@@ -39,8 +41,8 @@ def relative_variance(runs: Runs) -> FloatArray:
     >>> from lrscale.laws.runs import read_runs
     >>> losses = [0.90, 0.91, 0.30, 0.31, 0.10, 0.11, 0.12, 0.11, 0.20, 0.21, 0.50, 0.49, 1.30, 2.30]
     >>> found = relative_variance(read_runs([1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64], losses, None, [0, 1] * 7))
-    >>> [round(float(value)) for value in found[[0, 4, 8]]], bool(found[-1] > 1000)
-    ([1, 1, 34], True)
+    >>> [round(float(value)) for value in found[[0, 4, 8]]], bool(found[-1] > 100)
+    ([1, 1, 4], True)
     """
     lr, loss = runs.lr[runs.kept], runs.loss[runs.kept]
     distinct, place = np.unique(lr, return_inverse=True)
@@ -68,7 +70,7 @@ def relative_variance(runs: Runs) -> FloatArray:
             continue
         # Of exact replicates near the lowest the noise is that of rounding.
         least = max(variance, 1e-12 * float(np.max(excess)) ** 2)
-        share = max(squares - df * variance, 0.0) / scale
+        share = max(squares - df * variance, 0.0) / scale / float(special.fdtri(df, near.df, 0.95))
         rows = side[place]
         factor[rows] = 1 + share * excess[place[rows]] ** 2 / least
     return factor

@@ -60,7 +60,7 @@ def test_every_optimizer_has_a_row_with_its_settings(page: str) -> None:
 def test_the_recipes_of_the_page_can_be_read(page: str) -> None:
     head = HEAD + "experiments:\n  scaling: {batch_sizes: [32], horizon: 2k examples}\n"
     blocks = [part.partition("```")[0] for part in page.split("```yaml\n")[1:]]
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         assert parse_recipe(head + block.partition("experiments:\n")[2]).experiments.schedules is not None
 

@@ -12,6 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from lrscale.laws import NoiseFloor, noise_floor
+from lrscale.laws.replicates import chi_square_interval, sd_ratio_interval, seeds_to_halve, smallest_difference
 
 BATCHES, RATES, GROWTH = "noise", "noise_by_lr", "noise_growth"
 """Where rows by batch size and by LR lie in the tables of the finding on scaling, and the growth in its data."""
@@ -19,7 +20,6 @@ NEAR = 4.0
 """LRs within this factor of the best one count as near it."""
 FEWEST_PURE_DF = 4
 """From so many degrees of freedom on, a fit's noise is that of its replicates alone."""
-MOST_SEEDS = 1000
 
 
 @final
@@ -73,52 +73,6 @@ def seed_noise(cells: Iterable[Mapping[str, Any]]) -> SeedNoise:
         batches.append(_batch_row(cell["batch_size"], fit, kept, floor))
         rates += _rate_rows(cell["batch_size"], fit, kept, floor)
     return SeedNoise(batches=tuple(batches), rates=tuple(rates), growth=_growth(batches, rates))
-
-
-def chi_square_interval(sd: float, df: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the interval of a standard deviation that was estimated with some degrees of freedom.
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in chi_square_interval(1.0, 10)]
-    [0.699, 1.755]
-    """
-    from scipy.special import chdtri
-
-    tail = (1 - confidence) / 2
-    # chdtri takes the upper tail.
-    return sd * math.sqrt(df / chdtri(df, tail)), sd * math.sqrt(df / chdtri(df, 1 - tail))
-
-
-def smallest_difference(sd: float, df: float, seeds: float, confidence: float = 0.95) -> float:
-    """Return half the width of the t interval of a difference of two means over so many seeds.
-
-    Examples
-    --------
-    >>> round(smallest_difference(0.01, 10, 3), 4)
-    0.0182
-    """
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, (1 + confidence) / 2)) * sd * math.sqrt(2 / seeds)
-
-
-def seeds_to_halve(sd: float, df: float, seeds: int) -> int | None:
-    """Return the fewest seeds at the same LRs with half the smallest difference; None above a thousand.
-
-    Degrees of freedom grow with the seeds.
-
-    Examples
-    --------
-    >>> seeds_to_halve(0.01, 10, 3), seeds_to_halve(0.01, 1000, 3)
-    (10, 12)
-    """
-    wanted = smallest_difference(sd, df, seeds) / 2
-    each = df / max(seeds - 1, 1)
-    for more in range(seeds + 1, MOST_SEEDS + 1):
-        if smallest_difference(sd, each * (more - 1), more) <= wanted * (1 + 1e-9):
-            return more
-    return None
 
 
 def _floor(kept: Sequence[tuple[float, float, Any]]) -> NoiseFloor:
@@ -190,8 +144,6 @@ def _growth(
     batches: Sequence[Mapping[str, Any]], rates: Sequence[Mapping[str, Any]]
 ) -> tuple[float, float, float] | None:
     """Return the ratio of standard deviations on the two sides of the best LR, in units of those of the batch sizes."""
-    from scipy.special import fdtri
-
     unit = {row["batch_size"]: row["sd"] for row in batches}
     squares, df = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
     for row in rates:
@@ -202,6 +154,5 @@ def _growth(
         df[place > 1] += row["df"]
     if min(df.values()) < 1 or min(squares.values()) <= 0:
         return None
-    ratio = (squares[True] / df[True]) / (squares[False] / df[False])
-    lo, hi = (ratio / float(fdtri(df[True], df[False], tail)) for tail in (0.975, 0.025))
-    return math.sqrt(ratio), math.sqrt(lo), math.sqrt(hi)
+    ratio = math.sqrt((squares[True] / df[True]) / (squares[False] / df[False]))
+    return ratio, *sd_ratio_interval(ratio, df[True], df[False])

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrscale.laws.replicates import chi_square_interval, smallest_difference
 from lrscale.report import ReportContext
 from lrscale.report.base import Card, make_card
 from lrscale.report.sections.noise_floor import NoiseFloorSection
 from lrscale.store import StudyView, Trajectory
 from lrscale.study import Finding
-from lrscale.study.noise_rows import SeedNoise, chi_square_interval, seed_noise, smallest_difference
+from lrscale.study.noise_rows import SeedNoise, seed_noise
 from tests.study.rules.sweeps import Sweep, slice_of
 
 

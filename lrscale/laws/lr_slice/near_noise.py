@@ -7,7 +7,7 @@ would be that of the far runs, and the near ones would say nothing of where the 
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+from scipy.special import fdtri
 
 from lrscale.laws.base import FloatArray
 from lrscale.laws.noise import decompose, variance_ratio_p
@@ -17,6 +17,8 @@ NEAR_LRS, FEWEST_NEAR = 5, 3
 """LRs that count as near, those with the lowest median loss: half of them, between these bounds."""
 _FEWEST_DF = 1
 _P = 0.01
+_SURELY = 0.95
+"""Confidence of the lower bound of the ratio of variances."""
 
 
 def relative_variance(runs: Runs) -> FloatArray:
@@ -70,7 +72,7 @@ def relative_variance(runs: Runs) -> FloatArray:
             continue
         # Of exact replicates near the lowest the noise is that of rounding.
         least = max(variance, 1e-12 * float(np.max(excess)) ** 2)
-        share = max(squares - df * variance, 0.0) / scale / float(special.fdtri(df, near.df, 0.95))
+        share = max(squares - df * variance, 0.0) / scale / float(fdtri(df, near.df, _SURELY))
         rows = side[place]
         factor[rows] = 1 + share * excess[place[rows]] ** 2 / least
     return factor

@@ -88,6 +88,7 @@ def _acquired(folder: Path) -> BaseFileLock:
             lock: BaseFileLock = FileLock(folder / LOCK, timeout=0)
             lock.acquire()
         except (OSError, NotImplementedError) as error:
+            # Older releases of filelock raise NotImplementedError for ENOSYS; newer ones do without by themselves.
             if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
                 raise
             lock = SoftFileLock(folder / HELD, timeout=0)

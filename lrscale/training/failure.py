@@ -109,7 +109,8 @@ def _has_left(error: BaseException, module: Any, recorder: Recorder, watch: Dive
         return True
     if any(not bool(torch.isfinite(parameter).all()) for parameter in module.parameters()):
         return True
-    # A wild loss that is still a number explains an error about values, not one about names.
+    # A wild loss that is still a number explains an error about values, not one about names or code: what is not
+    # implemented and too deep a recursion are RuntimeErrors too.
     about_values = isinstance(error, (ValueError, RuntimeError, AssertionError)) and not isinstance(
         error, (NotImplementedError, RecursionError)
     )

@@ -281,6 +281,6 @@ class LiveRuns:
 def _without_skipped(losses: list[float | None], diverged: bool) -> list[float | None]:
     """Return losses in which steps that a loss scaler skipped are gaps; the end of a run that diverged is none."""
     end = len(losses)
-    while diverged and end and losses[end - 1] is not None and not math.isfinite(losses[end - 1]):  # type: ignore[arg-type]  # not None
+    while diverged and end and (last := losses[end - 1]) is not None and not math.isfinite(last):
         end -= 1
     return [loss if at >= end or loss is None or math.isfinite(loss) else None for at, loss in enumerate(losses)]

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -219,5 +220,6 @@ def main() -> None:
     os.dup2(2, 1)
     os.close(nothing)
     # A rank that is killed loses what is buffered, and with it the line that says why.
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # a text stream
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     Server(requests, replies).serve()

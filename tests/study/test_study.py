@@ -18,6 +18,7 @@ from lrscale.study.experiments import EXPERIMENTS
 from lrscale.study.progress import AbstractProgress, SilentProgress
 from lrscale.testing.synthetic import SyntheticStudy, Truth
 from lrscale.testing.synthetic_launcher import SyntheticLauncher
+from tests.study.notes import Notes
 
 
 def recipe(**experiments: object) -> Recipe:
@@ -38,17 +39,6 @@ def recipe(**experiments: object) -> Recipe:
             },
         }
     )
-
-
-class Notes(AbstractProgress):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep it."""
-        self.said.append(text)
 
 
 def run(folder: Path, asked: Recipe, launcher: SyntheticLauncher, progress: AbstractProgress | None = None) -> Study:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from lrscale.launch import AbstractProgress
 from lrscale.recipe import Recipe, parse_recipe, recipe_json_schema
 from lrscale.report import ReportContext
 from lrscale.report.checks import run_checks
@@ -26,6 +25,7 @@ from lrscale.study import Study
 from lrscale.study.trial_logs import TrialLogs
 from lrscale.testing.synthetic import SyntheticStudy
 from lrscale.testing.synthetic_launcher import SyntheticLauncher
+from tests.study.notes import Notes
 
 LOGGERS = Path(__file__).resolve().parent.parent / "training"
 CSV = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {}}
@@ -45,14 +45,6 @@ def recipe(*loggers: dict[str, Any]) -> Recipe:
             },
         }
     )
-
-
-class Notes(AbstractProgress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 def run(folder: Path, asked: Recipe, launcher: SyntheticLauncher | None = None) -> list[str]:
@@ -151,26 +143,25 @@ def test_the_report_says_what_a_logger_has_not_got(finished: tuple[Path, list[st
     assert (check.status, check.remedy) == ("INFO", None)
 
 
-def test_a_trial_that_will_run_again_is_logged_when_it_is_over(
-    finished: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def told(finished: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> tuple[TrialLogs, Trial, list[str]]:
+    """Logs, a trial to tell them of, and the trials that they ask their process for."""
     asked: list[str] = []
     monkeypatch.setattr(TrialLogs, "_ask", lambda self, trial_id, experiment: asked.append(trial_id))
-    trial = next(iter(StudyView.of(StudyFolder(finished[0]))))
-    logs = TrialLogs(recipe(CSV), StudyFolder(finished[0]), Notes())
+    folder = StudyFolder(finished[0])
+    return TrialLogs(recipe(CSV), folder, Notes()), next(iter(StudyView.of(folder))), asked
+
+
+def test_a_trial_that_will_run_again_is_logged_when_it_is_over(told: tuple[TrialLogs, Trial, list[str]]) -> None:
+    logs, trial, asked = told
     logs.add(Trial(trial.spec, dataclasses.replace(trial.record, status="crashed", retryable=True)), "scaling")
     assert asked == []
     logs.add(trial, "scaling")
     assert asked == [trial.trial_id]
 
 
-def test_nothing_is_logged_while_trials_are_timed(
-    finished: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(TrialLogs, "_ask", lambda self, trial_id, experiment: asked.append(trial_id))
-    trial = next(iter(StudyView.of(StudyFolder(finished[0]))))
-    logs = TrialLogs(recipe(CSV), StudyFolder(finished[0]), Notes())
+def test_nothing_is_logged_while_trials_are_timed(told: tuple[TrialLogs, Trial, list[str]]) -> None:
+    logs, trial, asked = told
     with logs.held():
         logs.add(trial, "throughput")
         assert asked == []

@@ -13,8 +13,8 @@ from lrscale.report.canvas import Canvas, padded
 from lrscale.report.context import ReportContext
 from lrscale.report.palette import color
 from lrscale.report.words import between, count, finite, plural, rate, significant
+from lrscale.study.gap_rows import KEY
 
-KEY = "gaps"
 COLUMNS = (
     Column(key="batch_size", label="batch", kind="count"),
     Column(key="lr", label="LR", kind="rate"),
@@ -69,17 +69,17 @@ class GeneralisationSection(AbstractSection):
             finding=sentence,
             figures=(
                 Figure.single(
-                    "gaps",
+                    KEY,
                     panels,
                     alt=sentence,
                     caption="Validation loss minus training loss at the end, mean over seeds with its 95 % interval; "
                     "the ring marks the LR nearest to the best one. The axes are shared.",
-                    points={"gaps": [dict(row) for row in rows]},
+                    points={KEY: [dict(row) for row in rows]},
                 ),
             ),
             tables=(
                 Table(
-                    key="gaps",
+                    key=KEY,
                     caption="Every learning rate",
                     columns=COLUMNS,
                     rows=tuple({**row, "place": "nearest to the best" if row["nearest"] else ""} for row in rows),

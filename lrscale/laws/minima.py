@@ -35,6 +35,23 @@ class MinimaRow:
     """First and last place that it may have: behind all that are lower and before all that are higher, as far as the
     simultaneous intervals tell. None when its minimum was not located."""
 
+    @property
+    def leads(self) -> bool:
+        """Whether its minimum is the lowest, sure or not."""
+        return self.gap is None and self.standing != "not comparable"
+
+    @property
+    def verdict(self) -> Literal["best", "lowest", "tied", "worse", "cannot tell"]:
+        """What a table says: within the margin of the lowest is a tie, and not told apart from it is not known.
+
+        The lowest is the best only where it is lower than every other.
+        """
+        if self.leads:
+            return "best" if self.standing == "best" else "lowest"
+        if self.standing == "worse":
+            return "worse"
+        return "tied" if self.standing == "equivalent" else "cannot tell"
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)

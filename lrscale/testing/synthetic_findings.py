@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 MARGIN = 0.005
 """Relative difference of losses that counts as none."""
-VERDICTS = {
-    "best": "best",
-    "equivalent": "tied",
-    "tied": "cannot tell",
-    "worse": "worse",
-    "not comparable": "cannot tell",
-}
-"""Standing in a comparison of minima, as a finding says it."""
 
 
 def synthetic_findings(view: StudyView, settings: SyntheticStudy) -> tuple[Finding, ...]:
@@ -241,17 +233,15 @@ def _schedule_row(name: str, fit: LRSliceFit, trial: Trial) -> dict[str, Any]:
 
 
 def _compare(rows: Sequence[dict[str, Any]], fits: Mapping[str, LRSliceFit], *, margin: float) -> None:
-    for place, ranked in enumerate(compare_minima(fits, margin=margin).rows):
+    for ranked in compare_minima(fits, margin=margin).rows:
         row = next(row for row in rows if row["name"] == ranked.name)
-        located = ranked.min_loss is not None
-        first = place == 0 and located
         gap = ranked.gap
         interval = gap.interval if gap is not None else None
         row |= {
-            "difference": 0.0 if first else gap.value if gap is not None else None,
-            "difference_lo": 0.0 if first else interval.lo if interval is not None else None,
-            "difference_hi": 0.0 if first else interval.hi if interval is not None else None,
-            "verdict": "lowest" if first and ranked.standing != "best" else VERDICTS[ranked.standing],
+            "difference": 0.0 if ranked.leads else gap.value if gap is not None else None,
+            "difference_lo": 0.0 if ranked.leads else interval.lo if interval is not None else None,
+            "difference_hi": 0.0 if ranked.leads else interval.hi if interval is not None else None,
+            "verdict": ranked.verdict,
         }
 
 

@@ -66,7 +66,7 @@ def schedule_fits(side: Side) -> dict[str, LRSliceFit]:
 
 
 def verdicts(side: Side) -> str | None:
-    """Return which schedules a study calls best or tied, in words; None without a comparison."""
+    """Return what a study says of each schedule, in words; None without a comparison."""
     finding = side.finding("schedules")
     if finding is None or not finding.data.get("schedules"):
         return None
@@ -75,7 +75,7 @@ def verdicts(side: Side) -> str | None:
         named.setdefault(str(entry.get("verdict")), []).append(str(entry.get("label") or entry["name"]))
     known = [
         f"{verdict}: {', '.join(named[verdict])}"
-        for verdict in ("best", "tied", "worse", "cannot tell")
+        for verdict in ("best", "lowest", "tied", "worse", "cannot tell")
         if verdict in named
     ]
     return "; ".join(known)

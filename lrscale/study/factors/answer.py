@@ -25,9 +25,6 @@ from lrscale.study.words import interval_text, number
 if TYPE_CHECKING:
     from lrscale.study.experiments.base import AbstractExperiment
 
-STANDINGS = {"best": "best", "equivalent": "tied", "tied": "cannot tell", "worse": "worse"}
-"""Standing in a comparison of minima, as a table says it; one that is not comparable is not known."""
-
 
 def factors_finding(
     experiment: AbstractExperiment,
@@ -162,18 +159,17 @@ def _compare(levels: Sequence[dict[str, Any]], fits: Mapping[str, LRSliceFit], m
         return
     ranking = compare_minima(fits, margin * abs(min(losses)))
     by_label = {level["label"]: level for level in levels}
-    leader = ranking.rows[0].name
     for row in ranking.rows:
         level = by_label[row.name]
-        if row.name == leader and row.min_loss is not None:
-            level |= {"difference": 0.0, "difference_lo": 0.0, "difference_hi": 0.0, "verdict": "best"}
+        if row.leads:
+            level |= {"difference": 0.0, "difference_lo": 0.0, "difference_hi": 0.0, "verdict": row.verdict}
             continue
         ends = bounds(None if row.gap is None else row.gap.interval)
         level |= {
             "difference": None if row.gap is None else row.gap.value,
             "difference_lo": ends[0],
             "difference_hi": ends[1],
-            "verdict": STANDINGS.get(row.standing, "cannot tell"),
+            "verdict": row.verdict,
         }
 
 
@@ -241,11 +237,14 @@ def _sentence(factor: Mapping[str, Any]) -> str:
 
 
 def _ranking(levels: Sequence[Mapping[str, Any]]) -> str:
-    by = {word: [level["label"] for level in levels if level["verdict"] == word] for word in ("best", "tied", "worse")}
+    by = {word: [level["label"] for level in levels if level["verdict"] == word] for word in ("tied", "worse")}
+    lowest = next((level for level in levels if level["verdict"] in ("best", "lowest")), None)
     unclear = [level["label"] for level in levels if level["verdict"] == "cannot tell" and level["best_lr"] is not None]
-    if not by["best"]:
+    if lowest is None:
         return "Which value ends lowest cannot be told."
-    told = f"The loss ends lowest with {_listed(by['best'])}"
+    # Where no difference is shown the lowest fit says little: the next seed may name another.
+    sure = "" if lowest["verdict"] == "best" else ", by its fit alone"
+    told = f"The loss ends lowest with {lowest['label']}{sure}"
     for word, text in (("tied", "tied with it"), ("worse", "worse")):
         if by[word]:
             told += f", {_listed(by[word])} {'is' if len(by[word]) == 1 else 'are'} {text}"

@@ -22,16 +22,6 @@ from lrscale.study.specs import ANY_LR
 from lrscale.study.words import interval_text, number
 
 SHAPE_POINTS = 61
-VERDICTS = {
-    "best": "best",
-    "lowest": "lowest",
-    "equivalent": "tied",
-    "tied": "cannot tell",
-    "worse": "worse",
-    "not comparable": "cannot tell",
-}
-"""Within the margin of the lowest is a tie; not told apart from it, with an interval that reaches beyond the margin,
-is not known. The lowest is the best only where it is lower than every other."""
 
 
 def answer(key: str, title: str, context: Context) -> Finding:
@@ -118,7 +108,6 @@ def _row(
     loss_lo, loss_hi = bounds(fit.min_loss_interval)
     gap = entry.gap
     lo, hi = (None, None) if gap is None else bounds(gap.interval)
-    leads = gap is None and entry.standing != "not comparable"
     return {
         "name": entrant.schedule.name,
         "label": entry.name,
@@ -135,10 +124,10 @@ def _row(
         "loss": fit.min_loss,
         "loss_lo": loss_lo,
         "loss_hi": loss_hi,
-        "difference": 0.0 if leads else None if gap is None else gap.value,
+        "difference": 0.0 if entry.leads else None if gap is None else gap.value,
         "difference_lo": lo,
         "difference_hi": hi,
-        "verdict": VERDICTS["lowest" if leads and entry.standing != "best" else entry.standing],
+        "verdict": entry.verdict,
         "places": None if entry.places is None else list(entry.places),
     }
 

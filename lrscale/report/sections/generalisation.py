@@ -111,7 +111,7 @@ def _sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     if last is first:
         return f"{text}."
-    return f"{text}; at batch {count(last['batch_size'])} and LR {rate(last['lr'])} {_above(last)} it."
+    return f"{text}; at batch {count(last['batch_size'])} and LR {rate(last['lr'])} it ends {_above(last)} it."
 
 
 def _above(row: Mapping[str, Any]) -> str:

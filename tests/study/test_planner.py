@@ -265,3 +265,53 @@ def test_an_empty_or_negative_space_is_refused() -> None:
 def test_a_belief_that_is_none_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(LrscaleError, match=next(iter(wrong))):
         Belief(**wrong)
+
+
+FEW = ((3e-4, 64), (1e-3, 64), (3e-3, 64), (1e-2, 64), (3e-3, 16), (3e-3, 256))
+
+
+def told(*estimates: tuple[float, int, float, float]) -> Planner:
+    """Return a planner that knows some runs, and estimates of others as LR, batch, loss and standard deviation."""
+    planner = Planner(LATTICE)
+    for lr, batch in FEW:
+        planner.tell(lr, batch, valley(lr, batch))
+    for lr, batch, loss, sd in estimates:
+        planner.tell(lr, batch, loss, sd=sd)
+    return planner
+
+
+def expected(planner: Planner) -> np.ndarray:
+    outlook = planner.outlook()
+    assert outlook is not None
+    return np.asarray(outlook.mean)
+
+
+def test_an_estimated_loss_informs_as_a_measured_one_where_it_is_sure_and_as_none_where_it_is_not() -> None:
+    there = (3e-2, 64)
+    row, loss = LATTICE.nearest(*there), 2 * valley(*there)
+    without, measured = expected(told()), expected(told((*there, loss, 0.0)))
+    sure, halfway, unsure = (expected(told((*there, loss, sd))) for sd in (1e-9, 0.3 * loss, 1e4))
+    assert np.allclose(sure, measured, rtol=1e-6)
+    assert np.allclose(unsure, without, rtol=0.02, atol=1e-4)
+    assert without[row] < halfway[row] < measured[row]
+
+
+def test_an_estimate_is_never_named_and_never_the_lowest_loss_however_low_it_is() -> None:
+    planner = told((1e-1, 512, -5.0, 0.01))
+    assert planner.recommend() == told().recommend()
+    choice = planner.choice()
+    assert choice is not None
+    assert (choice.lr, choice.batch_size) == told().recommend()
+    assert np.isfinite(expected(planner)).all()
+
+
+def test_an_estimated_setting_may_be_asked_for_again_and_one_that_says_nothing_may_not() -> None:
+    best = told().ask()
+    assert told((*best, 0.0, 0.05)).ask() == best
+    assert told((*best, 0.0, math.inf)).ask() != best
+    assert np.allclose(expected(told((*best, 0.0, math.inf))), expected(told()))
+
+
+def test_a_loss_of_no_standard_deviation_is_refused() -> None:
+    with pytest.raises(LrscaleError, match="standard deviation -1"):
+        Planner(LATTICE).tell(1e-3, 16, 1.0, sd=-1.0)

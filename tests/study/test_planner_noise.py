@@ -37,7 +37,7 @@ def runs(
     near = np.exp(-table / 0.05)
     rows = rng.choice(len(table), count, replace=False, p=near / near.sum())
     told = table[rows] + noise * rng.standard_normal(count)
-    return UnderNoise(SURFACES, LATTICE.logs, rows, told - told.min())
+    return UnderNoise(SURFACES, LATTICE.logs, rows, told - told.min(), np.zeros(count))
 
 
 @pytest.mark.parametrize("surface", [bowl, quartic])
@@ -54,7 +54,8 @@ def test_the_unit_of_the_loss_changes_nothing_but_the_unit_of_what_is_expected()
     rng = np.random.default_rng(3)
     rows, excess = rng.choice(len(LATTICE.points), 9), rng.random(9)
     excess -= excess.min()
-    one, thousand = (UnderNoise(SURFACES, LATTICE.logs, rows, unit * excess) for unit in (1.0, 1000.0))
+    sds = np.array([0, 0, 0.3, 0, 0, 0.1, 0, 0, 0])
+    one, thousand = (UnderNoise(SURFACES, LATTICE.logs, rows, unit * excess, unit * sds) for unit in (1.0, 1000.0))
     assert one.share == pytest.approx(thousand.share, rel=1e-9)
     assert np.allclose(1000 * one.mean, thousand.mean)
     assert np.allclose(one.gain(rows), thousand.gain(rows))
@@ -66,5 +67,25 @@ def test_replicates_of_one_setting_count_by_their_mean() -> None:
     rows = np.array([*elsewhere, *[row] * 8])
     spread = 0.1 * np.array([1, -1, 1, -1, 1, -1, 1, -1])
     excess = np.array([0.9, 1.1, 0.4, 0.5, *(0.1 + spread)])
-    answer = UnderNoise(SURFACES, LATTICE.logs, rows, excess)
+    answer = UnderNoise(SURFACES, LATTICE.logs, rows, excess, np.zeros(len(rows)))
     assert math.isclose(answer.mean[row], 0.1, abs_tol=0.1 / math.sqrt(8))
+
+
+def test_an_estimate_counts_as_measured_where_it_is_sure_and_not_at_all_where_it_is_not() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.choice(len(LATTICE.points), 10, replace=False)
+    away = LATTICE.logs[rows] - np.log([3e-3, 64])
+    excess = bowl(away[:, 0], away[:, 1]) + 0.03 * rng.standard_normal(10)
+    excess -= excess.min()
+    estimated = np.arange(10) == int(np.argsort(excess)[5])
+    wrong = np.where(estimated, excess + 0.1, excess)
+
+    def mean(told: np.ndarray, sds: np.ndarray) -> np.ndarray:
+        return UnderNoise(SURFACES, LATTICE.logs, rows, told, sds).mean
+
+    left = ~estimated
+    without = UnderNoise(SURFACES, LATTICE.logs, rows[left], excess[left], np.zeros(9)).mean
+    moved = np.array([np.abs(mean(wrong, sd * estimated) - without).max() for sd in (0.0, 1e-6, 0.1, 1e5)])
+    assert moved[1] == pytest.approx(moved[0], rel=1e-3)
+    assert moved[2] < moved[1] / 2
+    assert moved[3] < moved[1] / 10

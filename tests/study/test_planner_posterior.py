@@ -20,7 +20,9 @@ def candidates(runs: int, noise: float) -> Candidates:
     away = LATTICE.logs[rows] - np.log([3e-3, 64])
     losses = 0.05 * away[:, 0] ** 2 + 0.01 * away[:, 1] ** 2 + noise * rng.standard_normal(runs)
     bank = BasinBank(LATTICE, np.random.default_rng(0), 3000, Belief())
-    return Candidates(bank.surfaces(LATTICE.logs), LATTICE.logs, rows, losses - losses.min(), NARROW)
+    return Candidates(
+        bank.surfaces(LATTICE.logs), LATTICE.logs, rows, losses - losses.min(), np.zeros(len(rows)), NARROW
+    )
 
 
 def test_a_thinned_sample_has_the_mean_of_all_weights() -> None:

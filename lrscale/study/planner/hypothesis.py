@@ -46,6 +46,9 @@ AMPLITUDES = np.exp([-0.5, 0.0, 0.5])
 SHORT_LIST = 500
 """Members that are looked at in z, the likeliest by least squares."""
 LOWEST_RATIO = 0.02
+DEEPEST = 0.5
+"""How far below the lowest measured loss an estimate is taken to lie at most, in units of the scale: z is linear there
+over no more than that."""
 
 
 @final
@@ -56,13 +59,18 @@ class Runs:
     logs: FloatArray
     """Natural logarithms of LR and batch size, shape (n, 2)."""
     excess: FloatArray
-    """Loss above the lowest, shape (n,)."""
+    """Loss above the lowest measured one, shape (n,)."""
+    sds: FloatArray
+    """Standard deviation of what is estimated of it, beside its noise, shape (n,); 0 of a measured loss."""
+    scale: float
+    """Difference of losses that counts."""
 
-    @property
-    def scale(self) -> float:
-        """Difference of losses that counts."""
-        positive = self.excess[self.excess > 0]
-        return SCALE_SHARE * float(np.median(positive)) if positive.size else 1.0
+    @classmethod
+    def of(cls, logs: FloatArray, excess: FloatArray, sds: FloatArray) -> Runs:
+        """Return runs with the scale of their losses."""
+        positive = excess[excess > sds]
+        scale = SCALE_SHARE * float(np.median(positive)) if positive.size else 1.0
+        return cls(logs=logs, excess=np.maximum(excess, -DEEPEST * scale), sds=sds, scale=scale)
 
 
 @final
@@ -105,7 +113,8 @@ class Hypothesis:
         sigma = noise * counts
         scale = max(counts, NOISE_SCALES * sigma)
         nugget = np.minimum(NUGGET * (1 + runs.excess / scale), 1.0)
-        independent = (sigma / (scale + runs.excess)) ** 2 + nugget**2
+        near = scale + runs.excess
+        independent = (sigma / near) ** 2 + (runs.sds / near) ** 2 + nugget**2
         factor = np.linalg.cholesky(kappa**2 * kernel(runs.logs, runs.logs, lengths) + np.diag(independent))
         whiten = solve_triangular(factor, np.eye(len(factor)), lower=True)
         return cls(kappa=kappa, lengths=lengths, sigma=sigma, scale=scale, runs=runs, whiten=whiten)

@@ -56,21 +56,28 @@ class UnderNoise:
     rows : array of int, shape (n,)
         The setting of each run.
     excess : array of float, shape (n,)
-        Its loss above the lowest.
+        Its loss above the lowest measured one.
+    sds : array of float, shape (n,)
+        Standard deviation of what is estimated of it, beside its noise; 0 of a measured loss. In units of the amplitude
+        it is that over the amplitude by which a pair of member and noise is short-listed.
     """
 
-    def __init__(self, surfaces: FloatArray, logs: FloatArray, rows: IntArray, excess: FloatArray) -> None:
+    def __init__(
+        self, surfaces: FloatArray, logs: FloatArray, rows: IntArray, excess: FloatArray, sds: FloatArray
+    ) -> None:
         surfaces = surfaces - surfaces.min(axis=1, keepdims=True)
         here = surfaces[:, rows]
         fewer = min(1.0, MANY / len(rows))
-        pair = likeliest(_guessed(here, excess).ravel(), min(SHORT_LIST, int(WORK / len(rows) * fewer)))
+        guess, guessed_amplitude = _guessed(here, excess, sds)
+        pair = likeliest(guess.ravel(), min(SHORT_LIST, int(WORK / len(rows) * fewer)))
         member = np.tile(pair % len(surfaces), len(MISFITS))
         noise = np.tile(NOISES[pair // len(surfaces)], len(MISFITS))
         misfit = np.repeat(MISFITS, len(pair))
         shape, every = here[member], np.arange(len(rows))
         spread = misfit[:, None] * (NEAR + shape)
         covariance = spread[:, :, None] * spread[:, None, :] * kernel(logs[rows], logs[rows])
-        covariance[:, every, every] += noise[:, None] ** 2 + (NUGGET * (NEAR + shape)) ** 2
+        estimated = np.tile(sds / guessed_amplitude.ravel()[pair][:, None], (len(MISFITS), 1))
+        covariance[:, every, every] += noise[:, None] ** 2 + (NUGGET * (NEAR + shape)) ** 2 + estimated**2
         factor: FloatArray = np.linalg.cholesky(covariance).astype(np.float64, copy=False)
         columns = np.stack([np.ones_like(shape), np.broadcast_to(excess, shape.shape), shape], axis=2)
         one, loss, white = np.moveaxis(_whitened(factor, columns), 2, 0)
@@ -80,7 +87,7 @@ class UnderNoise:
         log_evidence, amplitude = _amplitude(loss, white)
         log_evidence -= np.log(factor[:, every, every]).sum(axis=1) + np.log(ones) / 2
         weights = np.exp(log_evidence - log_evidence.max())
-        positive = excess[excess > 0]
+        positive = excess[excess > sds]
         matters = (noise > MATTERS) & (noise * amplitude > OF_EXCESS * np.median(positive))
         self.share = float(weights[matters].sum() / weights.sum())
         """Posterior probability that noise matters."""
@@ -128,18 +135,34 @@ class UnderNoise:
         return gain
 
 
-def _guessed(here: FloatArray, excess: FloatArray) -> FloatArray:
-    """Return the log evidence of members under each noise, were the misfit independent, shape (noises, members)."""
+def _guessed(here: FloatArray, excess: FloatArray, sds: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return log evidence and amplitude of members under each noise, were the misfit independent.
+
+    An estimate's standard deviation is put in units of the amplitude that is found without any estimate's.
+
+    Returns
+    -------
+    evidence, amplitude : array of float, shape (noises, members)
+    """
     misfit = (GUESSED**2 + NUGGET**2) * (NEAR + here) ** 2
-    evidence = np.empty((len(NOISES), len(here)))
+    evidence, amplitude = np.empty((2, len(NOISES), len(here)))
     for number, noise in enumerate(NOISES):
-        weigh = 1 / (noise**2 + misfit)
-        ones = weigh.sum(axis=1)
-        loss = excess - ((weigh @ excess) / ones)[:, None]
-        shape = here - ((weigh * here).sum(axis=1) / ones)[:, None]
-        root = np.sqrt(weigh)
-        evidence[number] = _amplitude(root * loss, root * shape)[0] + np.log(root).sum(axis=1) - np.log(ones) / 2
-    return evidence
+        variance = noise**2 + misfit
+        evidence[number], amplitude[number] = _independent(here, excess, variance)
+        if sds.any():
+            variance = variance + (sds / amplitude[number][:, None]) ** 2
+            evidence[number], amplitude[number] = _independent(here, excess, variance)
+    return evidence, amplitude
+
+
+def _independent(here: FloatArray, excess: FloatArray, variance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    weigh = 1 / variance
+    ones = weigh.sum(axis=1)
+    loss = excess - ((weigh @ excess) / ones)[:, None]
+    shape = here - ((weigh * here).sum(axis=1) / ones)[:, None]
+    root = np.sqrt(weigh)
+    evidence, amplitude = _amplitude(root * loss, root * shape)
+    return evidence + np.log(root).sum(axis=1) - np.log(ones) / 2, amplitude
 
 
 def _whitened(factor: FloatArray, columns: FloatArray) -> FloatArray:

@@ -10,8 +10,9 @@ from typing import final
 
 import numpy as np
 
+from lrscale.errors import LrscaleError
 from lrscale.study.planner.acquisition import expected_gain, gain_beside, wide_gain
-from lrscale.study.planner.hypothesis import NARROW, WIDE, Residual
+from lrscale.study.planner.hypothesis import NARROW, WIDE, IntArray, Residual
 from lrscale.study.planner.noise import UnderNoise
 from lrscale.study.planner.outlook import Outlook
 from lrscale.study.planner.posterior import Candidates, Posterior
@@ -103,6 +104,7 @@ class Planner:
         self._surfaces = bank.surfaces(self._logs)
         self._rows: list[int] = []
         self._losses: list[float] = []
+        self._sds: list[float] = []
         self._open: list[int] = []
         self._candidates: Candidates | None = None
         self._posterior: Posterior | None = None
@@ -121,21 +123,34 @@ class Planner:
         self._open.append(row)
         return float(self.space.points[row, 0]), float(self.space.points[row, 1])
 
-    def tell(self, lr: float, batch_size: float, loss: float | None) -> None:
+    def tell(self, lr: float, batch_size: float, loss: float | None, *, sd: float = 0.0) -> None:
         """Take the loss of a run; of None, NaN or infinity it diverged.
 
         The setting need not be one that was asked for: the nearest of the space is taken.
 
+        Parameters
+        ----------
+        lr, batch_size : float
+        loss : float or None
+            At the horizon, or what is estimated of it.
+        sd : float, optional
+            Standard deviation of an estimate: that of a run which did not come to its horizon. Such a run informs what
+            is expected, is never named, and may be asked for again. Of infinity nothing is known of its loss, and it
+            is not asked for again. Default 0: a measured loss.
+
         Raises
         ------
         LrscaleError
-            For an LR or a batch size that is not positive.
+            For an LR or a batch size that is not positive, or a standard deviation that is negative or NaN.
         """
+        if not sd >= 0:
+            raise LrscaleError(f"a loss has the standard deviation {sd}", hint="use a number from 0")
         row = self.space.nearest(lr, batch_size)
         if self._open:
             self._open.remove(row if row in self._open else self._open[0])
         self._rows.append(row)
         self._losses.append(math.nan if loss is None or not math.isfinite(loss) else float(loss))
+        self._sds.append(float(sd))
         self._posterior = self._candidates = self._noise = None
 
     def recommend(self) -> tuple[float, float]:
@@ -161,7 +176,7 @@ class Planner:
         if candidates is None:
             return None
         posterior = candidates.whole()
-        lowest = float(np.nanmin(self._losses))
+        lowest = float(np.nanmin(self._measured()))
         draws = posterior.draw(DRAWS, self._drawing())
         return Outlook(mean=lowest + posterior.mean, sd=posterior.sd, draws=lowest + draws)
 
@@ -197,17 +212,25 @@ class Planner:
         apart = np.diff(np.unique(self._logs[:, 0]))
         return float(np.median(apart)) / 2 if apart.size else 0.0
 
+    def _measured(self) -> FloatArray:
+        """Return the losses, NaN where a run diverged or did not come to its horizon."""
+        return np.where(np.array(self._sds) > 0, np.nan, np.array(self._losses))
+
+    def _trained(self) -> list[int]:
+        """Return the settings of the runs that came to their horizon or diverged."""
+        return [row for row, sd in zip(self._rows, self._sds, strict=True) if sd == 0]
+
     def _named(self) -> int:
-        losses = np.array(self._losses)
+        losses = self._measured()
         if not np.isfinite(losses).any():
             return int(np.argmin(self._logs[:, 0]))
         # Only what was trained is named: beyond it a wall may stand that no run has met.
-        tried = sorted(set(self._rows))
+        tried = sorted(set(self._trained()))
         noise = self._under_noise()
         if noise is not None:
             return tried[int(np.argmin(noise.mean[tried]))]
         # A setting with replicates counts with their mean: the luckiest of them is no measurement of it.
-        own = [losses[np.array(self._rows) == row] for row in tried]
+        own = [losses[(np.array(self._rows) == row) & (np.array(self._sds) == 0)] for row in tried]
         mean = [float(np.nanmean(some)) if np.isfinite(some).any() else math.inf for some in own]
         diverged = [int(np.isnan(some).sum()) for some in own]
         return min(zip(diverged, mean, tried, strict=True))[-1]
@@ -220,38 +243,44 @@ class Planner:
 
     def _under_noise(self) -> UnderNoise | None:
         """Return what the runs say where their noise matters, or None where it does not or cannot be told."""
-        excess = self._excess()
-        if self._noise is None and excess is not None and self.told > UNTOLD:
-            self._noise = UnderNoise(self._surfaces, self._logs, np.array(self._rows), excess)
+        known = self._informing()
+        if self._noise is None and known is not None and len(self._trained()) > UNTOLD:
+            self._noise = UnderNoise(self._surfaces, self._logs, *known)
         return self._noise if self._noise is not None and self._noise.matters else None
 
-    def _excess(self) -> FloatArray | None:
-        """Return losses above the lowest, or None before two runs have ended with different ones."""
-        losses = np.array(self._losses)
-        if np.isfinite(losses).sum() < 2 or np.nanmax(losses) <= np.nanmin(losses):
+    def _informing(self) -> tuple[IntArray, FloatArray, FloatArray] | None:
+        """Return setting, loss above the lowest measured one, and standard deviation of the runs that say something.
+
+        None before two runs have ended with different losses.
+        """
+        rows, losses, sds = np.array(self._rows), np.array(self._losses), np.array(self._sds)
+        measured = self._measured()
+        if np.isfinite(measured).sum() < 2 or np.nanmax(measured) <= np.nanmin(measured):
             return None
-        excess = losses - np.nanmin(losses)
-        known: FloatArray = np.where(np.isnan(excess), DIVERGED * np.nanmax(excess), excess)
-        return known
+        excess = losses - np.nanmin(measured)
+        worst = np.nanmax(measured) - np.nanmin(measured)
+        excess = np.where(np.isnan(excess), DIVERGED * worst, excess)
+        says = np.isfinite(sds)
+        return rows[says], excess[says], sds[says]
 
     def _fitted(self, residuals: Sequence[Residual]) -> Candidates | None:
-        excess = self._excess()
-        if excess is None:
+        known = self._informing()
+        if known is None:
             return None
-        return Candidates(self._surfaces, self._logs, np.array(self._rows), excess, residuals)
+        return Candidates(self._surfaces, self._logs, *known, residuals)
 
     def _next(self) -> int:
         noise, running = self._under_noise(), np.isin(np.arange(len(self._logs)), self._open)
-        free = ~running
-        free[self._rows] = False
+        free, trained = ~running, self._trained()
+        free[[row for row, sd in zip(self._rows, self._sds, strict=True) if sd == 0 or math.isinf(sd)]] = False
         if not free.any() or (self._replicates and noise is not None):
             free = ~running if not running.all() else running
         if noise is not None and not self._open:
-            return _lowest(-noise.gain(np.array(self._rows)), free)
+            return _lowest(-noise.gain(np.array(trained)), free)
         posterior = self._known()
         if posterior is None:
             return self._start(free)
-        seen = float(posterior.mean[self._rows].min())
+        seen = float(posterior.mean[trained].min())
         best = min(seen, 0.0) if noise is None else seen
         gain = expected_gain(posterior, best)
         if self._open and self._candidates is not None:
@@ -267,7 +296,7 @@ class Planner:
     def _again(self, posterior: Posterior) -> int:
         # Nothing else is worth a run: another seed of a leading setting shows the noise, which single runs hide.
         runs = Counter([*self._rows, *self._open])
-        leading = sorted(set(self._rows), key=lambda row: float(posterior.mean[row]))[:LEADING]
+        leading = sorted(set(self._trained()), key=lambda row: float(posterior.mean[row]))[:LEADING]
         return min(leading, key=lambda row: runs[row])
 
     def _start(self, free: BoolArray) -> int:

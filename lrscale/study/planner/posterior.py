@@ -39,7 +39,9 @@ class Candidates:
     rows : array of int, shape (n,)
         The setting of each run.
     excess : array of float, shape (n,)
-        Its loss above the lowest.
+        Its loss above the lowest measured one.
+    sds : array of float, shape (n,)
+        Standard deviation of what is estimated of it, beside its noise; 0 of a measured loss.
     residuals : sequence of Residual
         What is left beside a basin.
     """
@@ -50,9 +52,10 @@ class Candidates:
         logs: FloatArray,
         rows: IntArray,
         excess: FloatArray,
+        sds: FloatArray,
         residuals: Sequence[Residual],
     ) -> None:
-        runs = Runs(logs=logs[rows], excess=excess)
+        runs = Runs.of(logs[rows], excess, sds)
         self.surfaces, self.logs = surfaces, logs
         self.scale = runs.scale
         """Difference of losses that counts."""

@@ -10,6 +10,7 @@ import typer
 from lrscale.cli.guard import DONE, NO
 from lrscale.cli.text import count, interval, number, seconds, wrapped
 from lrscale.schedules import SCHEDULER, schedule_label
+from lrscale.study.words import loss_digits
 
 if TYPE_CHECKING:
     from lrscale.cli.study_access import OpenStudy
@@ -72,10 +73,11 @@ def summary(recommendation: Recommendation) -> list[str]:
     warmup = f" after {count(schedule.warmup_steps, 'warm-up step')}" if schedule.warmup_steps else ""
     rate = interval(one.lr.value, one.lr.lo, one.lr.hi, one.lr.confidence)
     loss = one.expected_loss
+    digits = loss_digits(loss.value, loss.lo, loss.hi)
     expected = (
         f"{one.monitor} at the end: not measured"
         if loss.value is None
-        else f"expected {one.monitor} {interval(loss.value, loss.lo, loss.hi, loss.confidence, digits=4)}"
+        else f"expected {one.monitor} {interval(loss.value, loss.lo, loss.hi, loss.confidence, digits=digits)}"
     )
     about = "" if one.expected_seconds is None else f"about {seconds(one.expected_seconds.value)}"
     time = about and (f" in {about}" if loss.value is not None else f", {about} of training")

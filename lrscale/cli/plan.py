@@ -99,11 +99,11 @@ def _remarks(
             "trials": count(gone.trials, "trial"),
         }[budget.unit]
         yield f"Of the budget of {budget}, {amount} {'is' if amount.startswith('1 ') else 'are'} spent."
-    if all(entry.verdict is None for entry in planned):
-        yield f"What the budget of {budget} answers cannot be told before a time is known."
-        return
+    unknown = [entry.name for entry in planned if entry.verdict is None]
+    if unknown:
+        yield f"What the budget of {budget} answers of {', '.join(unknown)} cannot be told before a time is known."
     lines = budget_lines(planned)
-    if not lines:
+    if not lines and not unknown:
         yield f"The budget of {budget} answers every question."
     for line in lines:
         yield f"Within the budget of {budget}, {line}."

@@ -56,9 +56,11 @@ def choose_batch(
             _, chosen = min(within, key=lambda pair: (pair[0], -pair[1].batch_size))
             return Choice(
                 chosen,
-                f"Batch {count(chosen.batch_size)} is the fastest of the {len(within)} batch sizes whose loss "
-                "is within "
-                f"{100 * tolerance:g} % of the lowest ({percent(excess(chosen, best))} against batch "
+                f"Batch {count(chosen.batch_size)} is the only one whose loss is within {100 * tolerance:g} % of the "
+                "lowest at equal examples: its own."
+                if len(within) == 1
+                else f"Batch {count(chosen.batch_size)} is the fastest of the {len(within)} batch sizes whose loss is "
+                f"within {100 * tolerance:g} % of the lowest ({percent(excess(chosen, best))} against batch "
                 f"{count(best.batch_size)}).",
             )
         fallback = _by_loss(cells, best, tolerance)

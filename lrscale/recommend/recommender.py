@@ -254,7 +254,7 @@ def _nothing_located(recipe: Recipe, finding: Finding | None) -> Refusal:
     detail = f" ({statuses})" if statuses else ""
     return Refusal(
         sentence=f"The best LR was located at no batch size{detail}. {finding.sentence}".strip(),
-        needs=_more_seeds(recipe),
+        needs=finding.data.get("needs") or _more_seeds(recipe),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lrscale.study.finding import Quantity
+from lrscale.study.words import loss_digits
 
 
 def rate(value: float) -> str:
@@ -35,7 +36,7 @@ def with_interval(number: Quantity) -> str:
 
 
 def loss_words(number: Quantity) -> str:
-    """Return a loss with four significant digits and its interval.
+    """Return a loss with four significant digits and its interval; with more where that is narrower than they show.
 
     Examples
     --------
@@ -46,7 +47,9 @@ def loss_words(number: Quantity) -> str:
         return "not measured"
     if number.lo is None or number.hi is None:
         return f"{number.value:.4g}"
-    return f"{number.value:.4g} ({100 * number.confidence:g} % {number.lo:.4g} to {number.hi:.4g})"
+    digits = loss_digits(number.value, number.lo, number.hi)
+    ends = f"{100 * number.confidence:g} % {number.lo:.{digits}g} to {number.hi:.{digits}g}"
+    return f"{number.value:.{digits}g} ({ends})"
 
 
 def percent(share: float) -> str:

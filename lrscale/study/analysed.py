@@ -13,6 +13,8 @@ from lrscale.study.lost import waits
 _FAULT = "fault"
 KEPT_OUT = "kept_out"
 """Entry of the finding of a question of which a budget has left nothing; in a plan, of what the budget kept out."""
+LEAST = "least"
+"""Entry of a plan's budget: what the cheapest forms take of the questions left out, where there are reduced ones."""
 
 
 def analysed(experiment: AbstractExperiment, context: Context) -> Finding:

@@ -50,6 +50,8 @@ class PlannedExperiment:
     """Settings that the budget reduces, as ``seeds 3 -> 2``."""
     whole: Need | None = None
     """What the question takes in its full form, where the budget leaves less of it."""
+    least: Need | None = None
+    """What its cheapest form takes, where the budget leaves it out and a reduced one exists."""
 
     @property
     def need(self) -> Need:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def number(value: float | None, digits: int = 2) -> str:
     """Return a number with two significant digits, as people write it.
@@ -20,6 +22,20 @@ def number(value: float | None, digits: int = 2) -> str:
         text = f"{value:.{digits - 1}e}"
     mantissa, mark, exponent = text.partition("e")
     return f"{mantissa}e{int(exponent)}" if mark else text
+
+
+def loss_digits(value: float | None, lo: float | None = None, hi: float | None = None) -> int:
+    """Return the significant digits of a loss: four, or more where its interval is narrower than they show.
+
+    Examples
+    --------
+    >>> loss_digits(2.31456, 2.28, 2.35), loss_digits(2.31456), loss_digits(-999_999.64, -999_999.66, -999_999.61)
+    (4, 4, 8)
+    """
+    if value is None or lo is None or hi is None or not hi > lo or not math.isfinite(value):
+        return 4
+    size = max(abs(value), abs(lo), abs(hi))
+    return min(max(4, math.floor(math.log10(size)) - math.floor(math.log10(hi - lo)) + 1), 15)
 
 
 def amount_text(value: float) -> str:

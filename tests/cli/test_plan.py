@@ -105,6 +105,15 @@ def test_a_budget_of_time_is_answered_before_anything_has_run(tmp_path: Path, lr
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_budget_of_time_answers_is_not_told_before_a_time_is_known(tmp_path: Path, lrscale: Lrscale) -> None:
+    # `rules` trains nothing and is answered for free; of all others nothing is known.
+    ended = lrscale(tmp_path, "plan", "digits", "--budget", "30m", "--set", "cost.throughput=null")
+    assert ended.returncode == 0, ended.stderr
+    told = " ".join(ended.stdout.split())
+    assert re.search(r"What the budget of 30m answers of .*scaling, .* cannot be told before a time is known\.", told)
+    assert "answers every question" not in told
+
+
 def test_a_budget_that_cannot_be_read_is_refused(tmp_path: Path, lrscale: Lrscale) -> None:
     ended = lrscale(tmp_path, "plan", "digits", "--budget", "soon")
     assert ended.returncode == 2

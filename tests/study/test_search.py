@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lrscale.launch import TrialRequest
 from lrscale.laws.lr_slice.lattice import lattice_index, lattice_lr
 from lrscale.recipe import Recipe
 from lrscale.recipe.schema import Cost
+from lrscale.recommend import Refusal, recommend
 from lrscale.store import StudyFolder, StudyView, TrialRecord
 from lrscale.study import Study, read_findings
 from lrscale.study.experiments import EXPERIMENTS, Context
@@ -211,6 +213,44 @@ def test_a_flat_loss_is_said_and_nothing_named(tmp_path: Path) -> None:
     finding = found(tmp_path, recipe(), Flat(SyntheticStudy()))
     assert finding.status == "cannot_tell"
     assert "the same loss, 1.5" in finding.sentence
+    # More trials of the same would tell no more.
+    answer = recommend(recipe(), StudyView.of(StudyFolder(tmp_path)), [finding])
+    assert isinstance(answer, Refusal)
+    assert answer.needs == "Lengthen experiments.search.horizon, or set another task.monitor, in a new study."
+
+
+class Offset(SyntheticLauncher):
+    """Adds a constant to every loss."""
+
+    def __init__(self, study: SyntheticStudy, constant: float) -> None:
+        super().__init__(study)
+        self._constant = constant
+
+    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
+        """Yield it."""
+        for record in super().run(requests, progress):
+            loss = None if record.final_loss is None else record.final_loss + self._constant
+            yield dataclasses.replace(record, final_loss=loss)
+
+
+@pytest.mark.parametrize("constant", [-1e6, 1e6])
+def test_a_huge_constant_in_the_loss_neither_ends_a_search_early_nor_moves_its_name(
+    tmp_path: Path, constant: float
+) -> None:
+    plain = found(tmp_path / "plain", recipe(tolerance=0.0))
+    launcher = Offset(SyntheticStudy(), constant)
+    finding = found(tmp_path / "offset", recipe(), launcher)
+    # A thousandth of a million is more than any two losses differ by: it counts as saying nothing.
+    assert sum(row["phase"] == "search" for row in finding.tables["trials"]) == 10
+    for name in ("best_lr", "best_batch_size"):
+        assert finding.numbers[name].value == plain.numbers[name].value
+    told = check(finding, "search tolerance")
+    assert told.status == "WARNING"
+    assert "the loss has a constant in it" in told.sentence
+    assert told.remedy is not None
+    assert "lower experiments.search.tolerance to" in told.remedy
+    assert re.search(r"with loss -?\d{3}[\d,]*\.?\d* \(95 % (\S+) to (?!\1)", finding.sentence), finding.sentence
+    assert not any(one.name == "search tolerance" for one in plain.checks)
 
 
 def test_fewer_trials_than_a_name_takes_say_so_and_are_not_confirmed(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrscale.recipe import Recipe
-from lrscale.study.analysed import KEPT_OUT
+from lrscale.study.analysed import KEPT_OUT, LEAST
 from lrscale.study.budget.allocate import Need
-from lrscale.study.budget.words import changes_text, need_text
+from lrscale.study.budget.words import changes_text, left_out_text, need_text
 from lrscale.study.experiments.base import AbstractExperiment
 from lrscale.study.finding import Check, Finding
 
@@ -26,7 +26,9 @@ def left_out_finding(experiment: AbstractExperiment, entry: Mapping[str, Any]) -
         The plan's entry on the budget.
     """
     need = Need(**entry[KEPT_OUT][experiment.key])
-    sentence = f"The budget of {entry['stated']} left this question out: it would take {need_text(need)}."
+    least = entry.get(LEAST, {}).get(experiment.key)
+    takes = left_out_text(need, None if least is None else Need(**least))
+    sentence = f"The budget of {entry['stated']} left this question out: it would take {takes}."
     return Finding(
         key=experiment.key,
         title=experiment.title,

@@ -107,6 +107,7 @@ def choose_forms(
                 verdict=verdict,
                 changes=changes(recipe, key, settings),
                 whole=whole.need if form else None,
+                least=entries[-1][1].need if form is None and len(entries) > 1 else None,
             )
         )
     return Forms(planned=tuple(planned), settings=reduced)

@@ -9,7 +9,7 @@ from typing import Any, final
 from lrscale.errors import BudgetError
 from lrscale.recipe import Recipe, with_settings
 from lrscale.store import StudyView, TrialSpec
-from lrscale.study.analysed import KEPT_OUT
+from lrscale.study.analysed import KEPT_OUT, LEAST
 from lrscale.study.budget.allocate import Need
 from lrscale.study.budget.allowance import Allowance
 from lrscale.study.budget.forms import Forms, choose_forms
@@ -155,6 +155,8 @@ class Keeper:
         entry = next((one for one in self._forms.planned if one.name == experiment.key), None)
         if entry is not None and entry.verdict == "left out":
             need = entry.need
+            if entry.least is not None:
+                self._plan[BUDGET].setdefault(LEAST, {})[experiment.key] = dataclasses.asdict(entry.least)
         else:
             costs = [context.cost(spec) for spec in missing]
             need = taken_by(missing, costs, experiment.side_by_side(context.recipe))

@@ -61,5 +61,16 @@ def budget_lines(planned: Sequence[PlannedExperiment]) -> list[str]:
             whole = "" if entry.whole is None else f"; as asked it would take {need_text(entry.whole)}"
             lines.append(f"{entry.name} is reduced: {', '.join(entry.changes)}{whole}")
         elif entry.verdict == "left out":
-            lines.append(f"{entry.name} is left out: it would take {need_text(entry.need)}")
+            lines.append(f"{entry.name} is left out: it would take {left_out_text(entry.need, entry.least)}")
     return lines
+
+
+def left_out_text(whole: Need, least: Need | None) -> str:
+    """Return what a question takes that is left out, and what its cheapest form would.
+
+    Examples
+    --------
+    >>> left_out_text(Need(trials=14, examples=1400, seconds=None), Need(trials=5, examples=500, seconds=None))
+    '14 trials, 1,400 examples; reduced as far as it goes 5 trials, 500 examples'
+    """
+    return need_text(whole) if least is None else f"{need_text(whole)}; reduced as far as it goes {need_text(least)}"

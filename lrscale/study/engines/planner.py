@@ -171,9 +171,13 @@ def _told_besides(
 
 
 def is_sure(setup: Setup, question: Question, runs: Sequence[Run], advice: Advice) -> bool:
-    """Whether naming the best setting now is expected to cost less than the tolerance."""
+    """Whether naming the best setting now is expected to cost less than the tolerance.
+
+    Not where that exceeds all that the losses differ by: a constant in the loss makes it so, and it then says nothing.
+    """
     choice = advice.choice
-    if choice is None or sum(run.loss is not None for run in runs) < FEWEST:
+    losses = [run.loss for run in runs if run.loss is not None]
+    if choice is None or len(losses) < FEWEST or setup.tolerance * abs(choice.loss) >= max(losses) - min(losses):
         return False
     if question.ladder.is_end(choice.lr) and not question.ladder.bound:
         return False

@@ -16,7 +16,7 @@ from lrscale.study.search.checks import search_checks
 from lrscale.study.search.confirming import Conclusion, Confirmation
 from lrscale.study.search.course import FEWEST, Course, outlook
 from lrscale.study.search.stopping import Stopping
-from lrscale.study.words import interval_text, number
+from lrscale.study.words import interval_text, loss_digits, number
 
 if TYPE_CHECKING:
     from lrscale.study.experiments.base import AbstractExperiment
@@ -44,7 +44,7 @@ def search_finding(experiment: AbstractExperiment, conclusion: Conclusion, engin
         key=experiment.key,
         title=experiment.title,
         status="ok" if known else "cannot_tell",
-        sentence=_sentence(conclusion, setting) if known and setting is not None else why_not or "",
+        sentence=_sentence(conclusion, setting) if why_not is None and setting is not None else _why(why_not),
         numbers=_numbers(conclusion, setting) if known and setting is not None else {},
         tables={
             "slices": (_slice_row(conclusion, setting),) if known and setting is not None else (),
@@ -55,6 +55,7 @@ def search_finding(experiment: AbstractExperiment, conclusion: Conclusion, engin
         checks=tuple(search_checks(conclusion, choice)),
         data={
             **_data(conclusion, setting if known else None),
+            "needs": None if why_not is None else why_not.needs,
             "engine": dict(engine),
             "stopping": None if stopping is None else stopping.to_dict(),
         },
@@ -62,54 +63,77 @@ def search_finding(experiment: AbstractExperiment, conclusion: Conclusion, engin
     )
 
 
-def cannot_tell(conclusion: Conclusion) -> str | None:
+@final
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """Why no setting can be named."""
+
+    sentence: str
+    """With what it would take, in words."""
+    needs: str
+    """The same as something to do, with its command where there is one."""
+
+
+def cannot_tell(conclusion: Conclusion) -> Untold | None:
     """Return why no setting can be named, and what it would take; None where one can."""
     course = conclusion.course
     runs, finite = course.runs, course.finite
     lowest = min((run.lr for run in runs), default=None)
+    more = f"--set experiments.search.trials={course.setup.trials + 10}"
     if not course.trials:
-        return "Cannot tell: no trial of the search has ended."
+        return Untold("Cannot tell: no trial of the search has ended.", "Run the study: lrscale run.")
     if not finite and not runs:
-        return (
+        return Untold(
             f"Cannot tell: none of {len(course.trials)} trials ended with a loss or diverged; the first ended as "
-            f"{course.trials[0].record.status}: {course.trials[0].record.reason}."
+            f"{course.trials[0].record.status}: {course.trials[0].record.reason}.",
+            "Mend what ended the trials, and run the study again.",
         )
     if not finite:
         grows = course.extends and not course.question.ladder.bound
         needs = "more trials" if grows else "learning_rates of the recipe that reach lower"
-        return (
+        return Untold(
             f"Cannot tell: all {len(runs)} trials diverged, down to LR {number(lowest)}. It would take {needs}, or a "
-            "look at the module: whether its loss is finite at LR 0, and its clipping."
+            "look at the module: whether its loss is finite at LR 0, and its clipping.",
+            "Look at the module first: whether its loss is finite at LR 0, and its clipping. Then "
+            + (f"more trials reach lower: {more}." if grows else "lower experiments.search.learning_rates."),
         )
     best = min(finite, key=lambda run: math.inf if run.loss is None else run.loss)
     if len(finite) < FEWEST and course.ended != "sure":
-        return (
+        return Untold(
             f"Cannot tell: {len(finite)} trials ended with a loss{_and_stopped(course)}, and from fewer than {FEWEST} "
             f"nothing can be named{_more_left(course)}. "
             f"The lowest loss, {number(best.loss, LOSS_DIGITS)}, is that of batch {best.batch_size} at LR "
-            f"{number(best.lr)}."
+            f"{number(best.lr)}.",
+            f"More trials would tell: {more}.",
         )
     choice = conclusion.advice.choice
     if choice is None:
-        return (
+        return Untold(
             f"Cannot tell: all {len(finite)} trials ended with the same loss, {number(finite[0].loss, LOSS_DIGITS)}. "
-            "LR and batch size change nothing within this horizon: it would take a longer one, or another monitor."
+            "LR and batch size change nothing within this horizon: it would take a longer one, or another monitor.",
+            "Lengthen experiments.search.horizon, or set another task.monitor, in a new study.",
         )
     ladder, end = course.question.ladder, course.end(choice)
     if end is not None and not ladder.bound:
         low = end == "lowest"
         side = "below" if low else "above"
         if not course.extends:
-            return (
+            return Untold(
                 f"Cannot tell: the best LR of {len(runs)} trials is {number(choice.lr)}, at the end of the range that "
                 f"was searched, and may lie {side} it. It would take experiments.search.learning_rates that reach "
-                f"{'lower' if low else 'higher'} than {number(ladder.lrs[0] if low else ladder.lrs[-1])}."
+                f"{'lower' if low else 'higher'} than {number(ladder.lrs[0] if low else ladder.lrs[-1])}.",
+                f"Set experiments.search.learning_rates to reach {'lower' if low else 'higher'}.",
             )
-        return (
+        return Untold(
             f"Cannot tell: the best LR lies {side} {number(choice.lr)}, the last one that {len(runs)} trials reached, "
-            f"at batch {int(choice.batch_size)}. It would take more trials."
+            f"at batch {int(choice.batch_size)}. It would take more trials.",
+            f"More trials would tell: {more}.",
         )
     return None
+
+
+def _why(untold: Untold | None) -> str:
+    return "" if untold is None else untold.sentence
 
 
 def _and_stopped(course: Course) -> str:
@@ -181,6 +205,7 @@ def _ends(values: Any) -> tuple[float, float]:
 
 def _sentence(conclusion: Conclusion, setting: Named) -> str:
     choice, course = setting.choice, conclusion.course
+    digits = loss_digits(choice.loss, choice.loss_lo, choice.loss_hi)
     examples = max(trial.spec.examples for trial in conclusion.trials)
     sizes = course.setup.batch_sizes
     batch = ""
@@ -189,8 +214,8 @@ def _sentence(conclusion: Conclusion, setting: Named) -> str:
     sentence = (
         f"Batch {int(choice.batch_size)} at peak LR {number(choice.lr)} is expected to be best "
         f"({interval_text(setting.lr_lo, setting.lr_hi)} for the LR{batch}; {len(course.trials)} trials, "
-        f"{examples:,} examples each{_but_stopped(course)}), with loss {number(choice.loss, LOSS_DIGITS)} "
-        f"(95 % {number(choice.loss_lo, LOSS_DIGITS)} to {number(choice.loss_hi, LOSS_DIGITS)}); "
+        f"{examples:,} examples each{_but_stopped(course)}), with loss {number(choice.loss, digits)} "
+        f"(95 % {number(choice.loss_lo, digits)} to {number(choice.loss_hi, digits)}); "
         f"it is expected to cost {number(choice.regret)} against the best of the settings searched."
     )
     confirmed = conclusion.confirmed
@@ -212,9 +237,9 @@ def _confirmation_sentence(conclusion: Conclusion, confirmed: Confirmation) -> s
     seeds = f"{len(losses)} fresh seed{'' if len(losses) == 1 else 's'}"
     if mean is None or not math.isfinite(mean):
         return f"Confirmation: LR {number(lr)} at batch {size} gave no loss under {seeds}."
+    digits = loss_digits(mean, confirmed.choice.loss_lo, confirmed.choice.loss_hi)
     told = (
-        f"Confirmation: {seeds} give {number(mean, LOSS_DIGITS)} against "
-        f"{number(confirmed.choice.loss, LOSS_DIGITS)} predicted"
+        f"Confirmation: {seeds} give {number(mean, digits)} against {number(confirmed.choice.loss, digits)} predicted"
     )
     if conclusion.advice.named == confirmed.named:
         return f"{told}, and it stays the best."

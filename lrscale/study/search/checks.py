@@ -24,6 +24,7 @@ def search_checks(conclusion: Conclusion, choice: Choice | None) -> Iterator[Che
         yield from _inside(conclusion, choice)
         yield from _batch_end(conclusion, choice)
         yield _enough(conclusion, choice)
+        yield from _tolerated(conclusion, choice)
         yield _noise(conclusion, choice)
     if conclusion.confirmed is not None:
         yield _confirmed(conclusion, conclusion.confirmed)
@@ -95,6 +96,21 @@ def _enough(conclusion: Conclusion, choice: Choice) -> Check:
         sentence=f"{told}: more trials would find a better one.",
         remedy=f"raise experiments.search.trials above {len(conclusion.course.wanted)}",
     )
+
+
+def _tolerated(conclusion: Conclusion, choice: Choice) -> Iterator[Check]:
+    course = conclusion.course
+    allowed = course.setup.tolerance * abs(choice.loss)
+    if 0 < course.spread <= allowed:
+        yield Check(
+            name="search tolerance",
+            status="WARNING",
+            sentence=f"The losses of all settings differ by {number(course.spread)}, and {number(allowed)}, "
+            f"{100 * course.setup.tolerance:g} % of the loss, counts as equal: either LR and batch size hardly matter "
+            "within this horizon, or the loss has a constant in it.",
+            remedy="take a constant out of the monitored loss, or lower experiments.search.tolerance to "
+            f"{number(course.setup.tolerance * course.spread / abs(choice.loss))}",
+        )
 
 
 def _noise(conclusion: Conclusion, choice: Choice) -> Check:

@@ -175,6 +175,12 @@ class Course:
         choice = self.advice.choice
         return choice is not None and (self.question.ladder.bound or self.end(choice) is None)
 
+    @property
+    def spread(self) -> float:
+        """What the losses of the trials differ by."""
+        losses = [run.loss for run in self.runs if run.loss is not None]
+        return max(losses, default=0.0) - min(losses, default=0.0)
+
     def end(self, choice: Choice) -> Literal["lowest", "highest"] | None:
         """Return the end of the LRs at which a choice lies, beyond which the best one may be; None inside.
 

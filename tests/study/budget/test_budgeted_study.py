@@ -64,6 +64,7 @@ def test_what_is_left_out_is_a_finding_that_says_what_it_would_take(tmp_path: Pa
     assert schedules.sentence.startswith("The budget of 40 trials left this question out: it would take ")
     assert [check.status for check in schedules.checks] == ["WARNING"]
     assert any(line.startswith("kept out by the budget of 40 trials: schedules: ") for line in outcome.budget)
+    assert "; reduced as far as it goes " in schedules.sentence
     assert findings["range_test"].status == "ok"
     # Whoever opens the folder later reads the same.
     assert {one.key: one for one in study.analyse(StudyView.of(study.folder))} == findings

@@ -11,6 +11,7 @@ import numpy as np
 from lrscale.laws.base import FloatArray
 from lrscale.laws.lr_slice.basin import BasinPosterior, Whitened, basin, posterior, whiten
 from lrscale.laws.lr_slice.near_noise import relative_variance
+from lrscale.laws.lr_slice.residual_spread import NoiseSource, residual_spread
 from lrscale.laws.noise import decompose, variance_ratio_p
 from lrscale.laws.runs import Runs, SeedLabel
 
@@ -77,6 +78,8 @@ class BasinFit:
     """Degrees of freedom of the level's error."""
     noise_df: float
     """Degrees of freedom behind it."""
+    noise_source: NoiseSource
+    """Whether `noise_sd` is of replicates alone."""
     block_levels: tuple[tuple[SeedLabel, float], ...]
     """(seed, minimum loss of its runs)."""
     min_loss: float
@@ -85,10 +88,14 @@ class BasinFit:
     """Posterior mean of the loss at the vertex minus the lowest loss."""
     fitted: FloatArray
     """Fitted losses of the kept runs."""
+    residual_sd: FloatArray
+    """Standard deviation that the residual of each kept run should have."""
     outliers: tuple[int, ...]
     """Rows of the input whose weight was reduced."""
     lack_of_fit_p: float
     """p-value of the curve against the LR means; 1 without replicates."""
+    misfit: tuple[float, float, float] | None
+    """Mean square of the LR means about the curve over that of replicates, and both degrees of freedom."""
     lack_of_fit: float
     """By how much the curve misses the LR means beyond their noise, as a root mean square near the minimum; 0 without
     replicates."""
@@ -170,10 +177,11 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
     levels = data.leveller @ (target - shape)
     variance = float(result.variance[row, column])
     residual_ss = variance * result.df - known_df * known_variance
-    lack_p, lack_of_fit = 1.0, 0.0
+    lack_p, lack_of_fit, misfit = 1.0, 0.0, None
     if pure_variance is not None and not outliers and spare > parts.df:
         lack = max(residual_ss - pure_variance * parts.df, 0.0) / (spare - parts.df)
         lack_p = variance_ratio_p(lack, spare - parts.df, pure_variance, parts.df)
+        misfit = (lack / pure_variance, float(spare - parts.df), float(parts.df)) if pure_variance > 0 else None
         # What runs at one LR miss together counts once for each of them.
         lack_of_fit = math.sqrt(max(lack - pure_variance, 0.0) * distinct.size / loss.size)
     free_df = _noise_df(spare) + known_df
@@ -198,12 +206,18 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
         level_inflation=math.sqrt(result.df / free_df),
         level_df=free_df + _LEVEL_DF,
         noise_df=float(noise[1]),
+        noise_source="residuals" if pure_variance is None else "replicates",
         block_levels=tuple((label, float(level) + centre) for label, level in zip(labels, levels, strict=True)),
         min_loss=float(levels.mean()) + centre,
         expected_regret=float(np.sum(result.mass * regret)),
         fitted=blocks @ levels + shape + centre,
+        residual_sd=math.sqrt(noise[0])
+        * residual_spread(
+            covariances[model] + np.diag(unequal - 1), covariances[model] + extra, _directions(x, blocks, vertex, p, q)
+        ),
         outliers=outliers,
         lack_of_fit_p=lack_p,
+        misfit=misfit,
         lack_of_fit=lack_of_fit,
         depth=float(np.sort(curvature * basin(distinct - vertex, p, q))[min(3, distinct.size - 1)]),
         flat_p=variance_ratio_p(
@@ -214,6 +228,13 @@ def fit_basin(runs: Runs, *, noise_sd: float | None, noise_df: float) -> BasinFi
         ),
         note=note,
     )
+
+
+def _directions(x: FloatArray, blocks: FloatArray, vertex: float, p: float, q: float) -> FloatArray:
+    """Return what the fit takes out of the runs: levels, curvature, and the slope that moves the vertex."""
+    u = x - vertex
+    slope = (np.exp(np.clip(q * u, -50.0, 200.0)) - np.exp(np.clip(-p * u, -50.0, 200.0))) / (p + q)
+    return np.column_stack([blocks, basin(u, p, q), slope])
 
 
 def _noise_df(spare: int) -> float:

@@ -167,8 +167,8 @@ def _conclude(
         scale / high_exponent * math.exp(-high_exponent * core.vertex),
         min_loss - scale * (1 / low_exponent + 1 / high_exponent),
     )
-    fitted, loss = np.full(len(empty.lr), np.nan), np.full(len(empty.lr), np.nan)
-    fitted[rows[runs.kept]], loss[rows] = core.fitted, runs.loss
+    fitted, spread, loss = (np.full(len(empty.lr), np.nan) for _ in range(3))
+    fitted[rows[runs.kept]], spread[rows[runs.kept]], loss[rows] = core.fitted, core.residual_sd, runs.loss
     far = len(set(empty.lr)) - len(set(runs.lr))
     left_out = "" if far == 0 else f" The curve leaves out {far} LRs whose losses are far above."
     return replace(
@@ -201,6 +201,10 @@ def _conclude(
         seed_levels=core.block_levels,
         shape_se=shape_se,
         basin_se=basin_se,
+        residual_sd=_with_gaps(spread),
+        noise_source=core.noise_source,
+        misfit=None if core.misfit is None else core.misfit[0],
+        misfit_df=None if core.misfit is None else core.misfit[1:],
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from lrscale.errors import LrscaleError
 from lrscale.laws.base import FitStatus, FloatArray, Interval, finite_or_none
 from lrscale.laws.lr_slice.basin import basin
+from lrscale.laws.lr_slice.residual_spread import NoiseSource
 from lrscale.laws.runs import SeedLabel
 
 
@@ -94,6 +95,17 @@ class LRSliceFit:
     basin_se: float | None = None
     """Part of `shape_se` that the position and the shape of the basin bring, without the noise of the runs' level; None
     in fits of earlier versions."""
+    residual_sd: tuple[float | None, ...] = ()
+    """Standard deviation that the residual of each run should have: noise, growing where `fit_lr_slice` lets it grow,
+    and error of the curve's shape, less what the fit takes out. Empty in fits of earlier versions."""
+    noise_source: NoiseSource | None = None
+    """``replicates`` where `noise_sd` is of runs at equal LRs alone, ``residuals`` where the distances from the curve
+    are part of it."""
+    misfit: float | None = None
+    """Mean square of the LR means about the curve over that of replicates, the F ratio of lack of fit; None where
+    `noise_source` is not replicates or a weight was reduced."""
+    misfit_df: tuple[float, float] | None = None
+    """Degrees of freedom of both."""
 
     @property
     def ok(self) -> bool:
@@ -161,7 +173,8 @@ class LRSliceFit:
         for name in _INTERVALS:
             values[name] = None if values[name] is None else Interval.from_dict(values[name])
         for name in _TUPLES:
-            values[name] = _tuples(values[name])
+            if name in values:
+                values[name] = _tuples(values[name])
         values["status"] = FitStatus(values["status"])
         return cls(**values)
 
@@ -210,9 +223,11 @@ _TUPLES = (
     "seeds",
     "fitted",
     "residual",
+    "residual_sd",
     "vertex_draws",
     "curve_draws",
     "seed_levels",
+    "misfit_df",
 )
 
 

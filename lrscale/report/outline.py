@@ -23,9 +23,10 @@
 21. How large a batch fits on a device? Memory
 22. How fast does each layout train? Throughput
 23. How much do equal runs differ? Noise floor by batch size and LR, and what the seeds can tell
-24. Every trial, failures included
-25. What was run, and where: recipe, versions, hardware, seeds
-26. Methods, with sources
+24. Do the fits hold? LR means and trials against their curves, runner-up laws
+25. Every trial, failures included
+26. What was run, and where: recipe, versions, hardware, seeds
+27. Methods, with sources
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from lrscale.report.sections.checks import ChecksSection
 from lrscale.report.sections.companions import CompanionsSection
 from lrscale.report.sections.critical_batch import CriticalBatchSection
 from lrscale.report.sections.factors import FactorsSection
+from lrscale.report.sections.fit_diagnostics import FitDiagnosticsSection
 from lrscale.report.sections.forecast import ForecastSection
 from lrscale.report.sections.generalisation import GeneralisationSection
 from lrscale.report.sections.growing_batch import GrowingBatchSection
@@ -82,6 +84,7 @@ SECTIONS: tuple[AbstractSection, ...] = (
     MemorySection(),
     ThroughputSection(),
     NoiseFloorSection(),
+    FitDiagnosticsSection(),
     TrialsSection(),
     ProvenanceSection(),
     MethodsSection(),

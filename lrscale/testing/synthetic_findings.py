@@ -19,6 +19,7 @@ from lrscale.laws.range_test.confirmation import FixedRun
 from lrscale.recipe.experiments import RangeTest
 from lrscale.schedules import build_schedule
 from lrscale.study.finding import Finding, FindingStatus, Quantity
+from lrscale.study.fit_residuals import fit_residuals
 from lrscale.study.layouts.timed import fit_rows, layout_rows, model_curves, speed_knees
 from lrscale.study.noise_rows import GROWTH, seed_noise
 from lrscale.study.range_test.answer import RangeAnswer, range_finding
@@ -139,7 +140,7 @@ def _scaling(trials: Sequence[Trial], settings: SyntheticStudy) -> Finding:
         status=status,
         sentence=_scaling_sentence(best, settings),
         numbers=numbers,
-        tables={"slices": tuple(rows), "laws": tuple(_laws(law)), **noise.tables},
+        tables={"slices": tuple(rows), "laws": tuple(_laws(law)), **noise.tables, **fit_residuals(cells).tables},
         data={
             GROWTH: noise.growth,
             "horizon_examples": settings.horizon_examples,

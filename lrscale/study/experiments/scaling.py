@@ -16,6 +16,7 @@ from lrscale.study.cells import Cell, failed_for_their_own_reason, failure_check
 from lrscale.study.companions_answer import with_companions
 from lrscale.study.experiments.base import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Check, Finding
+from lrscale.study.fit_residuals import fit_residuals
 from lrscale.study.gap_rows import KEY as GAPS
 from lrscale.study.gap_rows import gap_rows
 from lrscale.study.lr_answer import answer_numbers, answer_sentence, best_batch, law_rows, slice_rows
@@ -250,6 +251,7 @@ def _finding(
             "laws": law_rows(law),
             GAPS: gap_rows(by_batch, fits),
             **noise.tables,
+            **fit_residuals(data["cells"]).tables,
         },
         checks=tuple(_checks(context, whole, fits)),
         data=data,

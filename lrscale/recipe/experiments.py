@@ -357,8 +357,8 @@ class Target(Section):
     `scaling` must then follow a constant schedule. Default: one that the trials reach."""
     objective: Objective = "loss"
     """What is best: the lowest ``loss`` at equal examples; the shortest ``time`` to `loss`, or without one among losses
-    within `tolerance` at equal examples; the least ``cost`` to the loss in device-hours; or the least sum of the
-    examples to it and of its time at `time_price`."""
+    within `tolerance` at equal examples; the least ``cost`` in device-hours, likewise, on fewer of the devices too
+    where `throughput` timed them; or the least sum of the examples to `loss` and of its time at `time_price`."""
     time_price: Annotated[Real, Field(gt=0)] | None = None
     """Examples that a second of training is worth, for the objective ``time_price``."""
     tolerance: Annotated[Real, Field(ge=0, lt=1)] = 0.001

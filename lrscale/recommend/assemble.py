@@ -8,16 +8,14 @@ from typing import Any
 from lrscale.errors import LayoutError
 from lrscale.recipe import Recipe
 from lrscale.recommend.batch import excess
+from lrscale.recommend.layout import layout_for
 from lrscale.recommend.measured import Cell, Speeds
 from lrscale.recommend.recommendation import Alternative, Confidence, Evidence, Validity
 from lrscale.recommend.transfer import HorizonVerdict
 from lrscale.recommend.words import count, rate
 from lrscale.store import StudyView, Trial
 from lrscale.study.finding import Check, Finding, Quantity
-from lrscale.units import Layout, split_global_batch
-
-WORTHWHILE = 1.05
-"""Ratio of speeds from which on a measured split of the batch replaces the default one; below it is noise."""
+from lrscale.units import Layout
 
 SHAPING = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
 """Arguments of a Trainer without which a job is not the one that was calibrated."""
@@ -31,59 +29,6 @@ stability binds the LR and not noise, of which the laws of the best LR against t
 
 WIDE_RATIO = 3.0
 """Upper over lower end of the LR's interval from which on it is called wide: half a decade."""
-
-
-def layout_for(recipe: Recipe, batch_size: int, speeds: Speeds) -> tuple[Layout, str | None]:
-    """Return how to form a global batch on the recipe's devices, and why when a measurement decided it.
-
-    No forward is larger than the memory probes and the recipe allow; where neither says anything, than the largest that
-    a trial has run.
-
-    Raises
-    ------
-    LayoutError
-        When the devices cannot form it.
-    """
-    settings = recipe.layout
-    fixed = settings.per_device_batch_size
-    bound = min((size for size in (settings.max_per_device_batch_size, speeds.fits) if size), default=None)
-    if bound is None and fixed is None:
-        bound = speeds.largest_forward
-    too_large = fixed is not None and bound is not None and fixed > bound
-    default = split_global_batch(
-        batch_size,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        per_device_batch_size=None if too_large else fixed,
-        max_per_device_batch_size=bound,
-    )
-    if too_large:
-        return (
-            default,
-            f"{fixed} per device do not fit within the memory: {speeds.fits} is the largest tested that does.",
-        )
-    if fixed is not None:
-        return default, None
-    fastest = speeds.fastest_split(default, bound)
-    usual = speeds.timed(default)
-    if fastest is None or usual is None or fastest[1] < WORTHWHILE * usual:
-        return default, _bound_by(default, speeds, bound)
-    split, speed = fastest
-    return split, (
-        f"{split.per_device_batch_size} per device x {split.accumulate} is {speed / usual - 1:+.0%} faster than "
-        f"{default.per_device_batch_size} per device x {default.accumulate}, as measured."
-    )
-
-
-def _bound_by(layout: Layout, speeds: Speeds, bound: int | None) -> str | None:
-    if bound is None or layout.global_batch_size // layout.world_size <= bound:
-        return None
-    accumulated = f"so that {layout.accumulate} forwards accumulate"
-    if bound == speeds.fits:
-        return f"At most {bound} per device fit within the memory, as probed, {accumulated}."
-    if bound == speeds.largest_forward:
-        return f"No trial ran more than {bound} per device, {accumulated}; experiments.memory would find how many fit."
-    return None
 
 
 def expected_seconds(speeds: Speeds, layout: Layout, steps: int) -> Quantity | None:

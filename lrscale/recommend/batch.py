@@ -10,6 +10,9 @@ from typing import final
 from lrscale.recommend.measured import Cell
 from lrscale.recommend.words import count, percent
 
+_SUPERLATIVES = {"time": "is the fastest", "cost": "takes the fewest device-hours"}
+_WANTED = {"time": "shortest time", "cost": "least cost"}
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Choice:
 
 
 def choose_batch(
-    cells: Sequence[Cell], objective: str, tolerance: float, seconds: Callable[[Cell], float | None]
+    cells: Sequence[Cell], objective: str, tolerance: float, taken: Callable[[Cell], float | None]
 ) -> Choice:
     """Choose among batch sizes, each at its own best LR and after the same number of examples.
 
@@ -30,17 +33,19 @@ def choose_batch(
     largest is chosen, since it takes the fewest steps. The second condition is capped so that a study too noisy to tell
     batches apart does not drift to the largest one.
 
-    ``time``: the shortest training time among the batch sizes whose fitted loss is within `tolerance` of the lowest.
+    ``time``: the shortest training time among the batch sizes whose fitted loss is within `tolerance` of the lowest;
+    ``cost``: the least time of devices among them.
 
     Parameters
     ----------
     cells : sequence of Cell
         At least one.
-    objective : {"loss", "time"}
+    objective : {"loss", "time", "cost"}
     tolerance : float
         Relative difference of the loss that does not matter.
-    seconds : callable
-        From a cell to its training time at the common number of examples, or None where no speed was measured.
+    taken : callable
+        From a cell to its training time at the common number of examples, for ``cost`` times its devices; None where no
+        speed was measured.
 
     Returns
     -------
@@ -49,26 +54,27 @@ def choose_batch(
     best = min(cells, key=_loss)
     if len(cells) == 1:
         return Choice(best, f"Batch {count(best.batch_size)} is the only one whose best LR was located.")
-    if objective == "time":
-        timed = [(time, cell) for cell in cells if (time := seconds(cell)) is not None]
+    if objective != "loss":
+        timed = [(time, cell) for cell in cells if (time := taken(cell)) is not None]
         within = [(time, cell) for time, cell in timed if excess(cell, best) <= tolerance]
         if len(timed) == len(cells):
+            share = f"{100 * tolerance:g} %"
             _, chosen = min(within, key=lambda pair: (pair[0], -pair[1].batch_size))
+            size = f"Batch {count(chosen.batch_size)}"
+            if len(within) == 1:
+                return Choice(
+                    chosen, f"{size} alone has a loss within {share} of the lowest at equal examples: its own."
+                )
             return Choice(
                 chosen,
-                f"Batch {count(chosen.batch_size)} is the only one whose loss is within {100 * tolerance:g} % of the "
-                "lowest at equal examples: its own."
-                if len(within) == 1
-                else f"Batch {count(chosen.batch_size)} is the fastest of the {len(within)} batch sizes whose loss is "
-                f"within {100 * tolerance:g} % of the lowest ({percent(excess(chosen, best))} against batch "
-                f"{count(best.batch_size)}).",
+                f"{size} {_SUPERLATIVES[objective]} of the {len(within)} batch sizes whose loss is within {share} of "
+                f"the lowest ({percent(excess(chosen, best))} against batch {count(best.batch_size)}).",
             )
         fallback = _by_loss(cells, best, tolerance)
         return Choice(
             fallback.cell,
-            "The shortest time was asked for, but no speed was measured for every batch size, so the choice "
-            "is by loss. "
-            f"{fallback.reason}",
+            f"The {_WANTED[objective]} was asked for, but no speed was measured for every batch size, so the choice "
+            f"is by loss. {fallback.reason}",
         )
     return _by_loss(cells, best, tolerance)
 

@@ -157,6 +157,11 @@ class Speeds:
         exact = [row for row in same if row.get("global_batch_size") == layout.global_batch_size]
         return max((float(row["examples_per_second"]) for row in exact or same), default=None)
 
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Devices per node and nodes that the throughput experiment timed, ascending."""
+        return tuple(sorted({(int(row["devices"]), int(row.get("num_nodes") or 1)) for row in self.rows}))
+
     def interval(self, layout: Layout) -> tuple[float, float] | None:
         """Return the 95 % interval of a layout's speed where that very layout was timed, or else None."""
         for row in self.rows:

@@ -18,11 +18,11 @@ from lrscale.recommend.assemble import (
     evidence,
     expected_seconds,
     fewest_steps,
-    layout_for,
     shaping,
     validity,
 )
 from lrscale.recommend.companions import recommended_companions
+from lrscale.recommend.layout import layout_for
 from lrscale.recommend.measured import Cell, Speeds, find, scaling_cells, schedule_results, unlocated
 from lrscale.recommend.recommendation import MODULE, Confidence, Recommendation, RecommendedSchedule, Refusal
 from lrscale.recommend.schedule_choice import ScheduleVerdict, choose_schedule

@@ -14,8 +14,8 @@ from lrscale.laws.base import FitStatus
 from lrscale.laws.steps import Pareto, ParetoPoint, StepsFit, pareto_front
 from lrscale.recipe import Recipe
 from lrscale.recipe.experiments import Target
-from lrscale.recommend.assemble import layout_for
 from lrscale.recommend.batch import Choice, choose_batch
+from lrscale.recommend.layout import layout_for
 from lrscale.recommend.measured import Cell, Speeds
 from lrscale.recommend.words import clock, count, rate
 from lrscale.study.finding import Finding
@@ -137,30 +137,31 @@ def choose(recipe: Recipe, cells: Sequence[Cell], scaling: Finding, speeds: Spee
     target = recipe.target or Target()
     horizon = scaling.data["horizon_examples"]
 
-    def seconds(cell: Cell) -> float | None:
+    def taken(cell: Cell) -> float | None:
         layout, _ = layout_for(recipe, cell.batch_size, speeds)
         speed = speeds.examples_per_second(layout)
-        return None if speed is None else horizon / speed
+        ranks = layout.world_size if target.objective == "cost" else 1
+        return None if speed is None else ranks * horizon / speed
 
-    # At equal examples on the same devices cost is time, and so is what a price of time leaves to choose.
-    at_equal = "loss" if target.objective == "loss" else "time"
-    equal: Choice = choose_batch(cells, at_equal, target.tolerance, seconds)
+    # At equal examples what a price of time leaves to choose is time.
+    at_equal = "time" if target.objective == "time_price" else target.objective
+    equal: Choice = choose_batch(cells, at_equal, target.tolerance, taken)
     stated = target.loss is not None
     wants_target = target.objective in ("cost", "time_price") or (target.objective == "time" and stated)
     data = scaling.data.get(KEY)
     if data is None:
         if not wants_target:
             return equal.cell, (equal.reason,)
-        return equal.cell, (f"Nothing measured the steps to a loss; by time at equal examples: {equal.reason}",)
+        return equal.cell, (f"Nothing measured the steps to a loss; by {at_equal} at equal examples: {equal.reason}",)
     way = way_to_target(recipe, data, [cell.batch_size for cell in cells], speeds)
     if isinstance(way, str):
         if not wants_target:
             return equal.cell, (equal.reason, way) if stated else (equal.reason,)
         needs = "" if data.get("needs") is None else f" To tell: {data['needs']}."
-        return equal.cell, (f"{way}{needs} The choice is by time at equal examples: {equal.reason}",)
+        return equal.cell, (f"{way}{needs} The choice is by {at_equal} at equal examples: {equal.reason}",)
     if not wants_target:
         return equal.cell, (equal.reason, to_target_sentence(way, target))
-    lowest = choose_batch(cells, "loss", target.tolerance, seconds)
+    lowest = choose_batch(cells, "loss", target.tolerance, taken)
     chosen = next(cell for cell in cells if cell.batch_size == way.batch_size)
     reasons = (lowest.reason, to_target_sentence(way, target), *_other_lr(chosen, data))
     return chosen, reasons
@@ -170,20 +171,22 @@ def to_target_sentence(way: WayToTarget, target: Target) -> str:
     """Return which batch size is best to reach the loss, and what it takes."""
     point = way.point
     best = {"time": "is the fastest", "cost": "costs least", "time_price": "is the best"}[way.objective]
+    value = {one: float(getattr(point, one).value) for one in ("steps", "seconds", "examples")}
+    ranks = round((point.cost.value or 0.0) / value["seconds"]) if value["seconds"] else 1
+    on = f" on {count(ranks)} device{'' if ranks == 1 else 's'}" if way.objective == "cost" else ""
     price = f" at {target.time_price:g} examples for a second" if way.objective == "time_price" else ""
     ends = point.seconds.interval
     known = ""
     if ends is not None and ends.lo is not None and ends.hi is not None:
         known = f" ({100 * ends.confidence:g} % {clock(ends.lo)} to {clock(ends.hi)})"
-    value = {one: float(getattr(point, one).value) for one in ("steps", "seconds", "examples")}
     sizes = [one.batch_size for one in way.pareto.points]
     beyond = {sizes[0]: "smallest", sizes[-1]: "largest"}.get(point.batch_size) if len(sizes) > 1 else None
     edge = "" if beyond is None else f" It is the {beyond} one measured: one beyond it may be better."
     of = f" of {len(way.pareto.points)} batch sizes"
     return (
         f"To reach loss {way.target:.4g}, batch {count(way.batch_size)} {best}{of}{price}: {clock(value['seconds'])}"
-        f"{known} for {count(round(value['steps']))} steps and {count(round(value['examples']))} examples; it is so in "
-        f"{100 * way.share:.0f} % of what the data allow.{edge}"
+        f"{known}{on} for {count(round(value['steps']))} steps and {count(round(value['examples']))} examples; "
+        f"it is so in {100 * way.share:.0f} % of what the data allow.{edge}"
     )
 
 

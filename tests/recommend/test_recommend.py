@@ -251,6 +251,31 @@ def test_the_shortest_time_is_chosen_among_losses_within_the_tolerance() -> None
     assert made(scaling(), recipe_=strict).global_batch_size == 64
 
 
+FEWER = throughput((2, 32, 1000.0), (2, 64, 1200.0), (1, 32, 640.0), (1, 64, 700.0))
+"""Two devices train 1.7 times as many examples a second as one."""
+
+
+def test_by_cost_a_job_takes_as_few_devices_as_an_example_takes_the_least_time_of() -> None:
+    wants = recipe(target={"objective": "cost", "tolerance": 0.03})
+    found = made(scaling(), FEWER, recipe_=wants)
+    # 2 devices / 1200 examples a second against 1 / 700 at batch 256: 14 % less for the same examples.
+    assert (found.global_batch_size, found.devices, found.per_device_batch_size) == (256, 1, 64)
+    assert found.accumulate_grad_batches == 4
+    assert "1 of 2 devices takes 14 % fewer device-hours and 1.7 x the time, as measured." in found.reasons
+    assert any("takes the fewest device-hours of the 2 batch sizes" in reason for reason in found.reasons)
+    by_time = made(scaling(), FEWER, recipe_=recipe(target={"objective": "time", "tolerance": 0.03}))
+    assert by_time.devices == 2
+
+
+def test_by_cost_fewer_devices_are_not_taken_where_they_save_nothing_or_were_not_timed() -> None:
+    wants = recipe(target={"objective": "cost", "tolerance": 0.03})
+    even = throughput((2, 32, 1390.0), (2, 64, 1390.0), (1, 32, 640.0), (1, 64, 700.0))
+    assert made(scaling(), even, recipe_=wants).devices == 2
+    untimed = made(scaling(), throughput((2, 32, 1000.0), (2, 64, 1200.0)), recipe_=wants)
+    assert untimed.devices == 2
+    assert "Whether fewer than 2 devices cost less was not timed" in " ".join(untimed.reasons)
+
+
 def test_time_without_a_measured_speed_falls_back_to_loss_and_says_so() -> None:
     wants = recipe(target={"objective": "time", "tolerance": 0.01})
     answer = recommend(wants, view([]), [scaling()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from lrscale.laws.steps import fit_steps_to_target
@@ -113,6 +115,31 @@ def test_a_price_of_time_moves_the_point_and_leaves_the_front() -> None:
     assert isinstance(way, WayToTarget)
     expected = [30 * (1 + 128 / size) * (size + 5000 * (3e-3 + 4e-5 * size)) for size in SIZES]
     assert way.weighed == pytest.approx(expected, rel=0.03)
+
+
+def test_the_cheapest_way_weighs_fewer_devices() -> None:
+    # A second device halves the time of an example and adds 2 ms of exchange to a step, for both of them.
+    single = throughput()
+    double = [
+        {**row, "devices": 2, "per_device_batch_size": size // 2, "examples_per_second": size / (5e-3 + 2e-5 * size)}
+        for row in single.data["rows"]
+        for size in [row["global_batch_size"]]
+    ]
+    timed = dataclasses.replace(single, data={"rows": [*single.data["rows"], *double]})
+    asked = {**PLAIN, "layout": {"devices": 2}, "target": {"loss": 1.2, "objective": "cost"}}
+    devices = {}
+    for objective in ("time", "cost"):
+        plain = {**asked, "target": {"loss": 1.2, "objective": objective}}
+        view = context(finding()).view
+        made = card(ReportContext(plan={"recipe": plain}, view=view, findings=(finding(), timed)))
+        rows = made.table("points").frame().set_index("batch_size")
+        devices[objective] = set(rows["devices"])
+        assert rows["device_hours"].tolist() == pytest.approx((rows["seconds"] * rows["devices"] / 3600).tolist())
+    assert devices == {"time": {2}, "cost": {1}}
+    # 60 steps at batch 128, of 8.12 ms on one device against 2 x 7.56 ms on two.
+    assert rows.loc[128, "front"] == "best"
+    assert rows.loc[128, "seconds"] == pytest.approx(60 * 8.12e-3, rel=0.02)
+    assert "batch 128 costs least of 5 batch sizes" in made.finding and "on 1 device for" in made.finding
 
 
 def test_the_share_of_the_best_one_knows_how_well_steps_were_timed() -> None:

@@ -84,6 +84,19 @@ class SliceData:
 
 @final
 @dataclass(frozen=True, slots=True)
+class RuleMark:
+    """The LR that a scaling rule names for the batch size of a slice."""
+
+    name: str
+    lr: float
+    role: str
+    """Its colour."""
+    dashes: tuple[float, float] = (5, 3)
+    """Length of dashes and of gaps, as wherever the rule is drawn."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class SliceLimits:
     """Axes that several slices share."""
 
@@ -132,6 +145,7 @@ def draw_slice(
     *,
     monitor: str,
     chosen: tuple[float | None, float | None, float | None] | None = None,
+    rules: Sequence[RuleMark] = (),
 ) -> None:
     """Draw one slice.
 
@@ -144,6 +158,8 @@ def draw_slice(
         Name of the loss.
     chosen : tuple of (value, lo, hi) or None, optional
         An LR to mark instead of the slice's own optimum. Default None.
+    rules : sequence of RuleMark, optional
+        Drawn where their LR lies within the limits. Default none.
     """
     axes = canvas.axes
     canvas.margins(left=46, top=20)
@@ -162,6 +178,10 @@ def draw_slice(
         axes.fill_between(data.curve.x, data.curve.lo, data.curve.hi, color=color("accent"), alpha=0.2, lw=0)
         (line,) = axes.plot(data.curve.x, data.curve.y, color=color("accent"), lw=1.8)
         canvas.hover(line, "fitted slice")
+    for rule in rules:
+        if limits.lr[0] <= rule.lr <= limits.lr[1]:
+            line = axes.axvline(rule.lr, color=color(rule.role), lw=1.2, dashes=rule.dashes, zorder=1)
+            canvas.hover(line, f"{rule.name}: {rate(rule.lr)}")
     _draw_points(canvas, data, limits)
     if finite(best):
         axes.axvline(best, color=color("accent"), lw=1, dashes=(3, 2))

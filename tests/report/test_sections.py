@@ -203,3 +203,26 @@ def test_range_tests_without_a_confirmation_say_that_suggestions_are_untested(co
     card = _card(dataclasses.replace(context, findings=(bare, *others)), "range_test")
     assert [figure.key for figure in card.figures] == ["ramp"]
     assert card.facts == ()
+
+
+def test_the_first_figure_marks_what_the_rules_name_for_a_larger_batch(context_of: Contexts) -> None:
+    context = context_of("complete")
+    asked = context.recommendation
+    assert asked is not None
+    scaling = context.finding("scaling")
+    assert scaling is not None
+    best = {row["batch_size"]: row["best_lr"] for row in scaling.tables["slices"]}
+    small, large = (
+        _card(dataclasses.replace(context, recommendation={**asked, "global_batch_size": size}), "recommendation")
+        for size in (32, 128)
+    )
+    marked = large.figure("slice").points["rules"]
+    # From batch 32 to 128: 4 times, 2 times and once the LR.
+    assert marked == {
+        name: pytest.approx(factor * best[32]) for name, factor in (("linear", 4), ("square root", 2), ("constant", 1))
+    }
+    texts = [entry.label for entry in large.figure("slice").legend]
+    assert texts[1].startswith(f"square root from batch 32: LR {rate(2 * best[32])}, ")
+    assert all(" % loss (" in text or text.endswith("outside of the LRs tried") for text in texts)
+    # At the batch size from which the rules start there is nothing to mark.
+    assert small.figure("slice").points["rules"] == {} and not small.figure("slice").legend

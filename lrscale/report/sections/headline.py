@@ -10,12 +10,13 @@ from typing import Any, ClassVar, final
 from typing_extensions import override
 
 from lrscale.recipe import Price
-from lrscale.report.base import AbstractSection, Card, Fact, Figure, Panel, Snippet
+from lrscale.report.base import AbstractSection, Card, Fact, Figure, LegendEntry, Panel, Snippet
 from lrscale.report.context import ReportContext
 from lrscale.report.fits import pair
+from lrscale.report.sections.optimal_lr import COMPETING, anchor_of, measured_optima
 from lrscale.report.sections.search import search_map
 from lrscale.report.sections.slices import scaling_slices
-from lrscale.report.slice_plot import SliceLimits, draw_slice
+from lrscale.report.slice_plot import RuleMark, SliceData, SliceLimits, draw_slice
 from lrscale.report.words import (
     between,
     count,
@@ -279,13 +280,19 @@ def _figure(
     same = size == wanted or not finite(wanted)
     where = f"batch {count(size)}" if same else f"batch {count(size)}, the nearest measured batch size"
     monitor = short((finding.data.get("monitor") if finding else None) or context.monitor, 32)
+    start, rules = _rules(finding.data if finding else {}, size)
     return (
         Figure.single(
             "slice",
             (
                 Panel(
                     draw=partial(
-                        draw_slice, data=data, limits=limits, monitor=monitor, chosen=lr if same and lr[0] else None
+                        draw_slice,
+                        data=data,
+                        limits=limits,
+                        monitor=monitor,
+                        chosen=lr if same and lr[0] else None,
+                        rules=rules,
                     ),
                     wide=(520, 300),
                     narrow=(350, 270),
@@ -298,10 +305,42 @@ def _figure(
                 else f"Loss against LR at {where}, with every trial."
             ),
             caption="Dots: trials; crosses on the upper edge: diverged. Line: fitted slice with its 95 % band. "
-            "Shaded: 95 % interval of the LR. Bar below: LRs that count as equally good.",
-            points={"batch_size": size, "lr": list(lr)},
+            "Shaded: 95 % interval of the LR. Bar below: LRs that count as equally good."
+            + (" Dashed: LRs that scaling rules name, and what they cost by the fitted slice (95 %)." if rules else ""),
+            legend=tuple(LegendEntry(mark=rule.role, label=_rule_words(rule, start, data)) for rule in rules),
+            points={"batch_size": size, "lr": list(lr), "rules": {rule.name: rule.lr for rule in rules}},
         ),
     )
+
+
+def _rules(data: Mapping[str, Any], size: float) -> tuple[float, tuple[RuleMark, ...]]:
+    """Return the smallest batch size with an optimum, and the LRs that rules name at `size` from there.
+
+    None at that batch size itself, from which all of them start.
+    """
+    rows = [row for row in measured_optima(data) if finite(row["best_lr"])]
+    if not rows or rows[0]["batch_size"] == size:
+        return size, ()
+    anchor = anchor_of(rows)
+    start, best = float(anchor["batch_size"]), float(anchor["best_lr"])
+    return start, tuple(
+        RuleMark(name, best * (size / start) ** exponent, role, dashes=(5, 3) if exponent else (2, 2))
+        for name, exponent, role, _ in COMPETING
+    )
+
+
+def _rule_words(rule: RuleMark, start: float, data: SliceData) -> str:
+    """Return the LR that a rule names, and what the fitted slice says that it costs."""
+    from lrscale.laws import LRSliceFit
+
+    text = f"{rule.name} from batch {count(start)}: LR {rate(rule.lr)}"
+    lowest = data.fit.get("min_loss")
+    if data.curve is None or not finite(lowest) or not lowest:
+        return text
+    if not data.curve.x[0] <= rule.lr <= data.curve.x[-1]:
+        return f"{text}, outside of the LRs tried"
+    cost, lo, hi = (float(value[0]) / abs(lowest) for value in LRSliceFit.from_dict(data.fit).regret([rule.lr]))
+    return f"{text}, {percent(cost, signed=True)} loss ({percent(lo)} to {percent(hi)})"
 
 
 def _snippets(context: ReportContext, chosen: Mapping[str, Any]) -> list[Snippet]:

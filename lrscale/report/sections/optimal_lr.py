@@ -75,7 +75,7 @@ class OptimalLRSection(AbstractSection):
         assert finding is not None
         rows = measured_optima(finding.data)
         law = finding.data.get("law")
-        anchor = anchor_of(rows, context.recommended("global_batch_size"))
+        anchor = anchor_of(rows)
         target = context.recommended("global_batch_size")
         span = [float(row["batch_size"]) for row in rows] + ([float(target)] if finite(target) else [])
         grid = np.geomspace(min(span), max(span), 60)
@@ -221,9 +221,8 @@ def measured_optima(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["batch_size"])
 
 
-def anchor_of(rows: Sequence[Mapping[str, Any]], target: Any) -> Mapping[str, Any]:
+def anchor_of(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the measured optimum that the rules start from: the smallest batch, as people apply them."""
-    del target
     return next(row for row in rows if finite(row["best_lr"]))
 
 

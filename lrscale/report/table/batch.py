@@ -95,7 +95,7 @@ def _panel(group: GroupFit) -> Panel | None:
         draw_law,
         rows=rows,
         curve=law_curve(data["law"], np.geomspace(min(sizes), max(sizes), 60)),
-        anchor=anchor_of(rows, None),
+        anchor=anchor_of(rows),
         target=None,
         batch_label=data["batch_label"],
     )

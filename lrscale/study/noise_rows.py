@@ -18,8 +18,6 @@ BATCHES, RATES, GROWTH = "noise", "noise_by_lr", "noise_growth"
 """Where rows by batch size and by LR lie in the tables of the finding on scaling, and the growth in its data."""
 NEAR = 4.0
 """LRs within this factor of the best one count as near it."""
-FEWEST_PURE_DF = 4
-"""From so many degrees of freedom on, a fit's noise is that of its replicates alone."""
 
 
 @final
@@ -100,9 +98,10 @@ def _batch_row(
         "share": None,
         "halved_by": None,
     }
-    pure = floor.df - len(fit.get("outliers") or ())
-    if pure >= FEWEST_PURE_DF and fit.get("noise_df") == pure and fit.get("noise_sd") is not None:
-        row["sd"], row["df"] = float(fit["noise_sd"]), float(pure)
+    if _of_replicates(fit):
+        row["sd"], row["df"] = float(fit["noise_sd"]), float(fit["noise_df"])
+        levels = [level for _, level in fit.get("seed_levels") or ()]
+        row["shift_sd"] = float(np.std(levels, ddof=1)) if len(levels) > 1 else None
     if row["sd"] is None:
         return row
     row["lo"], row["hi"] = chi_square_interval(row["sd"], row["df"])
@@ -113,14 +112,42 @@ def _batch_row(
     return row
 
 
+def _of_replicates(fit: Mapping[str, Any]) -> bool:
+    return fit.get("noise_source") == "replicates" and fit.get("noise_sd") is not None
+
+
+def _about_levels(
+    fit: Mapping[str, Any], kept: Sequence[tuple[float, float, Any]]
+) -> list[tuple[float, float, int, float]]:
+    """Return LR, standard deviation, runs and degrees of freedom, the levels of the seeds being those of the slice.
+
+    Levels by all runs alike would bring the noise of LRs that hardly train into that of every other.
+    """
+    levels = dict(fit["seed_levels"])
+    fitted = [lr for lr, residual in zip(fit["lr"], fit["residual"], strict=True) if residual is not None]
+    at: dict[float, list[float]] = {}
+    for lr, loss, seed in sorted(kept, key=lambda run: run[0]):
+        level = levels.get(seed, levels.get(None))
+        if level is not None:
+            at.setdefault(lr, []).append(loss - level)
+    rows = []
+    for lr, values in at.items():
+        # The levels were fitted to the runs of these LRs, and are known to the others.
+        df = len(values) * fit["noise_df"] / len(fitted) if lr in fitted else len(values) - 1.0
+        if len(values) > 1 and df > 0:
+            square = float(np.sum(np.square(np.subtract(values, np.mean(values)))))
+            rows.append((lr, math.sqrt(square / df), len(values), df))
+    return rows
+
+
 def _rate_rows(
     size: int, fit: Mapping[str, Any], kept: Sequence[tuple[float, float, Any]], floor: NoiseFloor
 ) -> list[dict[str, Any]]:
     best = fit.get("best_lr")
     rows = []
-    for lr, sd, runs in floor.sd_at:
-        # Of the degrees of freedom that the levels of the seeds leave, each LR has its share.
-        df = runs * floor.df / len(kept)
+    # Of the degrees of freedom that the levels of the seeds leave, each LR has its share.
+    spreads = [(lr, sd, runs, runs * floor.df / len(kept)) for lr, sd, runs in floor.sd_at]
+    for lr, sd, runs, df in _about_levels(fit, kept) if _of_replicates(fit) else spreads:
         lo, hi = chi_square_interval(sd, df)
         loss = float(np.mean([loss for own, loss, _ in kept if own == lr]))
         relative = None if not best else lr / best

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrscale.laws import fit_lr_slice
 from lrscale.laws.replicates import chi_square_interval, smallest_difference
 from lrscale.report import ReportContext
 from lrscale.report.base import Card, make_card
@@ -56,6 +57,30 @@ def test_seeds_that_meet_at_one_lr_tell_the_noise_there() -> None:
     # Two LRs have but one run each to be compared.
     assert row["seeds"] == 1
     assert [rate["lr"] for rate in noise.rates] == [2]
+
+
+def test_the_noise_of_a_batch_size_is_without_the_lrs_that_its_slice_leaves_out() -> None:
+    rng = np.random.default_rng(0)
+    lr = np.repeat(np.geomspace(1 / 8, 8, 9), 3)
+    loss = 1 + 0.02 * (lr**-0.5 + lr / 2 - 1.5) + 0.001 * rng.standard_normal(lr.size)
+    loss += np.tile([0.004, 0.0, -0.004], 9)
+    # Untrained at both ends, where equal runs differ two hundred times as much.
+    far = (lr < 0.2) | (lr > 5)
+    loss[far] = 2 + 0.2 * rng.standard_normal(int(far.sum()))
+    fit = fit_lr_slice(lr, loss, seed=np.tile(np.arange(3), 9))
+    found = seed_noise([{"batch_size": 64, "slice": fit.to_dict()}])
+    (row,) = found.batches
+    # Seven LRs at three seeds, whose levels are taken out: (7 - 1) (3 - 1).
+    assert (row["sd"], row["df"]) == (fit.noise_sd, 12)
+    assert row["lo"] < 0.001 < row["hi"]
+    # Each level is the mean of seven runs, and their standard deviation has 0.7 of its error.
+    assert row["shift_sd"] == pytest.approx(0.004, abs=3 * 0.001 / math.sqrt(7))
+    # Nor does their noise come into that of the other LRs: the mean square of these is the noise of the slice.
+    near = [rate for rate in found.rates if 0.2 < rate["lr"] < 5]
+    mean_square = sum(rate["df"] * rate["sd"] ** 2 for rate in near) / sum(rate["df"] for rate in near)
+    assert math.sqrt(mean_square) == pytest.approx(row["sd"], rel=1e-6)
+    assert [rate["df"] for rate in found.rates if rate not in near] == [2.0, 2.0]
+    assert all(rate["sd"] > 0.02 for rate in found.rates if rate not in near)
 
 
 def test_the_interval_holds_the_noise_that_was_put_in_as_often_as_it_says() -> None:

@@ -19,13 +19,6 @@ NO_PRUNER = "none"
 """Name under which every trial trains to its horizon."""
 
 
-class PlannerEngine(Section):
-    """lrscale's own planner, which knows what losses look like over LR and batch size."""
-
-    name: Literal["planner"] = "planner"
-    """``planner``."""
-
-
 class PrunerChoice(Section):
     """A rule by which trials end early, with the settings that differ from its defaults."""
 
@@ -51,6 +44,22 @@ class PrunerChoice(Section):
     def stopper(self) -> AbstractStopper | None:
         """Return the rule; None where every trial trains to its horizon."""
         return None if self.name == NO_PRUNER else build_stopper(self.name, self.settings)
+
+
+class PlannerEngine(Section):
+    """lrscale's own planner, which knows what losses look like over LR and batch size.
+
+    Examples
+    --------
+    >>> PlannerEngine.model_validate({"pruner": "survivors"}).pruner.name
+    'survivors'
+    """
+
+    name: Literal["planner"] = "planner"
+    """``planner``."""
+    pruner: Annotated[PrunerChoice, BeforeValidator(long_schedule)] = Field(default_factory=PrunerChoice)
+    """The rule by which trials end early, by name or as ``{name, settings}``. A trial that it ends is never named;
+    the planner is told what its loss would have come to, as far as completed trials tell it. Default: ``none``."""
 
 
 class OptunaEngine(Section):

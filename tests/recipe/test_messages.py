@@ -166,7 +166,7 @@ def message(text: str, *overrides: str) -> str:
         ),
         (
             f"{BASE}{SEARCH}{{sampler: gp}}}}\n",
-            "recipe.yaml line 5: experiments.search.engine.sampler is not known; known: name",
+            "recipe.yaml line 5: experiments.search.engine.sampler is not known; known: name, pruner",
         ),
         (
             f"{BASE}{SEARCH}{{name: optuna, sampler: bohb}}}}\n",

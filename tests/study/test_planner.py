@@ -270,13 +270,13 @@ def test_a_belief_that_is_none_is_refused(wrong: dict[str, float]) -> None:
 FEW = ((3e-4, 64), (1e-3, 64), (3e-3, 64), (1e-2, 64), (3e-3, 16), (3e-3, 256))
 
 
-def told(*estimates: tuple[float, int, float, float]) -> Planner:
+def told(*estimates: tuple[float, int, float, float], again: bool = True) -> Planner:
     """Return a planner that knows some runs, and estimates of others as LR, batch, loss and standard deviation."""
     planner = Planner(LATTICE)
     for lr, batch in FEW:
         planner.tell(lr, batch, valley(lr, batch))
     for lr, batch, loss, sd in estimates:
-        planner.tell(lr, batch, loss, sd=sd)
+        planner.tell(lr, batch, loss, sd=sd, again=again)
     return planner
 
 
@@ -305,10 +305,11 @@ def test_an_estimate_is_never_named_and_never_the_lowest_loss_however_low_it_is(
     assert np.isfinite(expected(planner)).all()
 
 
-def test_an_estimated_setting_may_be_asked_for_again_and_one_that_says_nothing_may_not() -> None:
+def test_an_estimated_setting_may_be_asked_for_again_unless_that_is_ruled_out() -> None:
     best = told().ask()
     assert told((*best, 0.0, 0.05)).ask() == best
-    assert told((*best, 0.0, math.inf)).ask() != best
+    assert told((*best, 0.0, math.inf)).ask() == best
+    assert told((*best, 0.0, 0.05), again=False).ask() != best
     assert np.allclose(expected(told((*best, 0.0, math.inf))), expected(told()))
 
 

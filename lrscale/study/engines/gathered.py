@@ -49,7 +49,7 @@ def course_of(
             measured.append(Run(lr=lr, batch_size=size, seed=seed, loss=loss))
         elif trial.record.ended_by_stopper is None:
             failed.append(trial)
-    trained: list[Setting] = sorted({(run.lr, run.batch_size) for run in measured})
+    trained: list[Setting] = sorted({run.setting for run in measured})
     question = Question(
         ladder=setup.ladder(context),
         batch_sizes=setup.batch_sizes,

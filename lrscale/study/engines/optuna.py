@@ -11,12 +11,13 @@ from typing_extensions import override
 
 from lrscale.recipe import Recipe
 from lrscale.recipe.engines import OptunaEngine as OptunaSettings
-from lrscale.stoppers import Earlier, expected_shares
+from lrscale.stoppers import Earlier
 from lrscale.store import Trial, TrialSpec
 from lrscale.study.bounded import bounded
 from lrscale.study.engines.base import ENGINES, AbstractEngine
 from lrscale.study.engines.gathered import course_of, gathered
 from lrscale.study.engines.optuna_game import Game, How, Told, is_installed, next_round
+from lrscale.study.engines.pruning import pruner_method, pruner_name, usual_parts
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged
 from lrscale.study.search.course import Course, Ended
@@ -42,7 +43,7 @@ class OptunaEngine(AbstractEngine):
     def follow(self, context: Context) -> Course:
         setup = Setup.of(context.recipe)
         if not is_installed("optuna"):
-            there = gathered(context, setup, _pruner_name(context.recipe))
+            there = gathered(context, setup, pruner_name(_settings(context.recipe).pruner))
             if len(there.trials) >= setup.trials:
                 # What is there can be read where nothing more is asked for: a report needs no engine.
                 return there
@@ -51,12 +52,7 @@ class OptunaEngine(AbstractEngine):
     @override
     def sampled(self, context: Context, course: Course, count: int) -> list[TrialSpec]:
         whole = course.setup.sampled(context, count)
-        stopper = _settings(context.recipe).pruner.stopper()
-        if stopper is None:
-            return whole
-        setup = course.setup
-        shares = expected_shares(stopper, setup.trials, setup.validations, setup.at_once)[len(course.wanted) :]
-        return [_part(spec, share) for spec, share in zip(whole, shares, strict=False)]
+        return usual_parts(whole, _settings(context.recipe).pruner, course.setup, len(course.wanted))
 
     @override
     def method(self, recipe: Recipe) -> str:
@@ -68,21 +64,8 @@ class OptunaEngine(AbstractEngine):
             "intervals and the expected regret are those of lrscale's surface through all trials that trained to "
             "their horizon."
         )
-        if settings.pruner.stopper() is None:
-            return told
-        if settings.pruner.name == "survivors":
-            return (
-                f"{told}\n\nTrials end early by the rule survivors, at an equal share of the decay and from half of "
-                "it on: with a loss above those of two completed trials or more of the same batch size, on the same "
-                "side of the best LR and nearer to it. Its schedule is that of the full horizon. A stopped trial has "
-                "no loss at equal examples and is never named."
-            )
-        return (
-            f"{told}\n\nTrials end early by Optuna's rule {settings.pruner.name.replace('_', ' ')}: at each validation "
-            "a trial is held against what earlier trials had there. Its schedule is that of the full horizon. A "
-            "stopped trial has no loss at equal examples and is never named. Such rules compare losses before the LR "
-            "has decayed, where a low LR and a small batch look better than they end."
-        )
+        pruned = pruner_method(settings.pruner, "Optuna's rule")
+        return told if pruned is None else f"{told}\n\n{pruned}"
 
 
 def _settings(recipe: Recipe) -> OptunaSettings:
@@ -90,15 +73,6 @@ def _settings(recipe: Recipe) -> OptunaSettings:
     assert search is not None
     assert isinstance(search.engine, OptunaSettings)
     return search.engine
-
-
-def _pruner_name(recipe: Recipe) -> str | None:
-    pruner = _settings(recipe).pruner
-    return None if pruner.stopper() is None else pruner.name
-
-
-def _part(spec: TrialSpec, share: float) -> TrialSpec:
-    return dataclasses.replace(spec, horizon=max(1, round(share * spec.horizon)))
 
 
 def _game(recipe: Recipe, setup: Setup, learning_rates: tuple[float, float]) -> Game:
@@ -184,7 +158,7 @@ def _followed(context: Context, setup: Setup) -> Course:
         told.append(tuple(some))
     if ended == "spent" and len(wanted) < setup.trials:
         ended = "nothing left"
-    return course_of(context, setup, wanted, trials, ended, losses, _pruner_name(context.recipe))
+    return course_of(context, setup, wanted, trials, ended, losses, pruner_name(_settings(context.recipe).pruner))
 
 
 def _how(trial: Trial, others: list[Trial]) -> How:

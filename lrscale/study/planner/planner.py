@@ -105,6 +105,7 @@ class Planner:
         self._rows: list[int] = []
         self._losses: list[float] = []
         self._sds: list[float] = []
+        self._closed: set[int] = set()
         self._open: list[int] = []
         self._candidates: Candidates | None = None
         self._posterior: Posterior | None = None
@@ -123,7 +124,7 @@ class Planner:
         self._open.append(row)
         return float(self.space.points[row, 0]), float(self.space.points[row, 1])
 
-    def tell(self, lr: float, batch_size: float, loss: float | None, *, sd: float = 0.0) -> None:
+    def tell(self, lr: float, batch_size: float, loss: float | None, *, sd: float = 0.0, again: bool = True) -> None:
         """Take the loss of a run; of None, NaN or infinity it diverged.
 
         The setting need not be one that was asked for: the nearest of the space is taken.
@@ -134,9 +135,10 @@ class Planner:
         loss : float or None
             At the horizon, or what is estimated of it.
         sd : float, optional
-            Standard deviation of an estimate: that of a run which did not come to its horizon. Such a run informs what
-            is expected, is never named, and may be asked for again. Of infinity nothing is known of its loss, and it
-            is not asked for again. Default 0: a measured loss.
+            Standard deviation of an estimate, where the run did not come to its horizon. Such a run informs what is
+            expected, and is never named. Infinity: nothing is known of its loss. Default 0: a measured loss.
+        again : bool, optional
+            Whether the setting of an estimate may be asked for again. Default True.
 
         Raises
         ------
@@ -151,6 +153,8 @@ class Planner:
         self._rows.append(row)
         self._losses.append(math.nan if loss is None or not math.isfinite(loss) else float(loss))
         self._sds.append(float(sd))
+        if not again:
+            self._closed.add(row)
         self._posterior = self._candidates = self._noise = None
 
     def recommend(self) -> tuple[float, float]:
@@ -270,11 +274,12 @@ class Planner:
         return Candidates(self._surfaces, self._logs, *known, residuals)
 
     def _next(self) -> int:
-        noise, running = self._under_noise(), np.isin(np.arange(len(self._logs)), self._open)
-        free, trained = ~running, self._trained()
-        free[[row for row, sd in zip(self._rows, self._sds, strict=True) if sd == 0 or math.isinf(sd)]] = False
+        noise, trained, every = self._under_noise(), self._trained(), np.arange(len(self._logs))
+        usable = ~np.isin(every, list(self._closed))
+        beside = usable & ~np.isin(every, self._open)
+        free = beside & ~np.isin(every, trained)
         if not free.any() or (self._replicates and noise is not None):
-            free = ~running if not running.all() else running
+            free = beside if beside.any() else usable
         if noise is not None and not self._open:
             return _lowest(-noise.gain(np.array(trained)), free)
         posterior = self._known()
@@ -284,8 +289,8 @@ class Planner:
         best = min(seen, 0.0) if noise is None else seen
         gain = expected_gain(posterior, best)
         if self._open and self._candidates is not None:
-            beside = gain_beside(self._candidates.whole(), best, self._open)
-            gain = beside if beside[free].max() >= SPENT else gain
+            further = gain_beside(self._candidates.whole(), best, self._open)
+            gain = further if further[free].max() >= SPENT else gain
         if gain[free].max() < SPENT and noise is None:
             done = self._logs[[*self._rows, *self._open]]
             gain = wide_gain(posterior, best, self._logs, done, self.space.log_box)

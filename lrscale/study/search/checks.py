@@ -211,10 +211,10 @@ def _stopped(conclusion: Conclusion) -> Iterator[Check]:
         )
     if stopping is None:
         return
-    told = (
-        f"{stopping.stopped} of {stopping.trials} trials were stopped early, which saved {stopping.saved:,} examples "
-        f"({100 * stopping.share_saved:.0f} %)"
-    )
+    saved = f"which saved {stopping.saved:,} examples ({100 * stopping.share_saved:.0f} %)"
+    if stopping.saved < 0:
+        saved = f"and trained again to their horizons, {-stopping.saved:,} examples twice"
+    told = f"{stopping.stopped} of {stopping.trials} trials were stopped early, {saved}"
     if stopping.agreement is None:
         sentence = f"{told}; too few trained to their horizon to tell whether early losses told the late ones."
         yield Check(name="search stopping", status="INFO", sentence=sentence)

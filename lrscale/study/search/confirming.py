@@ -67,7 +67,7 @@ class Confirmation:
     @property
     def spread(self) -> tuple[float, int] | None:
         """Standard deviation of a run of the named setting over all its seeds, and its degrees of freedom."""
-        same = [run for run in self.course.measured if (run.lr, run.batch_size) == self.named]
+        same = [run for run in self.course.measured if run.setting == self.named]
         seen = [run.loss for run in same if run.loss is not None]
         seen += [loss for loss in self.losses(self.named) if math.isfinite(loss)]
         return (float(np.std(seen, ddof=1)), len(seen) - 1) if len(seen) > 1 else None

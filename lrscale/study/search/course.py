@@ -40,6 +40,14 @@ class Run:
     seed: int
     loss: float | None
     """None where it diverged."""
+    sd: float = 0.0
+    """Standard deviation of an estimated loss, where the trial did not come to its horizon; 0 where it was measured,
+    infinity where nothing is known of it."""
+
+    @property
+    def setting(self) -> Setting:
+        """LR and batch size."""
+        return (self.lr, self.batch_size)
 
 
 @final
@@ -53,6 +61,8 @@ class Question:
     seed: int
     without: frozenset[Setting] = frozenset()
     """Settings that cannot be trained."""
+    closed: frozenset[Setting] = frozenset()
+    """Settings of which an estimate is all that there will be: they are not asked for."""
     also: tuple[Setting, ...] = ()
     """Settings off the ladder that were trained. Rungs next to them are no settings of their own."""
 
@@ -66,11 +76,12 @@ class Question:
         """Return the settings some steps of the ladder below and above one in LR, as far as there are any."""
         lr, size = setting
         if lr in self.ladder.lrs:
-            return [one for other in self.ladder.beside(lr, steps) if (one := (other, size)) not in self.without]
+            there = [(other, size) for other in self.ladder.beside(lr, steps)]
+            return [one for one in there if one not in self.without | self.closed]
         found = []
         for side in (-1, 1):
-            there = [other for other, batch in self.settings if batch == size and (other > lr) == (side > 0)]
-            far = [other for other in there if abs(math.log(other / lr)) > math.log(self.ladder.step) / 2]
+            beyond = [other for other, batch in self.settings if batch == size and (other > lr) == (side > 0)]
+            far = [other for other in beyond if abs(math.log(other / lr)) > math.log(self.ladder.step) / 2]
             aim = math.log(lr) + side * steps * math.log(self.ladder.step)
             if far:
                 found.append((far[int(np.argmin(np.abs(np.log(far) - aim)))], size))
@@ -90,7 +101,7 @@ class Question:
         space = Space(np.array(self.settings, dtype=np.float64), box)
         planner = Planner(space, seed=self.seed, belief=self.belief, replicates=True)
         for run in runs:
-            planner.tell(run.lr, run.batch_size, run.loss)
+            planner.tell(run.lr, run.batch_size, run.loss, sd=run.sd, again=run.setting not in self.closed)
         return planner
 
 
@@ -140,7 +151,7 @@ class Course:
     measured: tuple[Run, ...]
     """Those that ended with a loss or diverged, in that order."""
     runs: tuple[Run, ...]
-    """What the planner is told of them (`without_shifts`)."""
+    """What the planner is told of them (`without_shifts`), and of those that did not come to their horizons."""
     trials: tuple[Trial, ...]
     """All that ended, in that order."""
     failed: tuple[Trial, ...]
@@ -159,8 +170,8 @@ class Course:
 
     @property
     def finite(self) -> list[Run]:
-        """The runs that have a loss."""
-        return [run for run in self.runs if run.loss is not None]
+        """The runs with a loss at the horizon."""
+        return [run for run in self.runs if run.loss is not None and run.sd == 0]
 
     @property
     def advice(self) -> Advice:
@@ -203,7 +214,8 @@ def without_shifts(measured: Sequence[Run]) -> tuple[Run, ...]:
     """Return runs without what each seed but the first shifts all losses by.
 
     The shift of a seed is the mean difference of its losses from those of earlier seeds at the same settings. A seed
-    with a single setting says nothing but its shift, and is left out.
+    with a single setting says nothing but its shift, and is left out. Estimated losses are shifted with the measured
+    ones of their seed.
 
     Examples
     --------
@@ -216,7 +228,8 @@ def without_shifts(measured: Sequence[Run]) -> tuple[Run, ...]:
     known: dict[Setting, list[float]] = {}
     shifts: dict[int, float] = {}
     for seed in sorted({run.seed for run in measured}):
-        losses = {(run.lr, run.batch_size): run.loss for run in measured if run.seed == seed and run.loss is not None}
+        own = [run for run in measured if run.seed == seed and run.sd == 0]
+        losses = {run.setting: run.loss for run in own if run.loss is not None}
         away = [loss - float(np.mean(known[one])) for one, loss in losses.items() if one in known]
         if seed > 0 and len(away) < 2:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Stopping:
     examples: int
     """Trained by all of them."""
     saved: int
-    """Examples that the stopped ones did not train."""
+    """Examples that the stopped ones did not train, less what was trained twice where one ran again to its horizon."""
     places: Mapping[float, int]
     """Share of the horizon -> trials that were stopped there."""
     agreement: float | None
@@ -44,7 +45,7 @@ class Stopping:
             stopped=len(ends),
             trials=len(course.trials),
             examples=sum(trial.record.examples for trial in course.trials),
-            saved=sum(trial.spec.examples - trial.record.examples for trial in course.stopped),
+            saved=_saved(course),
             places=dict(sorted(places.items())),
             agreement=_agreement(course, min(places)),
         )
@@ -69,6 +70,15 @@ class Stopping:
     def rows(self) -> list[dict[str, Any]]:
         """Return one row for each validation at which trials were stopped."""
         return [{"rule": self.name, "share": share, "stopped": count} for share, count in self.places.items()]
+
+
+def _saved(course: Course) -> int:
+    there = {trial.trial_id for trial in course.trials}
+    saved = 0
+    for trial in course.stopped:
+        again = dataclasses.replace(trial.spec, stopper={}).trial_id in there
+        saved += (0 if again else trial.spec.examples) - trial.record.examples
+    return saved
 
 
 def _agreement(course: Course, share: float) -> float | None:

@@ -226,3 +226,8 @@ def test_the_first_figure_marks_what_the_rules_name_for_a_larger_batch(context_o
     assert all(" % loss (" in text or text.endswith("outside of the LRs tried") for text in texts)
     # At the batch size from which the rules start there is nothing to mark.
     assert small.figure("slice").points["rules"] == {} and not small.figure("slice").legend
+
+
+def test_the_energy_of_trials_is_said_to_be_unknown_rather_than_guessed(context_of: Contexts) -> None:
+    (fact,) = [fact for fact in _card(context_of("complete"), "provenance").facts if fact.term == "Energy"]
+    assert fact.value == "not measured" and "no energy counter" in fact.detail

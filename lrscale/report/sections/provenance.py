@@ -46,6 +46,11 @@ class ProvenanceSection(AbstractSection):
                     value=f"{duration(context.seconds)} of trials, {duration(context.device_seconds)} of devices",
                 ),
                 Fact(
+                    term="Energy",
+                    value="not measured",
+                    detail="Trials read no energy counter of their devices, and none is estimated from the time.",
+                ),
+                Fact(
                     term="Examples",
                     value=f"{count(sum(trial.record.examples for trial in context.trials))} seen in training",
                 ),

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
+from lrscale.errors import did_you_mean
 from lrscale.recipe.choices import OneSchedule, long_switch
 from lrscale.recipe.engines import EngineChoice, PlannerEngine
-from lrscale.recipe.fields import Count, LearningRate, Length, Real, distinct, refuse, require_same_data
+from lrscale.recipe.fields import Count, LearningRate, Length, Real, distinct, refuse, require_same_data, shown
 from lrscale.recipe.task import Section
+
+
+def long_prior(value: Any) -> Any:
+    """Return ``{"law": "step_law"}`` for its short form, the name alone.
+
+    Examples
+    --------
+    >>> long_prior("step_law"), long_prior(None)
+    ({'law': 'step_law'}, None)
+    """
+    return {"law": value} if isinstance(value, str) else value
 
 
 class SearchConfirm(Section):
@@ -18,6 +30,39 @@ class SearchConfirm(Section):
 
     seeds: Count = 2
     """Fresh seeds of each of the three."""
+
+
+class SearchPrior(Section):
+    """A published law that is believed of this model and horizon, within a factor.
+
+    Examples
+    --------
+    >>> SearchPrior.model_validate({"law": "step_law"}).factor
+    3.0
+    """
+
+    law: str
+    """``step_law``, ``deepseek`` or ``minicpm``."""
+    factor: Annotated[Real, Field(gt=1)] = 3.0
+    """One standard deviation of its LR and of its batch size, as a factor above 1. Published laws differ by as much for
+    one scale."""
+    tokens_per_example: Annotated[Real, Field(gt=0)] | None = None
+    """Laws count tokens. Default: what the batches of the task show."""
+
+    @model_validator(mode="after")
+    def _gives_numbers(self) -> Self:
+        # The laws bring numpy, which no other recipe needs.
+        from lrscale.laws.published import PUBLISHED_LAWS, Scale
+
+        able = [name for name, law in PUBLISHED_LAWS.items() if law.lr(Scale(params=1e9, tokens=1e11)) is not None]
+        if self.law in PUBLISHED_LAWS and self.law not in able:
+            refuse(
+                f"cannot be {self.law}: the law has exponents only, and starts from a measured setting",
+                hint=f"name one of {', '.join(able)}",
+            )
+        if self.law not in able:
+            refuse(f"names the unknown law {shown(self.law)}", hint=did_you_mean(self.law, able))
+        return self
 
 
 class Search(Section):
@@ -50,6 +95,9 @@ class Search(Section):
     its best now is expected to cost less. Default: that of `target`, else 0.001."""
     confirm: Annotated[SearchConfirm | None, BeforeValidator(long_switch)] = Field(default_factory=SearchConfirm)
     """Fresh trials of the setting that is named and of its neighbours; ``false`` leaves it unconfirmed."""
+    prior: Annotated[SearchPrior | None, BeforeValidator(long_prior)] = None
+    """A published law that the planner starts from, by name or as ``{law, factor}``. Default: none; what the range test
+    confirmed, and the noise scale of its runs, are believed in any case."""
     engine: EngineChoice = Field(default_factory=PlannerEngine)
     """Who plans the trials: ``planner``, which is lrscale's own, ``{name: optuna, sampler, pruner}``, or
     ``{name: ray, scheduler, algorithm}`` on the launcher ``ray``."""
@@ -64,6 +112,8 @@ class Search(Section):
             lo, hi = self.learning_rates
             refuse(f"has learning_rates from {lo:g} down to {hi:g}", hint=f"write [{hi:g}, {lo:g}]")
         require_same_data(self.horizon, self.batch_sizes)
+        if self.prior is not None and self.engine.name != "planner":
+            refuse(f"has a prior, which the engine {self.engine.name} takes no part of", hint="leave one of them out")
         if self.engine.name == "optuna" and self.engine.sampler == "cmaes" and len(self.batch_sizes or (0, 0)) < 2:
             refuse("has one batch size, and CMA-ES needs two axes", hint="set engine.sampler: tpe, or name more sizes")
         return self

@@ -22,7 +22,7 @@ from lrscale.training.failure import describe_failure
 from lrscale.training.hooks import prepare_module, validation_metrics
 from lrscale.training.lr_control import LRControl
 from lrscale.training.monitor import find_monitor, loss_of
-from lrscale.training.sizes import parameter_counts
+from lrscale.training.sizes import parameter_counts, sequence_length
 from lrscale.training.trainer_setup import trainer_arguments
 from lrscale.training.trial import Job, build, built_facts, fit, scratch_folder
 from lrscale.units import Layout
@@ -164,6 +164,9 @@ class _Spy:
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         del trainer, pl_module, batch_idx
         self.size = sum(tensor.numel() for tensor in tensors_of(batch))
+        length = sequence_length(batch)
+        if length is not None:
+            self.facts["sequence_length"] = length
         raise _SeenError
 
 

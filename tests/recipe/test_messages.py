@@ -174,6 +174,20 @@ def message(text: str, *overrides: str) -> str:
             "known: cmaes, gp, random, tpe",
         ),
         (
+            f"{BASE}{SEARCH}planner, prior: bjorck}}\n",
+            "recipe.yaml line 5: experiments.search.prior cannot be bjorck: the law has exponents only, and starts "
+            "from a measured setting; name one of step_law, deepseek, minicpm",
+        ),
+        (
+            f"{BASE}{SEARCH}planner, prior: {{law: steplaw}}}}\n",
+            "recipe.yaml line 5: experiments.search.prior names the unknown law 'steplaw'; did you mean step_law?",
+        ),
+        (
+            f"{BASE}{SEARCH}optuna, prior: step_law}}\n",
+            "recipe.yaml line 5: experiments.search has a prior, which the engine optuna takes no part of; leave one "
+            "of them out",
+        ),
+        (
             f"{BASE}{SEARCH}{{name: optuna, sampler: cmaes}}}}\n",
             "recipe.yaml line 5: experiments.search has one batch size, and CMA-ES needs two axes; set engine.sampler: "
             "tpe, or name more sizes",

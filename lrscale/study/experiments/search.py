@@ -17,11 +17,13 @@ from lrscale.study.finding import Check, Finding
 from lrscale.study.search.answer import search_finding
 from lrscale.study.search.confirming import Conclusion, confirmation
 from lrscale.study.search.course import Course
+from lrscale.study.search.setup import Setup
 from lrscale.study.stopping_cost import KEY as STOPPING
 from lrscale.study.stopping_cost import rule_sentence
 
 CONFIRMED = 3
 """Settings of a confirmation: the named one and its neighbours; a fourth where the fresh seeds say so."""
+PLANNER = "planner"
 FEWER = (8, 6, 5)
 """Trials that a small budget leaves."""
 
@@ -116,7 +118,8 @@ class Search(AbstractExperiment):
             return own.finding(self)
         told = {"name": engine.key, "title": engine.title, "method": engine.method(context.recipe)}
         finding = search_finding(self, Conclusion.of(context, engine.follow(context)), told)
-        more = [*engine.checks(context.recipe), *_cost_of_stopping(context, finding)]
+        prior = Setup.of(context.recipe).believed(context).checks() if engine.key == PLANNER else []
+        more = [*engine.checks(context.recipe), *prior, *_cost_of_stopping(context, finding)]
         return dataclasses.replace(finding, checks=(*finding.checks, *more))
 
 

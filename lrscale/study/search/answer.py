@@ -238,9 +238,9 @@ def _confirmation_sentence(conclusion: Conclusion, confirmed: Confirmation) -> s
     if mean is None or not math.isfinite(mean):
         return f"Confirmation: LR {number(lr)} at batch {size} gave no loss under {seeds}."
     digits = loss_digits(mean, confirmed.choice.loss_lo, confirmed.choice.loss_hi)
-    told = (
-        f"Confirmation: {seeds} give {number(mean, digits)} against {number(confirmed.choice.loss, digits)} predicted"
-    )
+    give = "gives" if len(losses) == 1 else "give"
+    predicted = number(confirmed.choice.loss, digits)
+    told = f"Confirmation: {seeds} {give} {number(mean, digits)} against {predicted} predicted"
     if conclusion.advice.named == confirmed.named:
         return f"{told}, and it stays the best."
     return f"{told} at LR {number(lr)}, batch {size}, which was named before."

@@ -10,9 +10,10 @@ from lrscale.recipe import Recipe
 from lrscale.recipe.choices import ScheduleChoice
 from lrscale.store import TrialSpec
 from lrscale.study.experiments.base import Context
-from lrscale.study.experiments.scaling import confirmed_lr, start_lr, tolerance
+from lrscale.study.experiments.scaling import start_lr, tolerance
 from lrscale.study.planner import Belief
 from lrscale.study.range_test.ramps import middle
+from lrscale.study.search.beliefs import Believed, believed
 from lrscale.study.search.ladder import Ladder
 from lrscale.study.specs import WARMUP_FRACTION, make_spec, mean_factor
 from lrscale.units import Duration
@@ -22,8 +23,6 @@ HALF_BOX = 10.0
 FARTHEST, NEAREST = 10**1.5, 4.0
 """Factors from the guess within which the ends of the box lie that a range test's bracket gives. A bracket says where
 the loss falls and where it breaks, over more decades than one has trials for."""
-BELIEF_FACTOR = 2.0
-"""One standard deviation of the best LR about the confirmed one, which is that of short runs at constant LR."""
 
 
 @final
@@ -98,11 +97,16 @@ class Setup:
             hi = max(min(bracket[1], start * FARTHEST), start * NEAREST)
         return Ladder.around(lo, hi)
 
-    def belief(self, context: Context) -> Belief:
-        """Return what a range test confirmed, carried to the middle batch size and to the schedule."""
+    def believed(self, context: Context) -> Believed:
+        """Return what is expected of the best setting before the first trial."""
         size = middle(self.batch_sizes)
-        lr = confirmed_lr(context, size, self._mean_factor)
-        return Belief() if lr is None else Belief(lr=lr, lr_factor=BELIEF_FACTOR, batch_size=size)
+        lr = math.sqrt(math.prod(self.ladder(context).box))
+        examples = self.spec(context, lr, size, 0).examples
+        return believed(context, middle=size, mean_factor=self._mean_factor, examples=examples)
+
+    def belief(self, context: Context) -> Belief:
+        """Return it as the planner takes it."""
+        return self.believed(context).belief
 
     def sampled(self, context: Context, count: int) -> list[TrialSpec]:
         """Return so many specs of the search's sizes, for estimates of cost."""

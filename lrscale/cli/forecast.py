@@ -102,7 +102,8 @@ def print_own_forecast(study: OpenStudy, *, batch_size: int | None, format_name:
     target = study.recipe.target
     if finding is None or target is None or format_name not in FORMATS:
         return None
-    place = target_place(target, finding.data.get("training_examples"), finding.data.get("tokens_per_example"))
+    known = (finding.data.get(name) for name in ("training_examples", "tokens_per_example", "target_parameters"))
+    place = target_place(target, *known)
     if place is None:
         return None
     size = batch_size or target.batch_size
@@ -146,6 +147,14 @@ def text(answer: ForecastAnswer) -> str:
         families_table(answer.families),
     ]
     lines += ["", "published laws, as comparisons only:", published_table(answer.published)]
+    lines += [
+        wrapped(
+            f"{row['authors']} (arXiv:{row['arxiv']}): {row['formula']}; {row['counts']}; {row['conventions']}",
+            indent="  ",
+            first="",
+        )
+        for row in answer.published
+    ]
     if answer.tokens_per_example is None:
         lines.append(
             wrapped("Tokens per example are not known: give --tokens-per-example to compare.", indent="  ", first="")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
@@ -40,6 +41,7 @@ from lrscale.recipe.forecast import Forecast
 from lrscale.recipe.optimizers import OneOptimizer, OptimizerChoice
 from lrscale.recipe.search import Search
 from lrscale.recipe.task import Section
+from lrscale.recipe.variants import require_task_paths
 
 NO_COMPANIONS = "none"
 """Policy under which nothing but the LR moves with the batch size."""
@@ -352,6 +354,9 @@ class Target(Section):
     """Length of the job. Default: the length that was calibrated."""
     params: Annotated[Real, Field(gt=0)] | None = None
     """Parameters of the job's model, counted like those of the task, for a forecast. Default: no forecast."""
+    factors: Mapping[str, Any] | None = None
+    """Entries of the task that the job's module has, such as ``{task.model.init_args.width: 1024}``, in place of
+    `params`: its parameters are counted by building it, without training. Default: none."""
     loss: Real | None = None
     """Loss that the job must reach. With it the objectives besides ``loss`` ask for the best way there; the trials of
     `scaling` must then follow a constant schedule. Default: one that the trials reach."""
@@ -367,6 +372,10 @@ class Target(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         require_countable(self.horizon)
+        if self.factors is not None:
+            if self.params is not None:
+                refuse("has params and factors, which both say how large the model is", hint="keep one of them")
+            require_task_paths(self.factors)
         if (self.objective == "time_price") != (self.time_price is not None):
             if self.time_price is None:
                 refuse("has objective time_price and no time_price", hint="set time_price, in examples a second")

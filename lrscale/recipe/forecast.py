@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from lrscale.recipe.fields import Count, Length, Real, distinct, refuse, require_same_data
+from lrscale.recipe.fields import Count, Length, Real, distinct, require_same_data
 from lrscale.recipe.task import Section
-from lrscale.recipe.variants import NAME, TASK, Variants, label_of
+from lrscale.recipe.variants import Variants, label_of, require_task_paths
 
 
 class Forecast(Section):
@@ -45,12 +45,7 @@ class Forecast(Section):
     @model_validator(mode="after")
     def _separate(self) -> Self:
         for one in self.factors:
-            for path in one:
-                if path != NAME and not path.startswith(TASK):
-                    refuse(
-                        f"sets {path}, which is no entry of the task",
-                        hint="write for example task.model.init_args.width",
-                    )
+            require_task_paths(one)
         distinct([dict(one) for one in self.factors])
         distinct([label_of(one) for one in self.factors])
         distinct(self.horizons or ())

@@ -42,6 +42,13 @@ Variants = Annotated[
 ]
 
 
+def require_task_paths(variant: Mapping[str, Any]) -> None:
+    """Refuse a variant that sets something besides entries of the task."""
+    for path in variant:
+        if path != NAME and not path.startswith(TASK):
+            refuse(f"sets {path}, which is no entry of the task", hint="write for example task.model.init_args.width")
+
+
 def overrides_of(variant: Mapping[str, Any]) -> dict[str, Any]:
     """Return a variant without its name."""
     return {path: value for path, value in variant.items() if path != NAME}

@@ -14,7 +14,7 @@ from lrscale.errors import LayoutError, LrscaleError, StudyError, TaskError, Tri
 from lrscale.launch import AbstractLauncher
 from lrscale.launch.progress import AbstractProgress
 from lrscale.recipe import Recipe, compare_recipes, with_settings
-from lrscale.store import ScheduleSpec, StudyFolder, StudyView, Trial, TrialSpec
+from lrscale.store import StudyFolder, StudyView, Trial, TrialSpec
 from lrscale.store.files import read_json, to_json, write_atomically
 from lrscale.study.analysed import KEPT_OUT, analysed, usable
 from lrscale.study.budget.findings import left_out_finding, with_budget_checks
@@ -26,13 +26,13 @@ from lrscale.study.cost import CostModel
 from lrscale.study.experiments import EXPERIMENTS, AbstractExperiment, Context
 from lrscale.study.finding import Finding
 from lrscale.study.layouts.memory_search import largest_that_fits
+from lrscale.study.looking import look_at
 from lrscale.study.lost import held_up, lost_text, open_trials, waiting_finding, with_lost_check
 from lrscale.study.measuring import Measuring
 from lrscale.study.planned import PlannedExperiment
 from lrscale.study.refused import note_refusal, with_refusal
 from lrscale.study.rounds import Rounds, now
 from lrscale.study.trial_logs import TrialLogs
-from lrscale.units import Layout
 
 LOST = frozenset({"crashed", "out_of_memory", "timed_out"})
 """Endings for a reason of the trial's own, which are no answer unless an experiment says so."""
@@ -361,16 +361,10 @@ class Study:
         return plan
 
     def _facts(self, plan: dict[str, Any], launcher: AbstractLauncher) -> Mapping[str, Any]:
-        if "facts" not in plan:
-            # One forward's worth of examples is enough to look at the task; a spec is only its carrier.
-            scaling = self.recipe.experiments.scaling
-            world = self.recipe.layout.devices * self.recipe.layout.num_nodes
-            size = max(2, min(scaling.batch_sizes) // world) if scaling is not None else 2
-            job = {"spec": _carrier(self.recipe, size).to_dict()}
-            layout = Layout(per_device_batch_size=size)
-            plan["facts"] = launcher.inspect(job, layout, self.folder.path / "inspect")
+        facts = look_at(self.recipe, plan.get("facts"), launcher, self.folder.path)
+        if facts != plan.get("facts"):
+            plan["facts"] = facts
             self.folder.write_plan(plan)
-        facts: Mapping[str, Any] = plan["facts"]
         return facts
 
     def _write(self, findings: Iterable[Finding]) -> None:
@@ -418,14 +412,3 @@ def read_findings(folder: StudyFolder) -> tuple[Finding, ...]:
     if not path.exists():
         return ()
     return tuple(Finding.from_dict(plain) for plain in read_json(path).values())
-
-
-def _carrier(recipe: Recipe, size: int) -> TrialSpec:
-    return TrialSpec(
-        task=recipe.task.resolved(recipe.root),
-        schedule=ScheduleSpec(name="constant"),
-        peak_lr=1e-3,
-        global_batch_size=size,
-        horizon=1,
-        seed=recipe.seed,
-    )

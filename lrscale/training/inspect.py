@@ -23,6 +23,7 @@ from lrscale.training.hooks import prepare_module, validation_metrics
 from lrscale.training.lr_control import LRControl
 from lrscale.training.monitor import find_monitor, loss_of
 from lrscale.training.sizes import parameter_counts, sequence_length
+from lrscale.training.target_size import bare_sizes
 from lrscale.training.trainer_setup import trainer_arguments
 from lrscale.training.trial import Job, build, built_facts, fit, scratch_folder
 from lrscale.units import Layout
@@ -34,6 +35,9 @@ LOOK_HORIZON = 100
 def inspect_task(job: Job) -> dict[str, Any]:
     """Return the facts about a task: optimizers and groups, data, monitor, where the batch size lives.
 
+    Of a job that has a calibrated task to compare with only the numbers of parameters, from the bare module where that
+    tells them.
+
     The task is built twice, each time in a process of its own, at the job's batch size and at twice that, and the first
     batches are compared: a setting that changes nothing is a decoy. One validation batch is run, to see what is logged.
 
@@ -42,6 +46,13 @@ def inspect_task(job: Job) -> dict[str, Any]:
     TaskError
         When the task cannot be built, its batch size cannot be set, or its validation loss cannot be told.
     """
+    if job.calibrated is not None:
+        calibrated = job.calibrated
+        try:
+            sizes = _apart(lambda: (bare_sizes(job, calibrated) or {}, 0))[0]
+        except LrscaleError:
+            sizes = {}
+        return sizes or _look(job, validate=False)[0]
     job = dataclasses.replace(job, layout=Layout(per_device_batch_size=job.layout.per_device_batch_size))
     layout = dataclasses.replace(job.layout, per_device_batch_size=2 * job.layout.per_device_batch_size)
     try:

@@ -68,6 +68,8 @@ class Job:
     """Those that ride on the trial besides the ones of its spec: name -> settings."""
     keep: tuple[int, ...] = ()
     """Base steps after which the state is kept for trials that branch off there."""
+    calibrated: Mapping[str, Any] | None = None
+    """Of a look that only counts the parameters of another version of the task (`training.target_size`)."""
     process_group: str = "launcher"
     """Who has made the ranks' process group and tells Lightning their numbers: ``"launcher"`` or ``"ray"``."""
 
@@ -85,6 +87,7 @@ class Job:
             purpose=plain["purpose"],
             instruments=plain.get("instruments", {}),
             keep=tuple(plain.get("keep", ())),
+            calibrated=plain.get("calibrated"),
             process_group=plain.get("process_group", "launcher"),
         )
 

@@ -60,6 +60,9 @@ def test_the_forecast_its_miss_and_the_published_laws_are_printed(folder: Path) 
     for part in ("best peak LR is forecast at", "surface *", "LR missed by", "Li et al. 2025 (Step Law)", "Bjorck"):
         assert part in " ".join(result.output.split())
     assert "with 4096 tokens in an example" in result.output
+    # What each of the laws counts, and under which schedule it holds.
+    for part in ("N without embeddings; B in tokens; along the best batch", "at a fixed batch; cosine", "under muP"):
+        assert part in " ".join(result.output.split())
 
 
 def test_examples_and_tokens_of_one_length_give_one_forecast(folder: Path) -> None:

@@ -281,6 +281,16 @@ def message(text: str, *overrides: str) -> str:
             "indent with spaces",
         ),
         (
+            f"{BASE}target: {{params: 1e9, factors: {{task.model.init_args.width: 64}}}}\n",
+            "recipe.yaml line 4: target has params and factors, which both say how large the model is; keep one of "
+            "them",
+        ),
+        (
+            f"{BASE}target: {{factors: {{layout.devices: 64}}}}\n",
+            "recipe.yaml line 4: target sets layout.devices, which is no entry of the task; write for example "
+            "task.model.init_args.width",
+        ),
+        (
             f"{BASE}target: {{horizon: 1M tokens}}\n",
             "recipe.yaml line 4: target has horizon 1M tokens, and how many tokens an example has is the task's "
             "affair; use examples",

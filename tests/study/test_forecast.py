@@ -12,11 +12,12 @@ import pytest
 from lrscale.errors import LrscaleError, RecipeError
 from lrscale.laws.forecast import Forecast
 from lrscale.recipe import Recipe, parse_recipe
+from lrscale.recipe.experiments import Target
 from lrscale.recipe.variants import label_of, overrides_of
 from lrscale.store import StudyView, Trial, TrialRecord, TrialSpec
 from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.finding import Finding
-from lrscale.study.forecast.answer import read_cells
+from lrscale.study.forecast.answer import read_cells, target_place
 from lrscale.study.variants import variant_recipe
 from tests.laws.forecast.simulated import loss, optimum
 
@@ -208,3 +209,12 @@ def test_a_recipe_keeps_its_folder_under_overrides(tmp_path: Path) -> None:
         "name: a\ntask: {model: {class_path: shop.Net}}\nexperiments: {range_test: {}}\n", root=tmp_path
     )
     assert variant_recipe(recipe, {"task.model.init_args.width": 3}, where="here").root == tmp_path
+
+
+def test_a_target_of_factors_has_the_size_that_its_module_was_counted_to_have() -> None:
+    target = Target.model_validate({"factors": {"task.model.init_args.width": 256}, "horizon": "3 epochs"})
+    assert target_place(target, 1000, None, 19_210) == (19_210.0, 3000.0)
+    assert target_place(target, 1000, None) is None
+    # What was counted for another recipe is not taken for a target that states its own.
+    stated = Target.model_validate({"params": 5e4, "horizon": "3 epochs"})
+    assert target_place(stated, 1000, None, 19_210) == (5e4, 3000.0)

@@ -14,6 +14,7 @@ from lrscale.study.experiments.scaling import FALLBACK_START, start_lr, toleranc
 from lrscale.study.finding import Finding
 from lrscale.study.forecast.answer import forecast_finding
 from lrscale.study.forecast.grid import ScaleCell, measured_cell, scale_cells, walk
+from lrscale.study.looking import TARGET_PARAMETERS
 from lrscale.study.specs import mean_factor
 
 
@@ -78,6 +79,7 @@ class Forecast(AbstractExperiment):
             tokens_per_example=next(iter(lengths)) if len(lengths) == 1 else None,
             tolerance=tolerance(context.recipe),
             training_examples=context.training_examples,
+            target_parameters=context.facts.get(TARGET_PARAMETERS),
             trial_ids=tuple(trial.trial_id for trial in trials),
             monitor=next((trial.record.monitor for trial in trials if trial.record.monitor), None),
             wanted=len(cells),

@@ -24,6 +24,7 @@ def forecast_finding(
     tokens_per_example: int | None,
     tolerance: float,
     training_examples: int | None,
+    target_parameters: int | None,
     trial_ids: tuple[str, ...],
     monitor: str | None,
     wanted: int,
@@ -44,6 +45,8 @@ def forecast_finding(
         Relative loss difference that the user calls equal.
     training_examples : int or None
         Examples of an epoch.
+    target_parameters : int or None
+        Parameters of the module that the target's factors make, where it names some.
     trial_ids : tuple of str
         The trials.
     monitor : str or None
@@ -55,6 +58,7 @@ def forecast_finding(
         "cells": [dataclasses.asdict(cell) for cell in cells],
         "tokens_per_example": tokens_per_example,
         "training_examples": training_examples,
+        "target_parameters": target_parameters,
         "tolerance": tolerance,
         "monitor": monitor,
         "forecast": None,
@@ -69,11 +73,11 @@ def forecast_finding(
         trial_ids=trial_ids,
         tables={"cells": tuple(run_rows(cells))},
     )
-    place = None if target is None else target_place(target, training_examples, tokens_per_example)
+    place = None if target is None else target_place(target, training_examples, tokens_per_example, target_parameters)
     if place is None:
         sentence = (
-            f"{len(cells)} cells are measured, and the target names no model size and length: set target.params and "
-            "target.horizon, or ask lrscale recommend --params N --horizon T."
+            f"{len(cells)} cells are measured, and the target names no model size and length: set target.params, "
+            "or target.factors, and target.horizon, or ask lrscale recommend --params N --horizon T."
         )
         return dataclasses.replace(finding, sentence=sentence, status="ok" if len(cells) > 1 else "cannot_tell")
     if not any(cell.finite.any() for cell in cells):
@@ -97,20 +101,28 @@ def forecast_finding(
 
 
 def target_place(
-    target: Target, training_examples: int | None, tokens_per_example: float | None
+    target: Target,
+    training_examples: int | None,
+    tokens_per_example: float | None,
+    target_parameters: int | None = None,
 ) -> tuple[float, float] | None:
-    """Return (params, examples) of a target; None unless it names both."""
-    horizon = target.horizon
-    if target.params is None or horizon is None:
+    """Return (params, examples) of a target; None unless it names both.
+
+    `target_parameters` is the size of the module that its factors make.
+    """
+    horizon, params = target.horizon, target.params
+    if params is None and target.factors is not None and target_parameters is not None:
+        params = float(target_parameters)
+    if params is None or horizon is None:
         return None
     if horizon.unit == "examples":
-        return target.params, float(horizon.value)
+        return params, float(horizon.value)
     if horizon.unit == "epochs" and training_examples:
-        return target.params, float(horizon.value * training_examples)
+        return params, float(horizon.value * training_examples)
     if horizon.unit == "tokens" and tokens_per_example:
-        return target.params, horizon.value / tokens_per_example
+        return params, horizon.value / tokens_per_example
     if horizon.unit == "steps" and target.batch_size is not None:
-        return target.params, float(horizon.value * target.batch_size)
+        return params, float(horizon.value * target.batch_size)
     return None
 
 

@@ -23,8 +23,8 @@ class PrunerChoice(Section):
     """A rule by which trials end early, with the settings that differ from its defaults."""
 
     name: str = NO_PRUNER
-    """``none``, or a rule: ``median``, ``successive_halving``, ``hyperband``, or ``survivors``, which knows of the LR's
-    decay."""
+    """``none``, or a rule: ``median``, ``successive_halving``, ``hyperband``, ``survivors``, which knows of the LR's
+    decay, or ``predicted``, which predicts the loss at the horizon."""
     settings: Arguments = Field(default_factory=dict)
     """The rule's own fields, such as ``reduction_factor``."""
 

@@ -8,6 +8,7 @@ from lrscale.stoppers.base import Earlier as Earlier
 from lrscale.stoppers.base import build_stopper as build_stopper
 from lrscale.stoppers.hyperband import Hyperband as Hyperband
 from lrscale.stoppers.median import Median as Median
+from lrscale.stoppers.predicted import Predicted as Predicted
 from lrscale.stoppers.replay import Course as Course
 from lrscale.stoppers.replay import Replay as Replay
 from lrscale.stoppers.replay import replay as replay

@@ -97,6 +97,14 @@ class AbstractStopper(ABC):
             By the number of the validation, from 1 to ``validations - 1``.
         """
 
+    def usual_shares(self, trials: int, validations: int) -> list[float] | None:
+        """Return the share of the horizon that each of some trials usually trains, in their order; for estimates.
+
+        Default None: the rule is played on drawn losses, which stand at every validation as at the horizon.
+        """
+        del trials, validations
+        return None
+
 
 STOPPERS: Registry[type[AbstractStopper]] = Registry("stopper")
 

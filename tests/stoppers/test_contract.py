@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lrscale.errors import LrscaleError
 from lrscale.stoppers import STOPPERS, Bound, Candidate, Earlier, build_stopper, expected_shares
+from lrscale.stoppers.unfinished import Curve, estimate
 
 VALIDATIONS = 10
 
@@ -158,3 +159,64 @@ def test_survivors_decides_nothing_of_a_trial_that_it_does_not_know() -> None:
 def test_settings_of_survivors_have_bounds(settings: dict[str, int], message: str) -> None:
     with pytest.raises(LrscaleError, match=message):
         build_stopper("survivors", settings)
+
+
+def crossing(lr: float, *, batch_size: int = 64, completed: bool = True) -> Earlier:
+    """Return a trial whose loss, best at an LR of 1 in the end, has a part that rises with the LR and decays away."""
+    away = math.log(lr)
+    losses = {place: 1 + 0.2 * away**2 + 0.5 * lr**0.5 * (1 - place / VALIDATIONS) for place in LATE}
+    return Earlier(number=0, losses=losses, completed=completed, lr=lr, batch_size=batch_size)
+
+
+CROSSING = [crossing(lr) for lr in (0.25, 0.5, 1.0, 2.0, 4.0)]
+
+
+@pytest.mark.parametrize("lr", [0.06, 0.125, 0.7, 1.4, 8.0, 16.0])
+def test_predicted_ends_a_trial_where_its_prediction_is_surely_above_the_lowest_loss(lr: float) -> None:
+    bounds = build_stopper("predicted").bounds(5, CROSSING, VALIDATIONS, candidate(lr))
+    assert set(bounds) == set(range(1, VALIDATIONS))
+    curves = [
+        Curve(lr=one.lr or 0.0, batch_size=64, losses=one.losses, final=one.losses[VALIDATIONS]) for one in CROSSING
+    ]
+    lowest = min(one.losses[VALIDATIONS] for one in CROSSING)
+    for place, bound in bounds.items():
+        highest = max(one.losses[place] for one in CROSSING)
+        at = estimate(Curve(lr=lr, batch_size=64, losses={place: bound.loss}), curves)
+        assert at is not None
+        assert bound.loss >= highest
+        # At the bound the two meet, unless it is that of a trial ahead of others there, which never ends.
+        met = at.loss - 2 * at.sd - lowest
+        assert met == pytest.approx(0.0, abs=0.02) or (bound.loss == highest and met > 0)
+
+
+def test_predicted_ends_hopeless_trials_before_the_decay_and_no_good_one() -> None:
+    rule = build_stopper("predicted")
+
+    def end(lr: float) -> int | None:
+        bounds, losses = rule.bounds(5, CROSSING, VALIDATIONS, candidate(lr)), crossing(lr).losses
+        return next((place for place in sorted(bounds) if losses[place] > bounds[place].loss), None)
+
+    assert (end(16.0) or VALIDATIONS) <= 3
+    assert (end(0.03) or VALIDATIONS) <= 5
+    assert [end(lr) for lr in (0.4, 0.7, 1.0, 1.4, 3.0)] == [None] * 5
+    patient = build_stopper("predicted", {"deviations": 3})
+    later = patient.bounds(5, CROSSING, VALIDATIONS, candidate(16.0))
+    sooner = rule.bounds(5, CROSSING, VALIDATIONS, candidate(16.0))
+    assert all(later[place].loss >= bound.loss for place, bound in sooner.items())
+    assert later[1].loss > sooner[1].loss
+
+
+@pytest.mark.parametrize(("deviations", "message"), [(0, "at least 1"), (4, "at most 3")])
+def test_deviations_of_predicted_have_bounds(deviations: int, message: str) -> None:
+    with pytest.raises(LrscaleError, match=message):
+        build_stopper("predicted", {"deviations": deviations})
+
+
+def test_predicted_decides_nothing_from_fewer_than_three_trials_or_of_one_that_it_does_not_know() -> None:
+    rule = build_stopper("predicted")
+    assert rule.bounds(2, CROSSING[:2], VALIDATIONS, candidate(16.0)) == {}
+    stopped = [*CROSSING[:2], *(crossing(lr, completed=False) for lr in (1.0, 2.0, 4.0))]
+    assert rule.bounds(5, stopped, VALIDATIONS, candidate(16.0)) == {}
+    assert rule.bounds(5, CROSSING, VALIDATIONS) == {}
+    unknown = [Earlier(number=0, losses=one.losses, completed=True) for one in CROSSING]
+    assert rule.bounds(5, unknown, VALIDATIONS, candidate(16.0)) == {}

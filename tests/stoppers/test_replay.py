@@ -50,6 +50,7 @@ def test_early_losses_that_mislead_cost_rules_that_trust_them() -> None:
         for name in STOPPERS:
             regrets[name] += replay(build_stopper(name), courses, VALIDATIONS).regret
     assert regrets.pop("survivors") == 0.0
+    assert regrets.pop("predicted") == 0.0
     assert min(regrets.values()) > 0.0
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +82,41 @@ def test_a_search_over_digits_names_an_lr_that_a_factor_of_four_either_way_does_
     # A factor of four costs far more than the noise of a run; over a factor of two digits is nearly flat.
     assert mean[lr / 4] > 1.2 * mean[lr] < mean[4 * lr]
     assert mean[lr] < 1.1 * min(mean.values())
+
+
+@pytest.mark.slow
+def test_a_pruned_search_of_the_planner_that_is_killed_ends_with_the_trials_and_stops_of_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # Every trial is held against the best before it from its first validation on, as long as enough are left.
+    search = (
+        "{batch_sizes: [32, 64, 128], learning_rates: [0.008, 0.5], horizon: 2048 examples, trials: 12, tolerance: 0, "
+        "confirm: false, engine: {pruner: {name: median, settings: {startup: 1}}}}"
+    )
+    changes = ("--set", f"experiments.search={search}", "--devices", "2")
+    whole = _finding(tmp_path / "whole", "search", *changes)
+    rows = whole.tables["trials"]
+    assert any(row["status"] == "stopped" for row in rows)
+    assert sum(row["status"] == "completed" for row in rows) >= 5
+
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / "recipe.yaml").write_text(RECIPE)
+    command = [sys.executable, "-m", "lrscale", "run", str(killed / "recipe.yaml"), "--study", str(killed / "study")]
+    for there in (2, 6):
+        driver = subprocess.Popen(
+            [*command, *changes], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        until = time.monotonic() + 300
+        while len(list((killed / "study").glob("trials/*/record.json"))) < there:
+            assert driver.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    again = _finding(killed, "search", *changes)
+    kept = ("order", "lr", "batch_size", "seed", "loss", "examples", "status", "trial_id")
+    assert [[row[name] for name in kept] for row in again.tables["trials"]] == [
+        [row[name] for name in kept] for row in rows
+    ]

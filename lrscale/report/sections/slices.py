@@ -97,7 +97,8 @@ class SlicesSection(AbstractSection):
                 "each rule in the order in which they were asked for. Rules that compare losses at equal validations "
                 "rank trials before the learning rate has decayed; survivors compares late in the decay, and leaves "
                 "two completed trials on each side of the best learning rate, without which a vertex cannot be "
-                "fitted. Regret is the lowest loss among the trials left minus that among all."
+                "fitted; predicted ends a trial where completed ones tell that its loss at the horizon is surely above "
+                "the lowest. Regret is the lowest loss among the trials left minus that among all."
             ),
         )
 

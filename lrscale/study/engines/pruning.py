@@ -35,6 +35,12 @@ def pruner_method(pruner: PrunerChoice, by: str) -> str | None:
             "LR and nearer to it. Its schedule is that of the full horizon. A stopped trial has no loss at equal "
             "examples and is never named."
         )
+    if pruner.name == "predicted":
+        return (
+            "Trials end early by the rule predicted: where the loss at the horizon, as completed trials tell it at the "
+            "same share of it, is surely above the lowest one. Its schedule is that of the full horizon. A stopped "
+            "trial has no loss at equal examples and is never named."
+        )
     return (
         f"Trials end early by {by} {pruner.name.replace('_', ' ')}: at each validation a trial is held against what "
         "earlier trials had there. Its schedule is that of the full horizon. A stopped trial has no loss at equal "

@@ -17,6 +17,9 @@ TELLING = 0.75
 """Share of the pairs in the same order from which on an early loss tells the late one: halfway from chance to surely.
 Stopped trials are not among them, and among the best ones that are left the order is the hardest to tell."""
 
+PATIENCE = {"survivors": "decayed", "predicted": "deviations"}
+"""Setting of a rule that lets trials run longer, where it is not called ``first``."""
+
 
 def search_checks(conclusion: Conclusion, choice: Choice | None) -> Iterator[Check]:
     """Yield the checks of a search, of which those on the setting need one."""
@@ -231,6 +234,6 @@ def _stopped(conclusion: Conclusion) -> Iterator[Check]:
             name="search stopping",
             status="WARNING",
             sentence=f"{sentence} A stopped trial may well have ended best.",
-            remedy=f"raise `{'decayed' if course.stopper == 'survivors' else 'first'}` in the pruner's settings, so "
+            remedy=f"raise `{PATIENCE.get(str(course.stopper), 'first')}` in the pruner's settings, so "
             "that trials run longer before it, or set pruner: none",
         )

@@ -6,12 +6,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from lrscale.stoppers.unfinished import Curve, estimate
 from lrscale.store import Trial
 from lrscale.study.experiments.base import Context
 from lrscale.study.outcomes import counts_as_diverged
 from lrscale.study.search.course import Question, Run, without_shifts
 from lrscale.study.search.setup import Setup
-from lrscale.study.search.unfinished import Curve, estimate
 from lrscale.study.validations import losses_at
 
 

@@ -28,6 +28,7 @@ PRUNERS: dict[str, Any] = {
     "successive_halving": {"name": "successive_halving", "settings": {"reduction_factor": 2, "first": 3}},
     "hyperband": {"name": "hyperband", "settings": {"reduction_factor": 2}},
     "survivors": "survivors",
+    "predicted": "predicted",
 }
 EAGER = PRUNERS["median"]
 """A rule that ends trials after few others."""
@@ -95,7 +96,12 @@ def test_every_rule_is_tried() -> None:
     assert set(PRUNERS) == set(STOPPERS)
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
+QUICK = ("survivors", "predicted")
+
+
+@pytest.mark.parametrize(
+    "pruner", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in PRUNERS]
+)
 def test_a_search_names_a_setting_that_it_trained_to_the_end(tmp_path: Path, pruner: str) -> None:
     asked = recipe(PRUNERS[pruner])
     finding = run(tmp_path, asked)

@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from lrscale.study.planner.space import FloatArray
+FloatArray = NDArray[np.float64]
 
 FEWEST = 3
 """Completed trials below which nothing is estimated: the rests of two have one difference, which has no spread."""
+MOST = 16
+"""Completed trials that are compared with, those nearest in LR and batch size: farther ones add little but time."""
 LENGTHS = np.array([3.0, 5.0, 1.5])
 """Length scales in ln LR, in ln batch, and in the loss there against its spread. Long ones: a nearly linear course."""
 SIZE = 1.5
@@ -39,7 +42,9 @@ OUTSIDE = 0.2
 near divergence a curve need not go on as others do. On the curves of two full grids (digits and byte-gpt, 118 and 64
 trials) 1.96 standard deviations then hold 88 to 99 % of the losses at the horizon, from 20, 50 and 80 % of it."""
 LEVEL = 0.975
-"""Quantile at which a normal variable of the standard deviation that is returned agrees with Student's t."""
+T_WIDER = (1.0, *(float(stdtrit(degrees, LEVEL) / ndtri(LEVEL)) for degrees in range(1, MOST + 1)))
+"""By degrees of freedom, the factor by which Student's t is wider than a normal variable at `LEVEL`: there the standard
+deviation that is returned agrees with it."""
 
 
 @final
@@ -100,7 +105,7 @@ def estimate(unfinished: Curve, completed: Sequence[Curve]) -> Estimate | None:
     if not unfinished.losses:
         return None
     share = max(unfinished.losses)
-    there = [one for one in completed if one.final is not None and share in one.losses]
+    there = nearest(unfinished, [one for one in completed if one.final is not None and share in one.losses])
     if len(there) < FEWEST:
         return None
     at = np.array([one.losses[share] for one in (*there, unfinished)])
@@ -118,6 +123,17 @@ def estimate(unfinished: Curve, completed: Sequence[Curve]) -> Estimate | None:
     )
 
 
+def nearest(to: Curve, completed: Sequence[Curve]) -> list[Curve]:
+    """Return the trials that one is compared with: at most `MOST`, the nearest in ln LR and ln batch."""
+
+    def away(one: Curve) -> tuple[float, float, int, tuple[float, ...]]:
+        steps = math.log(one.lr / to.lr) / LENGTHS[0], math.log(one.batch_size / to.batch_size) / LENGTHS[1]
+        # Of equally near ones, which are taken does not follow from their order.
+        return math.hypot(*steps), one.lr, one.batch_size, tuple(one.losses.values())
+
+    return sorted(completed, key=away)[:MOST]
+
+
 def _covariance(curves: Sequence[Curve], at: FloatArray) -> FloatArray:
     """Return the Matern-3/2 covariance of the rests of some trials, without their independent parts."""
     spread = float(np.std(at)) or 1.0
@@ -130,23 +146,24 @@ def _covariance(curves: Sequence[Curve], at: FloatArray) -> FloatArray:
 def _predicted(covariance: FloatArray, rest: FloatArray) -> tuple[float, float]:
     """Return mean and standard deviation of the rest of the last trial, given those of the others."""
     count = rest.size
-    evidence, means, variances, wider = np.empty((4, len(INDEPENDENT)))
-    for number, size in enumerate(INDEPENDENT):
-        inverse = np.linalg.inv(covariance[:-1, :-1] + size**2 * np.eye(count))
-        each, ones = inverse.sum(axis=0), float(inverse.sum())
-        # With the flat mean integrated out.
-        free = inverse - np.outer(each, each) / ones
-        level = float(each @ rest) / ones
-        gain = inverse @ covariance[:-1, -1]
-        scale = (GUESS**2 + rest @ free @ rest) / count
-        known = covariance[-1, -1] - covariance[:-1, -1] @ gain + (1 - gain.sum()) ** 2 / ones
-        means[number] = level + gain @ (rest - level)
-        variances[number] = scale * (max(float(known), 0.0) + size**2)
-        evidence[number] = np.linalg.slogdet(inverse)[1] / 2 - np.log(ones) / 2 - count / 2 * np.log(scale)
-        # The squared errors of each rest predicted from the others, in units of their variances.
-        wider[number] = ((free @ rest) ** 2 / np.diag(free)).mean() / scale
+    sizes = np.array(INDEPENDENT)
+    inverse = np.linalg.inv(covariance[:-1, :-1] + sizes[:, None, None] ** 2 * np.eye(count))
+    each = inverse.sum(axis=1)
+    ones = each.sum(axis=1)
+    # With the flat mean integrated out.
+    free = inverse - each[:, :, None] * each[:, None] / ones[:, None, None]
+    level = each @ rest / ones
+    gain = inverse @ covariance[:-1, -1]
+    left = free @ rest
+    scale = (GUESS**2 + left @ rest) / count
+    known = covariance[-1, -1] - gain @ covariance[:-1, -1] + (1 - gain.sum(axis=1)) ** 2 / ones
+    means = level + gain @ rest - gain.sum(axis=1) * level
+    variances = scale * (np.maximum(known, 0.0) + sizes**2)
+    evidence = np.linalg.slogdet(inverse)[1] / 2 - np.log(ones) / 2 - count / 2 * np.log(scale)
     weights = np.exp(evidence - evidence.max())
     weights /= weights.sum()
     mean = float(weights @ means)
+    # The squared errors of each rest predicted from the others, in units of their variances.
+    wider = (left**2 / np.diagonal(free, axis1=1, axis2=2)).mean(axis=1) / scale
     variance = float(weights @ (variances + (means - mean) ** 2)) * max(1.0, float(weights @ wider))
-    return mean, math.sqrt(variance) * float(stdtrit(count, LEVEL) / ndtri(LEVEL))
+    return mean, math.sqrt(variance) * T_WIDER[count]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrscale.study.search.unfinished import FEWEST, Curve, estimate
+from lrscale.stoppers.unfinished import FEWEST, Curve, estimate
 
 COUNT = 10
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +14,14 @@ from lrscale.stoppers.base import STOPPERS, AbstractStopper, Bound, Candidate, E
 from lrscale.stoppers.unfinished import FEWEST, Curve, estimate, nearest
 
 ITERATIONS = 12
-"""Steps to the bound. A deviation rises by at most a fifth of what the loss does, so that each step leaves 0.6 of the
-way with three deviations, and 0.4 with two."""
+"""Steps to the bound at most. A deviation rises by about a fifth of what the loss does, so that each step leaves 0.6 of
+the way with three deviations, and 0.4 with two."""
+CLOSE = 0.01
+"""Last step, as a share of the way from the highest loss, at which the bound is known well enough."""
 WHOLE, USUAL = 5, 0.5
-"""Trials that usually come to their horizons, and the share that the others usually train. Planned trials of synthetic
-searches whose curves cross (12 truths, 126 settings): 5.2 of the first 6, and 0.45 of the horizon thereafter."""
+"""Trials that usually come to their horizons, and the share that the others usually train. Of planned trials on the
+full grid of digits (59 settings) the first five trained 0.97 of it and the others 0.40 to 0.61; on synthetic truths
+whose curves cross (12, of 126 settings) the others 0.45."""
 
 Told = tuple[float, int, float, float]
 """LR, batch size, loss at a validation, and loss at the horizon."""
@@ -94,9 +96,11 @@ def _bound(told: tuple[Told, ...], lr: float, batch_size: int, deviations: int) 
     curves = [Curve(lr=one, batch_size=size, losses={0: loss}, final=final) for one, size, loss, final in told]
     at = highest
     curves = nearest(Curve(lr=lr, batch_size=batch_size, losses={0: at}), curves)
-    last = math.inf
     for _ in range(ITERATIONS):
         found = estimate(Curve(lr=lr, batch_size=batch_size, losses={0: at}), curves)
         assert found is not None
-        last, at = at, at + lowest + deviations * found.sd - found.loss
-    return max(at, last, highest)
+        step = lowest + deviations * found.sd - found.loss
+        at = max(at + step, highest)
+        if abs(step) <= CLOSE * (at - highest) or at == highest:
+            break
+    return at

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from lrscale.launch import TrialRequest
 from lrscale.recipe import Recipe
 from lrscale.recipe.amounts import Speed
 from lrscale.stoppers import STOPPERS
-from lrscale.store import StudyFolder, StudyView, Trajectory
+from lrscale.store import StudyFolder, StudyView, Trajectory, TrialRecord
+from lrscale.store.trajectory import PARQUET_NAME
 from lrscale.study import Study, read_findings
 from lrscale.study.engines import PlannerEngine, engine_of
 from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.finding import Check, Finding
-from lrscale.study.progress import SilentProgress
+from lrscale.study.progress import AbstractProgress, SilentProgress
 from lrscale.study.search.course import Course
 from lrscale.study.search.stopping import Stopping
 from lrscale.testing.synthetic import SyntheticStudy, Truth
@@ -193,3 +198,37 @@ def test_the_report_says_by_which_rule_trials_end_and_what_is_made_of_them() -> 
     assert "survivors" in engine.method(recipe("survivors"))
     assert "predicted from how far" in engine.method(recipe("survivors"))
     assert "stopped" not in engine.method(recipe())
+
+
+class Overdue(SyntheticLauncher):
+    """Runs out of time at 60 % of a trial that is to be the sixth."""
+
+    def run(self, requests: Sequence[TrialRequest], progress: AbstractProgress) -> Iterator[TrialRecord]:
+        """Yield its record without a loss, and leave its trajectory up to there."""
+        folders = {request.spec.trial_id: request for request in requests}
+        for record in super().run(requests, progress):
+            request = folders[record.trial_id]
+            if len(self.ran) != 6:
+                yield record
+                continue
+            path = request.folder / PARQUET_NAME
+            rows = pq.read_table(path).to_pandas()
+            pq.write_table(pa.Table.from_pandas(rows[rows.step <= 0.6 * request.spec.horizon]), path)
+            steps = int(0.6 * request.spec.horizon)
+            reason = "it ran longer than it may"
+            yield dataclasses.replace(record, status="timed_out", reason=reason, final_loss=None, steps=steps)
+
+
+def test_a_trial_whose_time_ran_out_informs_by_its_last_validation_and_is_not_asked_for_again(tmp_path: Path) -> None:
+    asked = recipe()
+    run(tmp_path, asked, Overdue(SyntheticStudy()))
+    there = course(asked, tmp_path)
+    (late,) = there.failed
+    setting = (late.spec.peak_lr, late.spec.global_batch_size)
+    (told,) = [one for one in there.runs if one.sd > 0]
+    assert told.setting == setting
+    assert abs((told.loss or 0.0) - Truth().loss(told.batch_size, told.lr, EXAMPLES)) < 3 * told.sd
+    assert there.question.closed == {setting}
+    assert setting in there.question.settings
+    assert sum((spec.peak_lr, spec.global_batch_size) == setting for spec in there.wanted) == 1
+    assert there.advice.named != setting

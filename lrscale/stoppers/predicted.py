@@ -18,10 +18,12 @@ ITERATIONS = 12
 the way with three deviations, and 0.4 with two."""
 CLOSE = 0.01
 """Last step, as a share of the way from the highest loss, at which the bound is known well enough."""
-WHOLE, USUAL = 5, 0.5
-"""Trials that usually come to their horizons, and the share that the others usually train. Of planned trials on the
-full grid of digits (59 settings) the first five trained 0.97 of it and the others 0.40 to 0.61; on synthetic truths
-whose curves cross (12, of 126 settings) the others 0.45."""
+USUAL: tuple[tuple[int, float], ...] = ((5, 1.0), (15, 0.75))
+"""Up to which trial the share of the horizon is usually trained. Judgement between what planned trials past the fifth
+did: 0.40 to 0.61 on the full grid of digits (59 settings, a factor of 2 apart), 0.45 on synthetic truths whose curves
+cross, and all of it in a search over digits whose LRs, a factor of 1.4 apart, differ by no more than the noise."""
+LATER = 0.5
+"""The share of all trials after those."""
 
 Told = tuple[float, int, float, float]
 """LR, batch size, loss at a validation, and loss at the horizon."""
@@ -85,8 +87,8 @@ class Predicted(AbstractStopper):
 
     @override
     def usual_shares(self, trials: int, validations: int) -> list[float] | None:
-        share = max(USUAL, 1 / validations)
-        return [1.0 if place < WHOLE else share for place in range(trials)]
+        shares = [next((share for count, share in USUAL if place < count), LATER) for place in range(trials)]
+        return [max(share, 1 / validations) for share in shares]
 
 
 @lru_cache(maxsize=4096)

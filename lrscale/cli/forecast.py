@@ -186,7 +186,7 @@ def published_table(published: Iterable[Mapping[str, Any]]) -> str:
             row["authors"],
             "-" if row["lr"] is None else number(row["lr"]),
             "-" if row["batch"] is None else number(row["batch"]),
-            row["outside"] or row["silent"] or "inside its range",
+            "; ".join(filter(None, (row["outside"], row["silent"]))) or "inside its range",
         ]
         for row in published
     ]

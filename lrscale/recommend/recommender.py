@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import final
 
 from lrscale.errors import LrscaleError
+from lrscale.laws.base import FitStatus
+from lrscale.laws.lr_slice.slice import MIN_DISTINCT_LRS
 from lrscale.recipe import Recipe, ScheduleChoice
 from lrscale.recipe.experiments import Target
 from lrscale.recommend.assemble import (
@@ -254,7 +256,7 @@ def _nothing_located(recipe: Recipe, finding: Finding | None) -> Refusal:
     detail = f" ({statuses})" if statuses else ""
     return Refusal(
         sentence=f"The best LR was located at no batch size{detail}. {finding.sentence}".strip(),
-        needs=finding.data.get("needs") or _more_seeds(recipe),
+        needs=finding.data.get("needs") or _remedy(recipe, finding),
     )
 
 
@@ -355,6 +357,24 @@ def _horizon_examples(horizon: Duration | str | None, setting: _Setting, view: S
             raise LrscaleError(f"{length} cannot be counted in examples: the trials do not say how many an epoch has")
         return length.value * known[0]
     return length.steps(setting.cell.batch_size) * setting.cell.batch_size
+
+
+def _remedy(recipe: Recipe, finding: Finding) -> str:
+    """Return what helps where no batch size has a best LR: more seeds do not where all ended alike."""
+    statuses, scaling = set(unlocated(finding).values()), recipe.experiments.scaling
+    own = f"experiments.{finding.key}"
+    if statuses == {FitStatus.ALL_DIVERGED.value}:
+        return (
+            "Look at the module first: whether its loss is finite at LR 0, and its clipping; then name lower LRs: "
+            f"{own}.learning_rates."
+        )
+    losses = [cell["slice"].get("loss") or () for cell in finding.data.get("cells", ())]
+    if statuses == {FitStatus.NOT_IDENTIFIABLE.value} and losses and all(len(set(same)) == 1 for same in losses):
+        return f"Lengthen {own}.horizon, or set another task.monitor, in a new study."
+    stated = () if scaling is None else scaling.learning_rates or ()
+    if statuses == {FitStatus.TOO_FEW_POINTS.value} and 0 < len(stated) < MIN_DISTINCT_LRS:
+        return f"Name {MIN_DISTINCT_LRS} learning rates or more, or leave them to the study: {own}.learning_rates."
+    return _more_seeds(recipe)
 
 
 def _more_seeds(recipe: Recipe) -> str:

@@ -359,6 +359,24 @@ def test_no_optimum_anywhere_is_refused_with_every_status() -> None:
     assert answer.needs
 
 
+@pytest.mark.parametrize(
+    ("status", "losses", "named", "needs"),
+    [
+        ("all_diverged", [None, None], None, "Look at the module first"),
+        ("not_identifiable", [2.0, 2.0], None, "Lengthen experiments.scaling.horizon"),
+        ("too_few_points", [2.0], [0.01], "Name 4 learning rates or more"),
+        ("not_identifiable", [2.0, 2.1], None, "More seeds would tell"),
+    ],
+)
+def test_more_seeds_are_not_asked_for_where_they_would_not_help(
+    status: str, losses: list[float | None], named: list[float] | None, needs: str
+) -> None:
+    found = scaling([row(64, None, None, status=status)])
+    found.data["cells"] = [{"batch_size": 64, "slice": {"loss": [loss for loss in losses if loss is not None]}}]
+    own = {"batch_sizes": [64], "horizon": "40k examples", "learning_rates": named}
+    assert refused(found, recipe_=recipe(experiments={"scaling": own})).needs.startswith(needs)
+
+
 def test_nothing_measured_is_refused() -> None:
     assert "none of scaling, search and schedules" in refused().sentence
 

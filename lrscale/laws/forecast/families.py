@@ -18,7 +18,7 @@ from lrscale.laws.scale.optimum_fit import Quantity
 
 MEANINGS = {
     "surface": "one surface through the runs of all cells, optima as powers of scale",
-    "constant": "one surface through the runs of all cells, optima that do not move",
+    "constant": "one surface through the runs of all cells, optima that do not move, widened by how far they might",
     "power": "power laws through the optimum of each cell",
     "nearest": "the nearest cell as it is, widened by exponents within -1 and 1",
 }
@@ -78,6 +78,21 @@ def surface_answer(
         expected_regret=float(np.mean(cost)),
         aicc=fit.aicc,
     )
+
+
+def widened(still: FamilyAnswer, moving: FamilyAnswer) -> FamilyAnswer:
+    """Return the answer of optima that do not move, with an interval that also holds that of optima that do.
+
+    Cells that cannot tell an exponent from zero cannot tell it from a small one either. Without that the interval would
+    be the same at any distance from the cells.
+    """
+    return replace(still, lr=_hull(still.lr, moving.lr), batch=_hull(still.batch, moving.batch))
+
+
+def _hull(one: Span | None, other: Span | None) -> Span | None:
+    if one is None or other is None:
+        return one
+    return Span(value=one.value, lo=min(one.lo, other.lo), hi=max(one.hi, other.hi))
 
 
 def power_answer(free: JointFit, place: Place, confidence: float, at: float | None = None) -> FamilyAnswer:

@@ -20,6 +20,7 @@ from lrscale.laws.forecast.families import (
     power_answer,
     span,
     surface_answer,
+    widened,
 )
 from lrscale.laws.forecast.joint_basin import SHARED, slope_at
 from lrscale.laws.forecast.joint_fit import JointFit, fit_jointly, tolerance_of
@@ -211,9 +212,10 @@ def _fit(table: CellTable, tolerance: float, random_seed: int) -> _Fits:
 
 
 def _answers(fits: _Fits, place: Place, confidence: float, at: float | None) -> list[FamilyAnswer]:
+    surface = surface_answer("surface", fits.surface, place, confidence, at)
     return [
-        surface_answer("surface", fits.surface, place, confidence, at),
-        surface_answer("constant", fits.constant, place, confidence, at),
+        surface,
+        widened(surface_answer("constant", fits.constant, place, confidence, at), surface),
         power_answer(fits.free, place, confidence, at),
         nearest_answer(fits.free, place, confidence, at),
     ]

@@ -144,13 +144,20 @@ class AbstractPublishedLaw(ABC):
             for name, ratio in (("lr", self.lr_ratio(near, scale)), ("batch_tokens", self.batch_ratio(near, scale))):
                 if own[name] is None and ratio is not None and measured is not None and name in measured:
                     own[name] = measured[name] * ratio
-        complete = own["lr"] is not None and own["batch_tokens"] is not None
+        batch = own["batch_tokens"]
+        if batch is not None and batch > scale.tokens:
+            own["batch_tokens"] = None
+            silent = f"its batch of {batch:.3g} tokens is longer than the whole run"
+        elif own["lr"] is None or batch is None:
+            silent = self.silence(scale)
+        else:
+            silent = ""
         return PublishedAnswer(
             law=self.name,
             lr=own["lr"],
             batch_tokens=own["batch_tokens"],
             outside=self.outside(scale),
-            silent="" if complete else self.silence(scale),
+            silent=silent,
         )
 
 

@@ -74,7 +74,8 @@ class ForecastSection(AbstractSection):
         assert finding is not None
         found = Forecast.from_dict(finding.data["forecast"])
         published = [
-            {**row, "note": row["outside"] or row["silent"] or "inside its range"} for row in _published(finding)
+            {**row, "note": "; ".join(filter(None, (row["outside"], row["silent"]))) or "inside its range"}
+            for row in _published(finding)
         ]
         panels, points = _panels(found, published)
         figures: tuple[Figure, ...] = ()

@@ -274,3 +274,30 @@ def test_a_wrong_number_is_named() -> None:
         forecast(_cells(0), params=1e9, horizon=1e9, batch=0)
     with pytest.raises(LrscaleError, match="2 LRs, 1 batch sizes"):
         ForecastCell(label="a", params=1e6, horizon=1e6, lr=(1e-3, 2e-3), batch=(8.0,), loss=(1.0, 2.0))
+
+
+def test_optima_that_seem_to_stay_say_nothing_far_away() -> None:
+    # Three sizes within a factor of four, whose best LR is the same: how it moves over a factor of 1e5 is not known.
+    rng = np.random.default_rng(3)
+    lrs = tuple(4e-3 * 2.0**step for step in (-2, -1, 0, 1, 2))
+    cells = [
+        ForecastCell(
+            label=f"{params:g}",
+            params=params,
+            horizon=100 * params,
+            lr=lrs,
+            batch=(64.0,) * 5,
+            loss=tuple(2 + params**-0.1 + 0.03 * np.log(lr / 4e-3) ** 2 + 1e-3 * rng.standard_normal() for lr in lrs),
+        )
+        for params in (1e6, 2e6, 4e6)
+    ]
+    near, far = (forecast(cells, params=4e6 * away, horizon=4e8 * away) for away in (2, 1e5))
+    assert near.ok and near.lr is not None
+    assert near.lr.value == pytest.approx(4e-3, rel=0.2)
+    assert far.status is FitStatus.NOT_IDENTIFIABLE
+    assert "too wide to name one" in far.reason and far.needs
+    still = next(one for one in far.families if one.family == "constant")
+    moving = next(one for one in far.families if one.family == "surface")
+    assert still.lr is not None and moving.lr is not None
+    assert still.lr.value == pytest.approx(4e-3, rel=0.2)
+    assert still.lr.lo <= moving.lr.lo and still.lr.hi >= moving.lr.hi

@@ -41,6 +41,13 @@ def test_minicpm_needs_the_loss_for_its_batch() -> None:
     assert law.answer(FAR).batch_tokens == pytest.approx(3.98e6, rel=0.01)
 
 
+def test_a_batch_that_is_longer_than_the_run_is_not_told() -> None:
+    # A loss of another task, far below any of C4, asks MiniCPM for 1e26 tokens.
+    answer = PUBLISHED_LAWS["minicpm"].answer(Scale(params=1e8, tokens=1e10, loss=2e-3))
+    assert answer.batch_tokens is None
+    assert answer.silent.endswith("tokens is longer than the whole run")
+
+
 def test_laws_without_a_factor_start_from_what_was_measured() -> None:
     measured = {"lr": 2e-3, "batch_tokens": 262144.0}
     assert PUBLISHED_LAWS["bjorck"].answer(FAR).lr is None

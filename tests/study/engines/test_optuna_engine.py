@@ -32,6 +32,7 @@ PRUNERS = {
     "successive_halving": {"name": "successive_halving", "settings": {"reduction_factor": 2, "first": 6}},
     "hyperband": "hyperband",
     "survivors": "survivors",
+    "predicted": "predicted",
 }
 SIZES = [16, 64, 256]
 EXAMPLES = 8_192

@@ -131,7 +131,7 @@ def test_without_a_pruner_it_asks_for_the_trials_of_before(tmp_path: Path) -> No
     assert launcher.ran == []
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, at_once: int) -> None:
     asked = recipe(EAGER, trials=9, at_once=at_once)
     run(tmp_path / "undisturbed", asked)
@@ -146,32 +146,34 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, a
     assert wanted[0] == wanted[1]
 
 
-def test_stopped_trials_are_told_as_estimates_near_what_they_would_have_come_to(tmp_path: Path) -> None:
-    asked = recipe(EAGER)
-    run(tmp_path, asked)
-    there = course(asked, tmp_path)
-    estimates = [run for run in there.runs if 0 < run.sd < np.inf]
+@pytest.fixture(scope="module")
+def eager(tmp_path_factory: pytest.TempPathFactory) -> Course:
+    """A search whose trials were ended after few others."""
+    folder, asked = tmp_path_factory.mktemp("eager"), recipe(EAGER, trials=16)
+    run(folder, asked)
+    return course(asked, folder)
+
+
+def test_stopped_trials_are_told_as_estimates_near_what_they_would_have_come_to(eager: Course) -> None:
+    estimates = [run for run in eager.runs if 0 < run.sd < np.inf]
     assert estimates
-    assert not {one.setting for one in estimates} & {one.setting for one in there.finite if one.seed == 0}
+    assert not {one.setting for one in estimates} & {one.setting for one in eager.finite if one.seed == 0}
     for one in estimates:
         away = Truth().loss(one.batch_size, one.lr, EXAMPLES) - (one.loss or 0.0)
         assert abs(away) < 3 * (one.sd + Truth().noise_sd + Truth().seed_sd)
 
 
-def test_a_stopped_setting_that_is_asked_for_again_is_trained_to_its_horizon(tmp_path: Path) -> None:
-    asked = recipe(EAGER, trials=16)
-    run(tmp_path, asked)
-    there = course(asked, tmp_path)
+def test_a_stopped_setting_that_is_asked_for_again_is_trained_to_its_horizon(eager: Course) -> None:
     again = [
         trial
-        for trial in there.stopped
-        if any(one.trial_id == dataclasses.replace(trial.spec, stopper={}).trial_id for one in there.trials)
+        for trial in eager.stopped
+        if any(one.trial_id == dataclasses.replace(trial.spec, stopper={}).trial_id for one in eager.trials)
     ]
     assert again
-    stopping = Stopping.of(there)
+    stopping = Stopping.of(eager)
     assert stopping is not None
-    whole = sum(trial.spec.examples for trial in there.stopped if trial not in again)
-    assert stopping.saved == whole - sum(trial.record.examples for trial in there.stopped)
+    whole = sum(trial.spec.examples for trial in eager.stopped if trial not in again)
+    assert stopping.saved == whole - sum(trial.record.examples for trial in eager.stopped)
 
 
 def test_a_plan_counts_what_the_rule_saves_and_a_budget_does_not(tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ def informed(
         stopped = trial.record.ended_by_stopper is not None
         if (*setting, seed) in known or not (stopped or _was_cut_off(trial)):
             continue
+        if stopped and setting in question.without:
+            # It has failed since, when it was to train to its horizon, or a smaller batch size found no memory.
+            continue
         if completed is None:
             completed = [_curve(context, setup, one) for one in trials if _is_completed(one, trials)]
         curve = _curve(context, setup, trial)

@@ -24,6 +24,7 @@ from lrscale.study.experiments import EXPERIMENTS, Context
 from lrscale.study.finding import Check, Finding
 from lrscale.study.progress import AbstractProgress, SilentProgress
 from lrscale.study.search.course import Course
+from lrscale.study.search.informed import informed
 from lrscale.study.search.stopping import Stopping
 from lrscale.testing.synthetic import SyntheticStudy, Truth
 from lrscale.testing.synthetic_launcher import FACTS, SyntheticLauncher
@@ -174,6 +175,18 @@ def test_a_stopped_setting_that_is_asked_for_again_is_trained_to_its_horizon(eag
     assert stopping is not None
     whole = sum(trial.spec.examples for trial in eager.stopped if trial not in again)
     assert stopping.saved == whole - sum(trial.record.examples for trial in eager.stopped)
+
+
+def test_a_stopped_setting_that_cannot_be_trained_says_nothing_of_its_neighbours(tmp_path: Path) -> None:
+    asked = recipe(EAGER, trials=9)
+    run(tmp_path, asked)
+    there, here = course(asked, tmp_path), context(asked, tmp_path)
+    gone = {one.setting for one in there.runs if one.sd > 0}
+    question = dataclasses.replace(there.question, without=frozenset(gone), closed=frozenset())
+    told, runs = informed(here, there.setup, question, there.measured, there.trials)
+    assert gone
+    assert told == question
+    assert [one.sd for one in runs] == [0.0] * len(there.measured)
 
 
 def test_a_plan_counts_what_the_rule_saves_and_a_budget_does_not(tmp_path: Path) -> None:

@@ -249,6 +249,9 @@ def _nothing_located(recipe: Recipe, finding: Finding | None) -> Refusal:
     if KEPT_OUT in finding.data:
         needs = f"{BUDGET_REMEDY.capitalize()}."
         return Refusal(sentence=f"Nothing measured the best LR. {finding.sentence}", needs=needs)
+    if any(check.remedy == BUDGET_REMEDY and check.status == "WARNING" for check in finding.checks):
+        needs = f"{BUDGET_REMEDY.capitalize()}."
+        return Refusal(sentence=f"The best LR was located at no batch size. {finding.sentence}", needs=needs)
     if waits(finding):
         needs = f"{LOST_REMEDY.capitalize()}."
         return Refusal(sentence=f"Nothing measured the best LR. {finding.sentence}", needs=needs)

@@ -14,7 +14,8 @@ from lrscale.laws import fit_lr_slice, fit_optimal_lr
 from lrscale.recipe import Recipe
 from lrscale.recommend import Recommendation, Refusal, recommend
 from lrscale.store import ScheduleSpec, StudyView, Trajectory, Trial, TrialRecord, TrialSpec
-from lrscale.study.finding import Finding
+from lrscale.study.budget.findings import REMEDY as BUDGET_REMEDY
+from lrscale.study.finding import Check, Finding
 from lrscale.units import Duration, split_global_batch
 
 H = 40_000
@@ -375,6 +376,12 @@ def test_more_seeds_are_not_asked_for_where_they_would_not_help(
     found.data["cells"] = [{"batch_size": 64, "slice": {"loss": [loss for loss in losses if loss is not None]}}]
     own = {"batch_sizes": [64], "horizon": "40k examples", "learning_rates": named}
     assert refused(found, recipe_=recipe(experiments={"scaling": own})).needs.startswith(needs)
+
+
+def test_a_sweep_that_a_budget_cut_short_asks_for_a_larger_one() -> None:
+    kept_out = Check(name="Scaling: trials kept out", status="WARNING", sentence="9 trials.", remedy=BUDGET_REMEDY)
+    found = dataclasses.replace(scaling([row(64, None, None, status="too_few_points")]), checks=(kept_out,))
+    assert refused(found).needs.startswith("Raise the budget")
 
 
 def test_nothing_measured_is_refused() -> None:

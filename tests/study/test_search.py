@@ -267,6 +267,7 @@ def test_one_lr_and_one_batch_size_are_measured_with_their_noise(tmp_path: Path)
     assert finding.numbers["best_lr"].value == 1.1e-3
     seeds = [row["seed"] for row in finding.tables["trials"]]
     assert seeds == list(range(len(seeds)))
+    assert check(finding, "search inside").sentence.startswith("LR 1.1e-3 is the only one allowed")
 
 
 def test_learning_rates_of_the_recipe_are_never_left_and_their_end_is_a_warning(tmp_path: Path) -> None:

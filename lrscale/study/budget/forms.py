@@ -67,7 +67,8 @@ def choose_forms(
     context_of : callable
         Makes the context of a recipe.
     begun : mapping or None, optional
-        Settings of the questions whose trials have begun in a form, which they keep: what was begun is not thrown away.
+        Settings of the questions whose trials have begun in a form, which they keep, or a cheaper one of the same
+        trials: what was begun is not thrown away.
     """
     if not left.bounded:
         return Forms(planned=tuple(_estimate(experiment, recipe, context_of) for experiment in experiments))
@@ -75,7 +76,9 @@ def choose_forms(
     for experiment in experiments:
         ladder: list[Mapping[str, Any]] = [{}, *experiment.reductions(recipe)]
         if begun is not None and experiment.key in begun:
-            ladder = [begun[experiment.key]]
+            own = begun[experiment.key]
+            cheaper = ladder[ladder.index(own) + 1 :] if own in ladder and experiment.nests(recipe) else []
+            ladder = [own, *cheaper]
         options[experiment.key] = [
             (settings, _estimate(experiment, with_settings(recipe, {experiment.key: settings}), context_of))
             for settings in ladder

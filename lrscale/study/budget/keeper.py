@@ -99,11 +99,11 @@ class Keeper:
         if experiment.key in self._forms.left_out:
             return 0
         count = context.affords(missing)
+        if context.budget.seconds is not None and any(context.cost(spec).seconds is None for spec in missing[:count]):
+            # One trial tells what the others take; which form fits is known after it.
+            return min(count, 1)
         if count:
             self._begun.setdefault(experiment.key, self._forms.settings.get(experiment.key, {}))
-        if context.budget.seconds is not None and any(context.cost(spec).seconds is None for spec in missing[:count]):
-            # One trial tells what the others take.
-            return min(count, 1)
         return count
 
     def news(self) -> list[str]:

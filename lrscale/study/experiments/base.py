@@ -164,6 +164,14 @@ class AbstractExperiment(ABC):
         del recipe
         return ()
 
+    def nests(self, recipe: Recipe) -> bool:
+        """Return whether a form's trials are among those of each fuller one, so that it may be reduced under way.
+
+        Default: False.
+        """
+        del recipe
+        return False
+
     def driver(self, context: Context) -> AbstractDriver | None:
         """Return who runs trials by its own means before any is planned, or None. Default: None."""
         del context

@@ -111,6 +111,11 @@ class Search(AbstractExperiment):
         return found
 
     @override
+    def nests(self, recipe: Recipe) -> bool:
+        # A shorter search is the beginning of a longer one, where nothing is asked for by how long it will be.
+        return engine_of(recipe).key == PLANNER
+
+    @override
     def analyse(self, context: Context) -> Finding:
         engine = engine_of(context.recipe)
         own = engine.own_answer(context)

@@ -48,6 +48,12 @@ def search_checks(conclusion: Conclusion, choice: Choice | None) -> Iterator[Che
 def _inside(conclusion: Conclusion, choice: Choice) -> Iterator[Check]:
     ladder = conclusion.course.question.ladder
     if len(ladder.lrs) == 1:
+        yield Check(
+            name="search inside",
+            status="INFO",
+            sentence=f"LR {number(ladder.lrs[0])} is the only one allowed: nothing says whether another one is better.",
+            remedy="widen experiments.search.learning_rates",
+        )
         return
     first, last = ladder.lrs[0], ladder.lrs[-1]
     if conclusion.course.end(choice) is None:

@@ -125,6 +125,29 @@ def test_in_a_budget_of_time_no_trial_starts_that_is_expected_to_last_longer(tmp
     assert trials(tmp_path) == 0
 
 
+def search(budget: str | None, **cost: Any) -> Recipe:
+    """Return a recipe that asks for a search of 10 trials and its confirmation alone."""
+    plain = recipe(budget, **cost).model_dump(mode="json")
+    own = {"batch_sizes": [16, 64, 256], "horizon": "40k examples", "tolerance": 0.0}
+    return Recipe.model_validate({**plain, "experiments": {**dict.fromkeys(plain["experiments"]), "search": own}})
+
+
+@pytest.mark.parametrize("share", [0.7, 0.3])
+@pytest.mark.parametrize("throughput", [None, "1e6 examples/s"])
+def test_a_question_that_begins_in_a_form_that_is_too_dear_is_still_answered(
+    tmp_path: Path, share: float, throughput: str | None
+) -> None:
+    whole = tmp_path / "whole"
+    run(whole, search(None))
+    taken = sum(one.record.timing["total"] for one in StudyView.of(StudyFolder(whole)))
+    outcome = run(tmp_path / "bounded", search(f"{share * taken:.0f}s", throughput=throughput))
+    (finding,) = outcome.findings
+    # Before the first trials no time is known, or a wrong one is stated; what they take shows which form fits.
+    assert finding.status == "ok", finding.sentence
+    assert any(line.startswith("reduced by the budget of ") for line in outcome.budget)
+    assert 5 <= trials(tmp_path / "bounded") < trials(whole)
+
+
 def test_a_budget_below_one_trial_says_what_one_takes_and_runs_nothing(tmp_path: Path) -> None:
     launcher = SyntheticLauncher(SyntheticStudy())
     with pytest.raises(BudgetError, match="the budget of 10 examples is below the cheapest trial") as caught:

@@ -91,7 +91,7 @@ def test_low_lrs_look_good_before_the_decay_in_these_truths() -> None:
 
 
 @pytest.mark.slow
-def test_at_equal_examples_predicted_ends_find_what_whole_trials_find_and_more() -> None:
+def test_at_equal_examples_more_trials_under_predicted_name_what_whole_ones_name() -> None:
     whole = [search(seed, None, 8.0) for seed in range(10)]
     pruned = [search(seed, "predicted", 8.0) for seed in range(10)]
     without, with_rule = (np.mean([regret for regret, _ in some]) for some in (whole, pruned))

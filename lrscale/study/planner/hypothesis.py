@@ -44,7 +44,9 @@ NUGGET = 0.03
 """Independent residual in z near the minimum. It grows with the excess up to 1: how bad a bad run is tells little."""
 AMPLITUDES = np.exp([-0.5, 0.0, 0.5])
 SHORT_LIST = 500
-"""Members that are looked at in z, the likeliest by least squares."""
+"""Members that are looked at in z, the likeliest by least squares; past `MANY` runs fewer, which then tell members
+apart the better, so that the time of a step is bounded."""
+MANY = 20
 LOWEST_RATIO = 0.02
 DEEPEST = 0.5
 """How far below the lowest measured loss an estimate is taken to lie at most, in units of the scale: z is linear there
@@ -144,7 +146,7 @@ class Hypothesis:
         # The width of the amplitude's likelihood in its logarithm, where the prior is flat over about a unit.
         width = np.log(np.minimum(1 / (np.sqrt(square) * np.maximum(amplitude, 1e-12)), 1.0))
         linear = (amplitude**2 * square - loss @ loss) / 2 + width
-        short = likeliest(linear, SHORT_LIST)
+        short = likeliest(linear, int(SHORT_LIST * min(1.0, MANY / excess.size)))
         short = short[amplitude[short] > 0]
 
         member = np.tile(short, len(AMPLITUDES))

@@ -15,7 +15,7 @@ from typing import final
 import numpy as np
 
 from lrscale.study.planner.acquisition import improvement
-from lrscale.study.planner.hypothesis import OFFSET, IntArray, kernel, likeliest
+from lrscale.study.planner.hypothesis import MANY, OFFSET, IntArray, kernel, likeliest
 from lrscale.study.planner.space import FloatArray
 
 NOISES = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
@@ -38,7 +38,6 @@ SHORT_LIST, WORK = 1000, 12_000
 pairs times runs, and past `MANY` runs times their square, and with them the time of a step, are bounded."""
 AVERAGED = 300
 """Members that are averaged, the likeliest; past `MANY` runs fewer, which then tell members apart the better."""
-MANY = 20
 LOWEST = 0.2
 """Share of `NEAR` below which no excess is taken, so that its logarithm is bounded."""
 

@@ -94,6 +94,34 @@ def test_the_smoothed_choice_is_better_than_the_luckiest_run() -> None:
     assert np.mean(smoothed) < 0.75 * np.mean(luckiest)
 
 
+def test_without_noise_the_lowest_measured_loss_is_named_though_basins_fit_badly() -> None:
+    # Steps that no basin has, of the size of what the leading settings differ by.
+    named = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        steps = 0.01 * np.sign(rng.standard_normal(len(LATTICE.points)))
+        planner = Planner(LATTICE, seed=seed)
+        losses = []
+        for _ in range(10):
+            lr, batch = planner.ask()
+            losses.append(valley(lr, batch) + steps[LATTICE.nearest(lr, batch)])
+            planner.tell(lr, batch, losses[-1])
+        lr, batch = planner.recommend()
+        named.append(valley(lr, batch) + steps[LATTICE.nearest(lr, batch)] - min(losses))
+    assert np.mean(np.array(named) == 0) >= 0.75
+    assert np.mean(named) < 0.004
+
+
+def test_a_setting_that_diverged_once_is_not_named_under_noise() -> None:
+    planner, rng = Planner(LATTICE, seed=1, replicates=True), np.random.default_rng(1)
+    for _ in range(14):
+        lr, batch = planner.ask()
+        planner.tell(lr, batch, valley(lr, batch) + 0.05 * rng.standard_normal())
+    lr, batch = planner.recommend()
+    planner.tell(lr, batch, math.nan)
+    assert planner.recommend() != (lr, batch)
+
+
 def test_only_a_setting_that_was_trained_is_named_even_where_noise_points_beyond() -> None:
     # Eight runs of a published sweep (Li et al. 2025, arXiv:2503.04715; 429M parameters, 22.7B tokens) with noise of
     # 0.02 added. The lowest expected loss lay at an LR of 0.0156, where the sweep diverged.

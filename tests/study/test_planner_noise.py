@@ -89,3 +89,23 @@ def test_an_estimate_counts_as_measured_where_it_is_sure_and_not_at_all_where_it
     assert moved[1] == pytest.approx(moved[0], rel=1e-3)
     assert moved[2] < moved[1] / 2
     assert moved[3] < moved[1] / 10
+
+
+def test_how_far_above_the_others_a_run_lies_changes_nothing() -> None:
+    # Behind a wall of divergence a loss may be any number, and says nothing of the basin.
+    rng = np.random.default_rng(4)
+    near = np.flatnonzero(np.abs(LATTICE.logs[:, 0] - math.log(3e-3)) < 1.5)
+    rows = np.append(rng.choice(near, 8, replace=False), int(np.argmax(LATTICE.logs[:, 0])))
+    away = LATTICE.logs[rows] - np.log([3e-3, 64.0])
+    told = bowl(away[:, 0], away[:, 1]) + 0.01 * rng.standard_normal(len(rows))
+
+    def with_wall(height: float) -> UnderNoise:
+        losses = np.append(told[:-1], told[:-1].max() + height)
+        return UnderNoise(SURFACES, LATTICE.logs, rows, losses - losses.min(), np.zeros(len(rows)))
+
+    low, high = with_wall(2.0), with_wall(4000.0)
+    assert low.share == high.share
+    assert np.array_equal(low.mean, high.mean)
+    # It still counts as far: without it less is expected there.
+    without = UnderNoise(SURFACES, LATTICE.logs, rows[:-1], told[:-1] - told[:-1].min(), np.zeros(8))
+    assert low.mean[rows[-1]] > 1.2 * without.mean[rows[-1]]

@@ -6,6 +6,9 @@ differ by is the noise of a run, which is the same everywhere, and is not taken 
 the amplitude, so that for a given member, misfit and noise the likelihood is a closed form of the amplitude, which is
 integrated out about its maximum (Laplace); so is the floor, exactly. Both have flat priors, that of the amplitude in
 its logarithm.
+
+How bad a run is that lies far above the others tells nothing: behind a wall of divergence it may be any number, which
+the few members would fit that happen to have such a wall. Of those runs only counts that they are far above.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 from typing import final
 
 import numpy as np
+from scipy.special import log_ndtr
 
 from lrscale.study.planner.acquisition import improvement
 from lrscale.study.planner.hypothesis import MANY, OFFSET, IntArray, kernel, likeliest
@@ -27,8 +31,11 @@ OF_EXCESS = 0.3
 """The same against the median excess of the runs: where most are far worse than noise explains, it decides little."""
 MISFITS = np.array([0.1, 0.3, 0.6])
 """Standard deviations of the process that are averaged over."""
-NUGGET = 0.2
+NUGGET = 0.1
 """Standard deviation of the independent part."""
+FAR, FAR_SD = 10.0, 0.7
+"""Excess from which on a run lies far above the others, against their median (the lower one of two), and the standard
+deviation in ln of where a member must have it. At 4 and at 40 names under noise are worse, at 20 as good."""
 NEAR = 0.05
 """Excess, in units of the amplitude, whose misfit the minimum itself has."""
 GUESSED = 0.3
@@ -65,9 +72,15 @@ class UnderNoise:
         self, surfaces: FloatArray, logs: FloatArray, rows: IntArray, excess: FloatArray, sds: FloatArray
     ) -> None:
         surfaces = surfaces - surfaces.min(axis=1, keepdims=True)
+        positive = np.sort(excess[excess > sds])
+        typical, bound = float(np.median(positive)), FAR * float(positive[(positive.size - 1) // 2])
+        far = excess > bound
+        beyond = surfaces[:, rows[far]] / bound
+        rows, excess, sds = rows[~far], excess[~far], sds[~far]
         here = surfaces[:, rows]
         fewer = min(1.0, MANY / len(rows))
         guess, guessed_amplitude = _guessed(here, excess, sds)
+        guess = guess + _far(guessed_amplitude[:, :, None] * beyond)
         pair = likeliest(guess.ravel(), min(SHORT_LIST, int(WORK / len(rows) * fewer)))
         member = np.tile(pair % len(surfaces), len(MISFITS))
         noise = np.tile(NOISES[pair // len(surfaces)], len(MISFITS))
@@ -85,9 +98,9 @@ class UnderNoise:
         loss, white = loss - one * loss_mean[:, None], white - one * shape_mean[:, None]
         log_evidence, amplitude = _amplitude(loss, white)
         log_evidence -= np.log(factor[:, every, every]).sum(axis=1) + np.log(ones) / 2
+        log_evidence += _far(amplitude[:, None] * beyond[member])
         weights = np.exp(log_evidence - log_evidence.max())
-        positive = excess[excess > sds]
-        matters = (noise > MATTERS) & (noise * amplitude > OF_EXCESS * np.median(positive))
+        matters = (noise > MATTERS) & (noise * amplitude > OF_EXCESS * typical)
         self.share = float(weights[matters].sum() / weights.sum())
         """Posterior probability that noise matters."""
 
@@ -106,6 +119,9 @@ class UnderNoise:
         self._sds = self._amplitude * above * np.sqrt(np.maximum(left, 1e-10))
         self.mean: FloatArray = self._weights @ self._means
         """Expected loss above the lowest run's, shape (settings,)."""
+        under = self._weights * matters[best]
+        self.smoothed: FloatArray = under @ self._means / under.sum() if under.any() else self.mean
+        """The same, were it certain that noise matters."""
 
     @property
     def matters(self) -> bool:
@@ -132,6 +148,12 @@ class UnderNoise:
         best = np.maximum(self.mean[rows].min() - self._floor + near, LOWEST * near)
         gain: FloatArray = self._weights @ improvement(np.log(best), np.log(above), self._sds / above)
         return gain
+
+
+def _far(excess: FloatArray) -> FloatArray:
+    """Return the log probability that members have far runs far above, from their excess against `FAR`."""
+    log_probability: FloatArray = log_ndtr(np.log(np.maximum(excess, 1e-9)) / FAR_SD).sum(axis=-1)
+    return log_probability
 
 
 def _guessed(here: FloatArray, excess: FloatArray, sds: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -25,8 +25,8 @@ STARTS = ((0.35, 0.35), (0.65, 0.65), (0.9, 0.5), (0.5, 0.1), (0.1, 0.5))
 """First settings, as shares of the box in ln LR and ln batch. Two runs must be there before anything is learned; the
 others are for runs side by side, and lie where an optimum at an edge is seen."""
 UNTOLD = 5
-"""Runs from which noise cannot be told: the best measured setting is named. From more, it is where noise does not
-matter, and a smoothed choice where it does: there the best measured one is the luckiest run."""
+"""Runs from which noise cannot be told: the best measured setting is named. From more, what was measured and what is
+expected count as far as noise may not and may matter: where it does, the best measured one is the luckiest run."""
 SPENT = 0.02
 """Expected improvement in z below which the basins have nothing left to try, and a wider doubt takes over: 2 % of the
 difference of losses that counts."""
@@ -63,7 +63,8 @@ class Choice:
     sigma: float
     """Standard deviation of a run at equal setting, as far as the runs tell."""
     smoothed: bool
-    """Whether noise decided for the lowest expected loss of the trained settings, not for the lowest measured one."""
+    """Whether noise is more likely to matter than not, so that the loss expected of the trained settings counts more
+    than the measured one."""
 
 
 @final
@@ -230,13 +231,14 @@ class Planner:
             return int(np.argmin(self._logs[:, 0]))
         # Only what was trained is named: beyond it a wall may stand that no run has met.
         tried = sorted(set(self._trained()))
-        noise = self._under_noise()
-        if noise is not None:
-            return tried[int(np.argmin(noise.mean[tried]))]
         # A setting with replicates counts with their mean: the luckiest of them is no measurement of it.
         own = [losses[(np.array(self._rows) == row) & (np.array(self._sds) == 0)] for row in tried]
-        mean = [float(np.nanmean(some)) if np.isfinite(some).any() else math.inf for some in own]
+        mean = np.array([float(np.nanmean(some)) if np.isfinite(some).any() else math.inf for some in own])
         diverged = [int(np.isnan(some).sum()) for some in own]
+        noise = self._told_noise()
+        if noise is not None:
+            # Without noise what was measured is the loss; with it, what is expected there is.
+            mean = (1 - noise.share) * (mean - np.nanmin(losses)) + noise.share * noise.smoothed[tried]
         return min(zip(diverged, mean, tried, strict=True))[-1]
 
     def _known(self) -> Posterior | None:
@@ -245,12 +247,17 @@ class Planner:
             self._posterior = self._candidates.leading() if self._candidates is not None else None
         return self._posterior
 
-    def _under_noise(self) -> UnderNoise | None:
-        """Return what the runs say where their noise matters, or None where it does not or cannot be told."""
+    def _told_noise(self) -> UnderNoise | None:
+        """Return what the runs say if their noise may matter, or None where that cannot be told."""
         known = self._informing()
         if self._noise is None and known is not None and len(self._trained()) > UNTOLD:
             self._noise = UnderNoise(self._surfaces, self._logs, *known)
-        return self._noise if self._noise is not None and self._noise.matters else None
+        return self._noise
+
+    def _under_noise(self) -> UnderNoise | None:
+        """Return the same where noise is more likely to matter than not, or None."""
+        noise = self._told_noise()
+        return noise if noise is not None and noise.matters else None
 
     def _informing(self) -> tuple[IntArray, FloatArray, FloatArray] | None:
         """Return setting, loss above the lowest measured one, and standard deviation of the runs that say something.

@@ -129,7 +129,8 @@ def _noise(conclusion: Conclusion, choice: Choice) -> Check:
         return Check(
             name="search noise",
             status="WARNING",
-            sentence=f"{told}: the noise decides between settings, and the smoothed best is named.",
+            sentence=f"{told}: the noise decides between settings, and the loss "
+            "expected of them counts more than the measured one.",
             remedy="raise experiments.search.trials, or lengthen the horizon",
         )
     return Check(name="search noise", status="PASS" if choice.sigma <= allowed else "INFO", sentence=f"{told}.")

@@ -52,16 +52,17 @@ def test_the_same_seed_asks_the_same_and_another_needs_no_other_answer() -> None
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.sampled_from([1e-6, 1.0, 1e4]), st.sampled_from([-1e5, 0.0, 7.0]), st.sampled_from([1e-3, 1e2]))
+@given(st.sampled_from([1e-300, 1e-6, 1.0, 1e12, 1e300]), st.sampled_from([-1e5, 0.0, 7.0]), st.sampled_from([1e-3, 1e2]))
 def test_units_and_offsets_of_the_loss_and_of_the_lr_change_nothing(scale: float, offset: float, unit: float) -> None:
     def asked(scale: float, offset: float, unit: float) -> list[tuple[float, float]]:
         space = Space.lattice((1e-4 * unit, 1e-1 * unit), BATCHES)
         planner, found = Planner(space), []
-        for _ in range(6):
+        for _ in range(8):
             lr, batch = planner.ask()
             found.append((round(math.log(lr / unit), 6), batch))
             planner.tell(lr, batch, offset * scale + scale * valley(lr / unit, batch))
-        return found
+        lr, batch = planner.recommend()
+        return [*found, (round(math.log(lr / unit), 6), batch)]
 
     assert asked(scale, offset, unit) == asked(1.0, 0.0, 1.0)
 

@@ -181,9 +181,9 @@ class Planner:
         if candidates is None:
             return None
         posterior = candidates.whole()
-        lowest = float(np.nanmin(self._measured()))
+        lowest, unit = float(np.nanmin(self._measured())), self._unit()
         draws = posterior.draw(DRAWS, self._drawing())
-        return Outlook(mean=lowest + posterior.mean, sd=posterior.sd, draws=lowest + draws)
+        return Outlook(mean=lowest + unit * posterior.mean, sd=unit * posterior.sd, draws=lowest + unit * draws)
 
     def choice(self) -> Choice | None:
         """Return the setting to name with its intervals, or None before two runs have ended with different losses."""
@@ -204,8 +204,8 @@ class Planner:
             loss_hi=float(hi),
             lr_lo=math.exp(lr_lo - half),
             lr_hi=math.exp(lr_hi + half),
-            regret=float(np.mean(likely[:, row] - likely.min(axis=1))),
-            sigma=posterior.sigma,
+            regret=self._unit() * float(np.mean(likely[:, row] - likely.min(axis=1))),
+            sigma=self._unit() * posterior.sigma,
             smoothed=self._under_noise() is not None,
         )
 
@@ -220,6 +220,12 @@ class Planner:
     def _measured(self) -> FloatArray:
         """Return the losses, NaN where a run diverged or did not come to its horizon."""
         return np.where(np.array(self._sds) > 0, np.nan, np.array(self._losses))
+
+    def _unit(self) -> float:
+        """Return the median of the measured losses above their lowest: fits are in units of it, whatever the loss's."""
+        measured = self._measured()
+        above = measured[np.isfinite(measured)] - np.nanmin(measured)
+        return float(np.median(above[above > 0]))
 
     def _trained(self) -> list[int]:
         """Return the settings of the runs that came to their horizon or diverged."""
@@ -238,7 +244,8 @@ class Planner:
         noise = self._told_noise()
         if noise is not None:
             # Without noise what was measured is the loss; with it, what is expected there is.
-            mean = (1 - noise.share) * (mean - np.nanmin(losses)) + noise.share * noise.smoothed[tried]
+            above = (mean - np.nanmin(losses)) / self._unit()
+            mean = (1 - noise.share) * above + noise.share * noise.smoothed[tried]
         return min(zip(diverged, mean, tried, strict=True))[-1]
 
     def _known(self) -> Posterior | None:
@@ -262,17 +269,18 @@ class Planner:
     def _informing(self) -> tuple[IntArray, FloatArray, FloatArray] | None:
         """Return setting, loss above the lowest measured one, and standard deviation of the runs that say something.
 
-        None before two runs have ended with different losses.
+        Both in units of `_unit`. None before two runs have ended with different losses.
         """
         rows, losses, sds = np.array(self._rows), np.array(self._losses), np.array(self._sds)
         measured = self._measured()
         if np.isfinite(measured).sum() < 2 or np.nanmax(measured) <= np.nanmin(measured):
             return None
-        excess = losses - np.nanmin(measured)
-        worst = np.nanmax(measured) - np.nanmin(measured)
+        unit, lowest = self._unit(), np.nanmin(measured)
+        excess = (losses - lowest) / unit
+        worst = (np.nanmax(measured) - lowest) / unit
         excess = np.where(np.isnan(excess), DIVERGED * worst, excess)
         says = np.isfinite(sds)
-        return rows[says], excess[says], sds[says]
+        return rows[says], excess[says], sds[says] / unit
 
     def _fitted(self, residuals: Sequence[Residual]) -> Candidates | None:
         known = self._informing()

@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lrscale.errors import LrscaleError
 from lrscale.study.planner import Belief, Planner, Space, make
@@ -51,8 +49,10 @@ def test_the_same_seed_asks_the_same_and_another_needs_no_other_answer() -> None
     assert asked(1) == asked(1)
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.sampled_from([1e-300, 1e-6, 1.0, 1e12, 1e300]), st.sampled_from([-1e5, 0.0, 7.0]), st.sampled_from([1e-3, 1e2]))
+@pytest.mark.parametrize(
+    ("scale", "offset", "unit"),
+    [(1e-300, 0.0, 1e-3), (1e-6, -1e5, 1e2), (1e4, 7.0, 1e-3), (1e12, -1e5, 1e2), (1e300, 0.0, 1.0)],
+)
 def test_units_and_offsets_of_the_loss_and_of_the_lr_change_nothing(scale: float, offset: float, unit: float) -> None:
     def asked(scale: float, offset: float, unit: float) -> list[tuple[float, float]]:
         space = Space.lattice((1e-4 * unit, 1e-1 * unit), BATCHES)
@@ -64,7 +64,8 @@ def test_units_and_offsets_of_the_loss_and_of_the_lr_change_nothing(scale: float
         lr, batch = planner.recommend()
         return [*found, (round(math.log(lr / unit), 6), batch)]
 
-    assert asked(scale, offset, unit) == asked(1.0, 0.0, 1.0)
+    as_it_is = asked(1.0, 0.0, 1.0)
+    assert asked(scale, offset, unit) == as_it_is
 
 
 def test_noise_is_told_from_the_runs_and_names_a_smoothed_choice() -> None:
@@ -98,7 +99,7 @@ def test_the_smoothed_choice_is_better_than_the_luckiest_run() -> None:
 def test_without_noise_the_lowest_measured_loss_is_named_though_basins_fit_badly() -> None:
     # Steps that no basin has, of the size of what the leading settings differ by.
     named = []
-    for seed in range(12):
+    for seed in range(8):
         rng = np.random.default_rng(seed)
         steps = 0.01 * np.sign(rng.standard_normal(len(LATTICE.points)))
         planner = Planner(LATTICE, seed=seed)

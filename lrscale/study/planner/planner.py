@@ -14,6 +14,7 @@ from lrscale.errors import LrscaleError
 from lrscale.study.planner.acquisition import expected_gain, gain_beside, wide_gain
 from lrscale.study.planner.hypothesis import NARROW, WIDE, IntArray, Residual
 from lrscale.study.planner.noise import UnderNoise
+from lrscale.study.planner.one_thread import one_thread
 from lrscale.study.planner.outlook import Outlook
 from lrscale.study.planner.posterior import Candidates, Posterior
 from lrscale.study.planner.prior import BasinBank, Belief
@@ -119,6 +120,7 @@ class Planner:
         """Runs that have been told."""
         return len(self._rows)
 
+    @one_thread()
     def ask(self) -> tuple[float, float]:
         """Return (LR, batch size) of the next run; asked again before it is told, of another one beside it."""
         row = self._next()
@@ -158,11 +160,13 @@ class Planner:
             self._closed.add(row)
         self._posterior = self._candidates = self._noise = None
 
+    @one_thread()
     def recommend(self) -> tuple[float, float]:
         """Return (LR, batch size) to name now; before the first run that ended, the lowest LR of the space."""
         row = self._named()
         return float(self.space.points[row, 0]), float(self.space.points[row, 1])
 
+    @one_thread()
     def outlook(self) -> Outlook | None:
         """Return what is expected of every setting, or None before two runs have ended with different losses.
 
@@ -185,6 +189,7 @@ class Planner:
         draws = posterior.draw(DRAWS, self._drawing())
         return Outlook(mean=lowest + unit * posterior.mean, sd=unit * posterior.sd, draws=lowest + unit * draws)
 
+    @one_thread()
     def choice(self) -> Choice | None:
         """Return the setting to name with its intervals, or None before two runs have ended with different losses."""
         posterior, outlook = self._known(), self.outlook()

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lrscale.errors import LrscaleError
 from lrscale.stoppers.base import STOPPERS, AbstractStopper, Bound, Candidate, Earlier, Judged, require_at_least
-from lrscale.stoppers.unfinished import FEWEST, Curve, estimate, nearest
+from lrscale.stoppers.unfinished import FEWEST, MOST, Curve, estimate, nearest
 
 ITERATIONS = 12
 """Steps to the bound at most. A deviation rises by about a fifth of what the loss does, so that each step leaves 0.6 of
@@ -70,19 +70,22 @@ class Predicted(AbstractStopper):
         del number
         if candidate is None:
             return {}
+        whole = [
+            Curve(lr=one.lr, batch_size=one.batch_size, losses=one.losses, final=one.losses[validations])
+            for one in earlier
+            if one.completed and one.lr is not None and one.batch_size is not None and validations in one.losses
+        ]
+        curves = nearest(Curve(lr=candidate.lr, batch_size=candidate.batch_size, losses={}), whole, len(whole))
         found = {}
         for place in range(1, validations):
-            told = tuple(
-                sorted(
-                    (one.lr, one.batch_size, one.losses[place], one.losses[validations])
-                    for one in earlier
-                    if one.completed and one.lr is not None and one.batch_size is not None
-                    if place in one.losses and validations in one.losses
-                )
-            )
-            if len(told) >= FEWEST:
-                loss = _bound(told, candidate.lr, candidate.batch_size, self.deviations)
-                found[place] = Bound(loss=loss, among=len(told))
+            there = [one for one in curves if place in one.losses]
+            if len(there) < FEWEST:
+                continue
+            told = tuple((one.lr, one.batch_size, one.losses[place], one.losses[validations]) for one in there[:MOST])
+            highest = max(one.losses[place] for one in there)
+            lowest = min(one.losses[validations] for one in there)
+            loss = _bound(told, lowest, highest, candidate.lr, candidate.batch_size, self.deviations)
+            found[place] = Bound(loss=loss, among=len(there))
         return found
 
     @override
@@ -92,12 +95,10 @@ class Predicted(AbstractStopper):
 
 
 @lru_cache(maxsize=4096)
-def _bound(told: tuple[Told, ...], lr: float, batch_size: int, deviations: int) -> float:
+def _bound(told: tuple[Told, ...], lowest: float, highest: float, lr: float, batch_size: int, deviations: int) -> float:
     """Return the loss at a validation from which on the one at the horizon is surely above the lowest."""
-    lowest, highest = min(final for *_, final in told), max(loss for _, _, loss, _ in told)
     curves = [Curve(lr=one, batch_size=size, losses={0: loss}, final=final) for one, size, loss, final in told]
     at = highest
-    curves = nearest(Curve(lr=lr, batch_size=batch_size, losses={0: at}), curves)
     for _ in range(ITERATIONS):
         found = estimate(Curve(lr=lr, batch_size=batch_size, losses={0: at}), curves)
         assert found is not None

@@ -123,15 +123,18 @@ def estimate(unfinished: Curve, completed: Sequence[Curve]) -> Estimate | None:
     )
 
 
-def nearest(to: Curve, completed: Sequence[Curve]) -> list[Curve]:
-    """Return the trials that one is compared with: at most `MOST`, the nearest in ln LR and ln batch."""
-
-    def away(one: Curve) -> tuple[float, float, int, tuple[float, ...]]:
-        steps = math.log(one.lr / to.lr) / LENGTHS[0], math.log(one.batch_size / to.batch_size) / LENGTHS[1]
-        # Of equally near ones, which are taken does not follow from their order.
-        return math.hypot(*steps), one.lr, one.batch_size, tuple(one.losses.values())
-
-    return sorted(completed, key=away)[:MOST]
+def nearest(to: Curve, completed: Sequence[Curve], most: int = MOST) -> list[Curve]:
+    """Return the trials that one is compared with: at most so many, the nearest in ln LR and ln batch first."""
+    if not completed:
+        return []
+    places = np.log([(one.lr, one.batch_size) for one in completed]) - np.log([to.lr, to.batch_size])
+    away = np.hypot(*(places / LENGTHS[:2]).T)
+    # Of equally near ones, which are taken does not follow from their order.
+    order = sorted(
+        range(len(completed)),
+        key=lambda row: (away[row], completed[row].lr, completed[row].batch_size, *completed[row].losses.values()),
+    )
+    return [completed[row] for row in order[:most]]
 
 
 def _covariance(curves: Sequence[Curve], at: FloatArray) -> FloatArray:

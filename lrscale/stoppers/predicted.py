@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from lrscale.errors import LrscaleError
 from lrscale.stoppers.base import STOPPERS, AbstractStopper, Bound, Candidate, Earlier, Judged, require_at_least
-from lrscale.stoppers.unfinished import FEWEST, MOST, Curve, estimate, nearest
 
 ITERATIONS = 12
 """Steps to the bound at most. A deviation rises by about a fifth of what the loss does, so that each step leaves 0.6 of
@@ -70,6 +69,9 @@ class Predicted(AbstractStopper):
         del number
         if candidate is None:
             return {}
+        # A recipe names this rule in every command, most of which need no numerics.
+        from lrscale.stoppers.unfinished import FEWEST, MOST, Curve, nearest
+
         whole = [
             Curve(lr=one.lr, batch_size=one.batch_size, losses=one.losses, final=one.losses[validations])
             for one in earlier
@@ -97,6 +99,8 @@ class Predicted(AbstractStopper):
 @lru_cache(maxsize=4096)
 def _bound(told: tuple[Told, ...], lowest: float, highest: float, lr: float, batch_size: int, deviations: int) -> float:
     """Return the loss at a validation from which on the one at the horizon is surely above the lowest."""
+    from lrscale.stoppers.unfinished import Curve, estimate
+
     curves = [Curve(lr=one, batch_size=size, losses={0: loss}, final=final) for one, size, loss, final in told]
     at = highest
     for _ in range(ITERATIONS):

@@ -41,9 +41,10 @@ METHOD = (
     "known of losses in general (asymmetric slices, a best LR that rises with the batch up to a knee, "
     "walls of divergence), weighs them by how well they fit the runs so far, with a Gaussian process for "
     "what no basin fits, and asks for the setting of the largest expected improvement. Noise is a "
-    "hypothesis among them: where it decides, settings are trained again with the next seed, and the "
-    "lowest expected loss of those trained is named instead of the lowest measured one. The search ends "
-    "when naming its best is expected to cost less than the tolerance."
+    "hypothesis among them: where it decides, settings are trained again with the next seed. Named is the "
+    "trained setting of the lowest loss, measured and expected under noise, each weighed by how likely "
+    "noise does not and does matter. The search ends when naming its best is expected to cost less than "
+    "the tolerance."
 )
 
 ESTIMATED = (

@@ -32,7 +32,7 @@ OF_EXCESS = 0.3
 MISFITS = np.array([0.1, 0.3, 0.6])
 """Standard deviations of the process that are averaged over."""
 NUGGET = 0.1
-"""Standard deviation of the independent part."""
+"""Standard deviation of the independent part. Twice as much takes noise for misfit more often (docs/methods.md)."""
 FAR, FAR_SD = 10.0, 0.7
 """Excess from which on a run lies far above the others, against their median (the lower one of two), and the standard
 deviation in ln of where a member must have it. At 4 and at 40 names under noise are worse, at 20 as good."""

@@ -19,14 +19,15 @@ from lrscale.recipe.schema import Cost
 from lrscale.recommend import Refusal, recommend
 from lrscale.store import StudyFolder, StudyView, TrialRecord
 from lrscale.study import Study, read_findings
-from lrscale.study.experiments import EXPERIMENTS, Context
+from lrscale.study.experiments import EXPERIMENTS
 from lrscale.study.experiments.scaling import scaling_cells
-from lrscale.study.finding import Check, Finding
+from lrscale.study.finding import Finding
 from lrscale.study.progress import AbstractProgress, SilentProgress
 from lrscale.study.search.answer import _equal
 from lrscale.study.search.setup import Setup
 from lrscale.testing.synthetic import SyntheticStudy, Truth
-from lrscale.testing.synthetic_launcher import FACTS, SyntheticLauncher
+from lrscale.testing.synthetic_launcher import SyntheticLauncher
+from tests.study.searched import check, context, regret
 
 SIZES = [16, 64, 256, 1024]
 EXAMPLES = 40_000
@@ -57,26 +58,6 @@ def found(folder: Path, asked: Recipe, launcher: SyntheticLauncher | None = None
     return next(finding for finding in read_findings(StudyFolder(folder)) if finding.key == "search")
 
 
-def regret(finding: Finding, truth: Truth, sizes: Sequence[int] = SIZES) -> float:
-    """Return what the named setting truly costs against the best LR of the best batch size."""
-    lr, size = finding.numbers["best_lr"].value, finding.numbers["best_batch_size"].value
-    assert lr is not None
-    assert size is not None
-    best = min(truth.loss(batch, truth.best_lr(batch), EXAMPLES) for batch in sizes)
-    return truth.loss(size, lr, EXAMPLES) - best
-
-
-def check(finding: Finding, name: str) -> Check:
-    """Return a check of a finding by its name."""
-    return next(check for check in finding.checks if check.name == name)
-
-
-def context(asked: Recipe, folder: Path) -> Context:
-    """Return what an experiment may look at."""
-    study = StudyFolder(folder)
-    return Context(recipe=asked, view=StudyView.of(study), facts=FACTS, findings={})
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search that has ended."""
@@ -88,7 +69,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ten_trials_name_a_setting_whose_cost_is_below_the_noise_of_a_run(finished: Path) -> None:
     (finding,) = read_findings(StudyFolder(finished))
     assert finding.status == "ok"
-    assert regret(finding, Truth()) < Truth().noise_sd
+    assert regret(finding, Truth(), SIZES, EXAMPLES) < Truth().noise_sd
     searched = [row for row in finding.tables["trials"] if row["phase"] == "search"]
     assert len(searched) <= 10
 
@@ -128,7 +109,7 @@ def test_seeds_that_shift_every_loss_change_neither_the_course_nor_the_name(tmp_
         finding = found(tmp_path / str(seed_sd), recipe(trials=12), launcher)
         rows = [row for row in finding.tables["trials"] if row["phase"] == "search"]
         named.append([(row["lr"], row["batch_size"], row["seed"]) for row in rows])
-        assert regret(finding, truth) < 0.01
+        assert regret(finding, truth, SIZES, EXAMPLES) < 0.01
         later = [key for key in named[-1] if key[2] > 0]
         assert all(sum(other[2] == key[2] for other in later) >= 2 for key in later)
     assert named[0] == named[1]
@@ -171,7 +152,7 @@ def test_several_at_once_are_different_settings_and_find_it_too(tmp_path: Path) 
     for start in range(0, len(rows), 4):
         settings = {(row["lr"], row["batch_size"], row["seed"]) for row in rows[start : start + 4]}
         assert len(settings) == len(rows[start : start + 4])
-    assert regret(finding, Truth()) < Truth().noise_sd
+    assert regret(finding, Truth(), SIZES, EXAMPLES) < Truth().noise_sd
 
 
 @pytest.mark.parametrize("peak", [pytest.param(3e-5, marks=pytest.mark.slow), 30.0])
@@ -181,7 +162,7 @@ def test_the_ladder_grows_until_the_best_lr_is_inside(tmp_path: Path, peak: floa
     finding = found(tmp_path, recipe(trials=18), SyntheticLauncher(SyntheticStudy(truth=truth)))
     assert finding.status == "ok"
     assert check(finding, "search inside").status == "PASS"
-    assert regret(finding, truth) < 3 * truth.noise_sd
+    assert regret(finding, truth, SIZES, EXAMPLES) < 3 * truth.noise_sd
 
 
 def test_a_confirmed_range_test_spares_trials(finished: Path, tmp_path: Path) -> None:
@@ -189,7 +170,7 @@ def test_a_confirmed_range_test_spares_trials(finished: Path, tmp_path: Path) ->
     searched = [row for row in finding.tables["trials"] if row["phase"] == "search"]
     (alone,) = read_findings(StudyFolder(finished))
     assert len(searched) < len([row for row in alone.tables["trials"] if row["phase"] == "search"])
-    assert regret(finding, Truth()) < Truth().noise_sd
+    assert regret(finding, Truth(), SIZES, EXAMPLES) < Truth().noise_sd
 
 
 def test_where_everything_diverges_it_says_how_far_down_it_looked(tmp_path: Path) -> None:
@@ -300,7 +281,7 @@ def test_a_batch_that_does_not_fit_takes_larger_ones_with_it(tmp_path: Path) -> 
     finding = found(tmp_path, recipe(), Failing(SyntheticStudy(), "out_of_memory", [256, 1024]))
     rows = finding.tables["trials"]
     assert sum(row["batch_size"] >= 256 for row in rows) == 1
-    assert regret(finding, Truth(), [16, 64]) < Truth().noise_sd
+    assert regret(finding, Truth(), [16, 64], EXAMPLES) < Truth().noise_sd
     assert "out_of_memory" in check(finding, "search trials ran").sentence
 
 
@@ -355,7 +336,7 @@ def test_a_course_that_another_planner_took_still_names_its_setting(finished: Pa
     assert [spec.trial_id for spec in SEARCH.plan(without)] == [first]
     finding, whole = SEARCH.analyse(without), SEARCH.analyse(here)
     assert finding.status == "ok"
-    assert abs(regret(finding, Truth())) < 2 * Truth().noise_sd
+    assert abs(regret(finding, Truth(), SIZES, EXAMPLES)) < 2 * Truth().noise_sd
     assert len(finding.tables["trials"]) == len([r for r in whole.tables["trials"] if r["phase"] == "search"]) - 1
 
 

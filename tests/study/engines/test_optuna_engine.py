@@ -17,11 +17,11 @@ from lrscale.study import Study, read_findings
 from lrscale.study.engines import ENGINES, engine_of, optuna_game
 from lrscale.study.engines import optuna as optuna_engine
 from lrscale.study.engines.optuna_game import Game, Told, next_round
-from lrscale.study.experiments import EXPERIMENTS, Context
-from lrscale.study.finding import Check, Finding
+from lrscale.study.experiments import EXPERIMENTS
 from lrscale.study.progress import SilentProgress
 from lrscale.testing.synthetic import SyntheticStudy, Truth
-from lrscale.testing.synthetic_launcher import FACTS, SyntheticLauncher
+from lrscale.testing.synthetic_launcher import SyntheticLauncher
+from tests.study.searched import check, context, regret, run
 
 pytest.importorskip("optuna")
 SAMPLERS = ("tpe", "gp", "cmaes", "random")
@@ -70,36 +70,9 @@ def recipe(engine: dict[str, Any] | None = None, **search: object) -> Recipe:
     )
 
 
-def run(folder: Path, asked: Recipe, launcher: SyntheticLauncher | None = None) -> Finding:
-    """Run a study and return the finding of its search."""
-    study = Study(asked, StudyFolder(folder))
-    study.run(launcher or SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
-    (finding,) = read_findings(StudyFolder(folder))
-    return finding
-
-
-def context(asked: Recipe, folder: Path) -> Context:
-    """Return what the search may look at."""
-    return Context(recipe=asked, view=StudyView.of(StudyFolder(folder)), facts=FACTS, findings={})
-
-
 def records(folder: Path) -> dict[str, dict[str, Any]]:
     """Return what each trial of a study has left, without its timing."""
     return {one.trial_id: {**one.record.to_dict(), "timing": None} for one in StudyView.of(StudyFolder(folder))}
-
-
-def check(finding: Finding, name: str) -> Check:
-    """Return a check of a finding by its name."""
-    return next(check for check in finding.checks if check.name == name)
-
-
-def regret(finding: Finding, truth: Truth) -> float:
-    """Return what the named setting truly costs against the best LR of the best batch size."""
-    lr, size = finding.numbers["best_lr"].value, finding.numbers["best_batch_size"].value
-    assert lr is not None
-    assert size is not None
-    best = min(truth.loss(batch, truth.best_lr(batch), EXAMPLES) for batch in SIZES)
-    return truth.loss(size, lr, EXAMPLES) - best
 
 
 PAIRS = [
@@ -124,7 +97,7 @@ def test_a_search_names_a_setting_that_it_trained_to_the_end(tmp_path: Path, sam
     named = finding.numbers["best_lr"].value, finding.numbers["best_batch_size"].value
     assert named in whole
     # The worst of the surface costs tens of it; random settings alone come within this with 24 trials.
-    assert regret(finding, Truth()) < 0.1
+    assert regret(finding, Truth(), SIZES, EXAMPLES) < 0.1
     lr = finding.numbers["best_lr"]
     assert lr.lo is not None
     assert lr.hi is not None

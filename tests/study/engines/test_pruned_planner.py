@@ -18,16 +18,16 @@ from lrscale.recipe.amounts import Speed
 from lrscale.stoppers import STOPPERS
 from lrscale.store import StudyFolder, StudyView, Trajectory, TrialRecord
 from lrscale.store.trajectory import PARQUET_NAME
-from lrscale.study import Study, read_findings
+from lrscale.study import Study
 from lrscale.study.engines import PlannerEngine, engine_of
 from lrscale.study.experiments import EXPERIMENTS, Context
-from lrscale.study.finding import Check, Finding
-from lrscale.study.progress import AbstractProgress, SilentProgress
+from lrscale.study.progress import AbstractProgress
 from lrscale.study.search.course import Course
 from lrscale.study.search.informed import informed
 from lrscale.study.search.stopping import Stopping
 from lrscale.testing.synthetic import SyntheticStudy, Truth
 from lrscale.testing.synthetic_launcher import FACTS, SyntheticLauncher
+from tests.study.searched import check, context, regret, run
 
 PRUNERS: dict[str, Any] = {
     "median": {"name": "median", "settings": {"startup": 3}},
@@ -67,35 +67,9 @@ def recipe(pruner: Any = None, **search: object) -> Recipe:
     )
 
 
-def run(folder: Path, asked: Recipe, launcher: SyntheticLauncher | None = None) -> Finding:
-    """Run a study and return the finding of its search."""
-    study = Study(asked, StudyFolder(folder))
-    study.run(launcher or SyntheticLauncher(SyntheticStudy()), progress=SilentProgress())
-    (finding,) = read_findings(StudyFolder(folder))
-    return finding
-
-
-def context(asked: Recipe, folder: Path) -> Context:
-    """Return what the search may look at."""
-    return Context(recipe=asked, view=StudyView.of(StudyFolder(folder)), facts=FACTS, findings={})
-
-
 def course(asked: Recipe, folder: Path) -> Course:
     """Return the course of a search as far as it has come."""
     return engine_of(asked).follow(context(asked, folder))
-
-
-def check(finding: Finding, name: str) -> Check:
-    """Return a check of a finding by its name."""
-    return next(check for check in finding.checks if check.name == name)
-
-
-def regret(finding: Finding, truth: Truth) -> float:
-    """Return what the named setting truly costs against the best LR of the best batch size."""
-    lr, size = finding.numbers["best_lr"].value, finding.numbers["best_batch_size"].value
-    assert lr is not None
-    assert size is not None
-    return truth.loss(size, lr, EXAMPLES) - min(truth.loss(one, truth.best_lr(one), EXAMPLES) for one in SIZES)
 
 
 def test_every_rule_is_tried() -> None:
@@ -120,7 +94,7 @@ def test_a_search_names_a_setting_that_it_trained_to_the_end(tmp_path: Path, pru
     assert all(row["loss"] is None and row["examples"] < 0.95 * EXAMPLES for row in stopped)
     named = finding.numbers["best_lr"].value, finding.numbers["best_batch_size"].value
     assert named in {(row["lr"], row["batch_size"]) for row in rows if row["status"] == "completed"}
-    assert regret(finding, Truth()) < 3 * Truth().noise_sd
+    assert regret(finding, Truth(), SIZES, EXAMPLES) < 3 * Truth().noise_sd
 
 
 def test_without_a_pruner_it_asks_for_the_trials_of_before(tmp_path: Path) -> None:
